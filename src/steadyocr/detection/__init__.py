@@ -1,0 +1,1 @@
+"""Finding text lines: array in, quads out."""

@@ -1,0 +1,1 @@
+"""Headers, decoding, resizing and geometry of pictures."""

@@ -1,0 +1,1 @@
+"""Reading text lines: crops in, strings out."""

@@ -1,0 +1,1 @@
+"""Admission, engine processes and their supervision."""

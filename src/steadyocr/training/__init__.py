@@ -1,0 +1,1 @@
+"""The offline side: data, model, loss and loop of the detector."""
