@@ -64,14 +64,13 @@ def quads_from_probability_map(
     scores: list[float] = []
     for contour in contours:
         centre, (width, height), angle = cv2.minAreaRect(contour)
-        # The contour runs through pixel centres; the region reaches half a pixel further on each side.
-        width, height = width + 1.0, height + 1.0
-        if min(width, height) < params.min_side:
+        if min(width, height) + 1.0 < params.min_side:
             continue
-        corners = cv2.boxPoints((centre, (width, height), angle))
-        score = _mean_inside(probability, corners)
+        score = _mean_inside(probability, cv2.boxPoints((centre, (width, height), angle)))
         if score < params.box_threshold:
             continue
+        # The contour runs through pixel centres; the region reaches half a pixel further on each side.
+        width, height = width + 1.0, height + 1.0
         grow = 2.0 * width * height * params.unclip_ratio / (2.0 * (width + height))
         rects.append(cv2.boxPoints((centre, (width + grow, height + grow), angle)))
         scores.append(score)

@@ -1,0 +1,149 @@
+"""The routes that read pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from steadyocr.api.schemas import PageOut, ProblemOut
+from steadyocr.api.uploads import read_upload
+from steadyocr.errors import Cancelled, InvalidOption, InvalidRequest
+from steadyocr.options import OPTION_SPECS, parse_options
+from steadyocr.page_formats import MEDIA_TYPES, PAGE_FORMATS, render_page
+from steadyocr.scheduling.items import Reply
+from steadyocr.service import Service
+
+router = APIRouter(tags=["ocr"])
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_OPTION_SCHEMAS: dict[str, Any] = {
+    spec.name: {
+        "type": spec.type,
+        "description": spec.description,
+        **({"minimum": spec.minimum, "maximum": spec.maximum} if spec.type != "boolean" else {}),
+    }
+    for spec in OPTION_SPECS
+}
+_FORMAT_SCHEMA = {"type": "string", "enum": list(PAGE_FORMATS), "default": "json"}
+_DOCUMENTATION: dict[str, Any] = {
+    "parameters": [
+        *({"name": name, "in": "query", "schema": schema} for name, schema in _OPTION_SCHEMAS.items()),
+        {"name": "format", "in": "query", "schema": _FORMAT_SCHEMA},
+        {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": "seconds after which nobody waits for the answer any more",
+            "schema": {"type": "number"},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": _BINARY["schema"], "format": _FORMAT_SCHEMA, **_OPTION_SCHEMAS},
+                }
+            },
+            "image/*": _BINARY,
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {
+                        "image": {"type": "string", "description": "base64, with or without a data: prefix"},
+                        "format": _FORMAT_SCHEMA,
+                        **_OPTION_SCHEMAS,
+                    },
+                }
+            },
+        },
+    },
+}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemOut} for status in (400, 401, 413, 415, 422, 500, 503, 504)
+}
+
+
+@router.post(
+    "/v1/ocr",
+    summary="Find and read the text lines of a picture",
+    response_model=PageOut,
+    responses=_PROBLEMS,
+    openapi_extra=_DOCUMENTATION,
+)
+async def ocr(request: Request) -> Response:
+    """Picture in, page out."""
+    return await _answer(request, recognise=True)
+
+
+@router.post(
+    "/v1/detect",
+    summary="Find the text lines of a picture without reading them",
+    response_model=PageOut,
+    responses=_PROBLEMS,
+    openapi_extra=_DOCUMENTATION,
+)
+async def detect(request: Request) -> Response:
+    """Picture in, quads out."""
+    return await _answer(request, recognise=False)
+
+
+async def _answer(request: Request, *, recognise: bool) -> Response:
+    service: Service = request.app.state.service
+    # Before the body: whoever must be turned away is turned away in milliseconds.
+    service.refuse_early()
+    timeout_s = _client_timeout(request)
+    upload = await read_upload(request)
+    kind = str(upload.options.pop("format", "json"))
+    if kind not in PAGE_FORMATS:
+        raise InvalidOption(f"unknown format; known: {', '.join(PAGE_FORMATS)}", option="format")
+    options = parse_options(upload.options, recognise=recognise, overlay=kind == "overlay.png")
+    request_id: str = request.state.request_id
+    reply = await _unless_disconnected(
+        request, service.read(upload.data, options, timeout_s=timeout_s, request_id=request_id)
+    )
+    if kind == "overlay.png":
+        return Response(reply.payload, media_type=MEDIA_TYPES[kind])
+    page = reply.message["page"]
+    if kind == "json":
+        return JSONResponse({**page, "request_id": request_id})
+    return Response(render_page(page, kind), media_type=MEDIA_TYPES[kind])  # type: ignore[arg-type]
+
+
+def _client_timeout(request: Request) -> float | None:
+    text = request.headers.get("x-request-timeout")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InvalidRequest("X-Request-Timeout must be a positive number of seconds")
+    return seconds
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Reply]) -> Reply:
+    """Run the work, but give it up when the client goes away: a queued picture nobody waits for is not read."""
+    working = asyncio.create_task(work, name="ocr-request")
+    leaving = asyncio.create_task(_disconnected(request), name="ocr-disconnect")
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Cancelled("the client went away")
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

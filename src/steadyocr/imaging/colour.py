@@ -1,0 +1,98 @@
+"""From every colour mode of Pillow to 8-bit RGB, for one strip of a picture at a time.
+
+Transparent parts are shown on white, as on paper. Samples wider than 8 bits keep their full range: black
+stays black and white stays white.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+UInt8Array = NDArray[np.uint8]
+Converter = Callable[[Image.Image], UInt8Array]
+
+_WIDE_MODES: Final = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+# Modes that Pillow converts to RGB or RGBA only by way of another one.
+_DETOURS: Final = {"La": "LA"}
+_TIFF_PHOTOMETRIC: Final = 262
+
+
+def converter_to_rgb(image: Image.Image) -> Converter:
+    """Return a function that turns a strip of `image` into an (h, w, 3) array.
+
+    Args:
+        image: The whole picture, loaded; wide samples are looked through for their range.
+    """
+    if image.mode in _WIDE_MODES:
+        return _wide_converter(image)
+    if image.mode == "LAB":
+        return _lab_converter()
+    if image.has_transparency_data:
+        return flatten_on_white
+    return _plain
+
+
+def _plain(strip: Image.Image) -> UInt8Array:
+    return np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+
+
+def flatten_on_white(strip: Image.Image) -> UInt8Array:
+    """Lay a strip of any transparent mode on white paper."""
+    rgba = strip.convert(_DETOURS.get(strip.mode, strip.mode)).convert("RGBA")
+    paper = Image.new("RGB", strip.size, "white")
+    paper.paste(rgba, mask=rgba.getchannel("A"))
+    return np.asarray(paper)
+
+
+def _lab_converter() -> Converter:
+    transform = ImageCms.buildTransform(
+        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+    )
+
+    def convert(strip: Image.Image) -> UInt8Array:
+        return np.asarray(ImageCms.applyTransform(strip, transform))
+
+    return convert
+
+
+def _wide_converter(image: Image.Image) -> Converter:
+    """16 and 32 bit integers and floats: one gray channel, brought to 0..255 by a range that fits it."""
+    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else _range_of(image)
+    # Pillow turns 8-bit TIFF pictures round whose zero is white, but not the wider ones.
+    zero_is_white = getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
+    if zero_is_white:
+        low, high = high, low
+    factor = np.float32(255.0 / (high - low))
+
+    def convert(strip: Image.Image) -> UInt8Array:
+        gray = (np.asarray(strip).astype(np.float32) - np.float32(low)) * factor
+        np.nan_to_num(gray, copy=False, nan=0.0)
+        np.clip(np.rint(gray, out=gray), 0.0, 255.0, out=gray)
+        return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
+
+    return convert
+
+
+def _range_of(image: Image.Image) -> tuple[float, float]:
+    """Values that stand for black and white: the usual range that holds all samples, else their own."""
+    samples = np.asarray(image)
+    low, high = _finite_extremes(samples)
+    usual = (255.0, 65535.0) if samples.dtype.kind in "iu" else (1.0, 255.0, 65535.0)
+    for top in usual:
+        if low >= 0.0 and high <= top:
+            return 0.0, top
+    return low, high
+
+
+def _finite_extremes(samples: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, float]:
+    finite = np.isfinite(samples)
+    if not finite.any():
+        return 0.0, 0.0
+    low = samples.min(where=finite, initial=np.inf) if samples.dtype.kind == "f" else samples.min()
+    high = samples.max(where=finite, initial=-np.inf) if samples.dtype.kind == "f" else samples.max()
+    return float(low), float(high)

@@ -1,0 +1,183 @@
+"""One picture: bytes in, page out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steadyocr.detection.detector import Detection, Detector
+from steadyocr.detection.postprocess import PostprocessParams
+from steadyocr.imaging.decode import DecodedImage, decode
+from steadyocr.imaging.draw import overlay_png
+from steadyocr.imaging.header import ImageLimits
+from steadyocr.pipeline.ordering import reading_order
+from steadyocr.recognition.recognizer import LineText, Recognizer
+from steadyocr.runtime.base import Session
+from steadyocr.runtime.loader import Backend, open_session
+from steadyocr.runtime.base import SessionOptions
+from steadyocr.runtime.manifest import Manifest
+from steadyocr.types import Degradation, ModelIdentity, OcrOptions, Page, Quad, TextLine
+
+StageListener = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OcrResult:
+    """A page and, when asked for, the picture with the quads drawn in (PNG)."""
+
+    page: Page
+    overlay: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A loaded model: its session and what to call it in answers."""
+
+    session: Session
+    identity: ModelIdentity
+
+
+def _open(manifest: Manifest, backend: Backend, options: SessionOptions) -> _Part:
+    session = open_session(manifest, backend, options)
+    return _Part(session, ModelIdentity(manifest.name, manifest.file.sha256, session.backend))
+
+
+class OcrPipeline:
+    """Decode, detect, order, recognise. One picture at a time; owned by one engine process.
+
+    Args:
+        detector: Manifest of the detection model.
+        recogniser: Manifest of the recognition model.
+        backend: Which library runs both.
+        session_options: Threads and precision of both.
+        limits: What a picture may be.
+    """
+
+    def __init__(
+        self,
+        detector: Manifest,
+        recogniser: Manifest,
+        *,
+        backend: Backend,
+        session_options: SessionOptions,
+        limits: ImageLimits,
+    ) -> None:
+        parts = {
+            "detector": _open(detector, backend, session_options),
+            "recogniser": _open(recogniser, backend, session_options),
+        }
+        self.models = {name: part.identity for name, part in parts.items()}
+        self.defaults = detector.defaults
+        self._sessions = [part.session for part in parts.values()]
+        self._detector = Detector(parts["detector"].session, detector)
+        self._recognizer = Recognizer(parts["recogniser"].session, recogniser)
+        self._limits = limits
+
+    def read(self, data: bytes, options: OcrOptions, on_stage: StageListener | None = None) -> OcrResult:
+        """Turn the bytes of a picture into a page.
+
+        Args:
+            data: An encoded picture.
+            options: What to do with it; ``None`` fields take the detector's defaults.
+            on_stage: Told the name of each stage as it begins.
+
+        Raises:
+            InputError: A subclass of it, when the picture is at fault.
+        """
+        stages = _Stages(on_stage)
+        with stages("decode"):
+            image = decode(data, self._limits)
+        with stages("detect"):
+            effective = self._effective(options)
+            detection = self._detect(image, effective)
+        with stages("order"):
+            order = reading_order(detection.quads)
+            quads, scores = detection.quads[order], detection.scores[order]
+        texts: list[LineText] | None = None
+        if options.recognise:
+            with stages("recognise"):
+                texts = self._recognizer.read(image.pixels, quads)
+        overlay = None
+        if options.overlay:
+            with stages("overlay"):
+                overlay = overlay_png(image.pixels, quads)
+        page = Page(
+            image=image.info,
+            lines=_lines(quads, scores, texts),
+            degraded=_degradation(detection),
+            timings_ms=stages.timings_ms,
+            models=self.models,
+            options=effective,
+        )
+        return OcrResult(page, overlay)
+
+    def release_memory(self) -> None:
+        """Give the sessions' scratch memory back."""
+        for session in self._sessions:
+            session.release_memory()
+
+    def _effective(self, options: OcrOptions) -> dict[str, Any]:
+        """The options with the model's defaults filled in."""
+        defaults = self.defaults
+        values = options.to_wire()
+        for name in ("bin_threshold", "box_threshold", "unclip_ratio", "max_side"):
+            if values[name] is None:
+                values[name] = getattr(defaults, name)
+        return values
+
+    def _detect(self, image: DecodedImage, effective: dict[str, Any]) -> Detection:
+        params = PostprocessParams(
+            bin_threshold=effective["bin_threshold"],
+            box_threshold=effective["box_threshold"],
+            unclip_ratio=effective["unclip_ratio"],
+        )
+        return self._detector.detect(image.pixels, params, effective["max_side"])
+
+
+class _Stages:
+    """Times the stages and tells a listener where the work stands."""
+
+    def __init__(self, listener: StageListener | None) -> None:
+        self.timings_ms: dict[str, float] = {}
+        self._listener = listener
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        if self._listener is not None:
+            self._listener(name)
+        start = time.perf_counter()
+        yield
+        self.timings_ms[name] = round((time.perf_counter() - start) * 1000, 2)
+
+
+def _lines(
+    quads: np.ndarray[Any, np.dtype[np.float32]],
+    scores: np.ndarray[Any, np.dtype[np.float32]],
+    texts: list[LineText] | None,
+) -> tuple[TextLine, ...]:
+    lines = []
+    for index, (corners, score) in enumerate(zip(quads.tolist(), scores.tolist(), strict=True)):
+        quad: Quad = tuple((round(x, 2), round(y, 2)) for x, y in corners)
+        read = texts[index] if texts is not None else None
+        lines.append(
+            TextLine(
+                id=index,
+                quad=quad,
+                score=round(score, 4),
+                text=read.text if read else "",
+                text_score=round(read.score, 4) if read else None,
+            )
+        )
+    return tuple(lines)
+
+
+def _degradation(detection: Detection) -> Degradation | None:
+    scale = detection.plan.effective_scale
+    if scale >= 1.0:
+        return None
+    return Degradation(reason="max_side", steps=("shrink",), effective_scale=round(scale, 4))

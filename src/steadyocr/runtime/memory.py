@@ -1,0 +1,74 @@
+"""This process's memory: how much it holds and how to hand it back."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from steadyocr.runtime.cpu import cgroup_folders
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# cgroup v1 writes "no limit" as the largest page-aligned 63-bit number.
+_NO_LIMIT = 1 << 60
+
+
+def rss_bytes(pid: int | None = None) -> int:
+    """Return the resident memory of a process (this one by default), in bytes; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid or 'self'}/statm").read_text().split()
+    except OSError:
+        return 0
+    return int(fields[1]) * _PAGE_BYTES
+
+
+def peak_rss_bytes() -> int:
+    """Return this process's highest resident memory since :func:`reset_peak_rss`, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def reset_peak_rss() -> None:
+    """Let :func:`peak_rss_bytes` count from now on, where the kernel allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def memory_limit_bytes(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """Return the tightest cgroup memory limit on the path to the root, v1 or v2, or ``None`` without one."""
+    limits: list[int] = []
+    for controller, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
+        for folder in cgroup_folders(root, membership, controller):
+            try:
+                value = (folder / name).read_text().strip()
+            except OSError:
+                continue
+            if value.isdigit() and int(value) < _NO_LIMIT:
+                limits.append(int(value))
+    return min(limits, default=None)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # another C library: nothing to trim
+        return None
+    return trim
+
+
+def trim() -> None:
+    """Collect garbage and hand freed heap pages back to the system (glibc ``malloc_trim``)."""
+    gc.collect()
+    release = _malloc_trim()
+    if release is not None:
+        release(0)

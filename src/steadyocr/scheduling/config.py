@@ -1,0 +1,45 @@
+"""What an engine process is told when it starts. Plain values, no inference library in sight."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Configuration of one engine process.
+
+    Attributes:
+        detector: Name of the detection model.
+        recogniser: Name of the recognition model.
+        user_models: Folder of the user's own models, or ``None``.
+        backend: Inference library.
+        precision: ``auto`` lets it use bf16 where the CPU has it.
+        threads: Threads of one inference.
+        max_bytes: Largest encoded picture, in bytes.
+        max_pixels: Largest picture, in pixels.
+        max_side_ratio: Longest side over shortest.
+        memory_slack_bytes: After an item the engine may hold this much more than after warm-up before it gives
+            scratch memory back; giving back costs about 30 ms on the next large picture.
+        log_format: Format of the engine's log lines.
+        log_level: Their threshold.
+    """
+
+    detector: str
+    recogniser: str
+    user_models: str | None = None
+    backend: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["auto", "f32"] = "auto"
+    threads: int = 1
+    max_bytes: int = 32 << 20
+    max_pixels: int = 64_000_000
+    max_side_ratio: float = 100.0
+    memory_slack_bytes: int = 32 << 20
+    log_format: Literal["json", "console"] = "console"
+    log_level: str = "info"
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dataclasses.asdict(self)

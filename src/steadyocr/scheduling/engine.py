@@ -1,0 +1,182 @@
+"""The front's handle on one engine process. Imports no pixel or inference library."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from enum import StrEnum
+from typing import Any
+
+from steadyocr.errors import EngineDied, from_wire
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.scheduling.protocol import BrokenFrame, Message, receive, send
+
+_STREAM_LIMIT_BYTES = 1 << 20
+_STOP_GRACE_S = 3.0
+
+
+class EngineState(StrEnum):
+    """Where an engine is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BUSY = "busy"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+class EngineProcess:
+    """One engine: started, spoken to, watched, ended. Works on one item at a time.
+
+    Attributes:
+        state: Where it is in its life.
+        ready: What it said when it became ready: models, defaults, golden result, memory.
+        rss_bytes: Resident memory after its last item.
+        stage: What it is doing with the item in hand, ``None`` when idle.
+        items: How many items it has finished.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self.state = EngineState.STARTING
+        self.ready: Message = {}
+        self.rss_bytes = 0
+        self.peak_rss_bytes = 0
+        self.stage: str | None = None
+        self.items = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, once started."""
+        return self._process.pid if self._process else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, negative for a signal; ``None`` while it lives."""
+        return self._process.returncode if self._process else None
+
+    async def start(self, timeout_s: float) -> None:
+        """Start the process and wait until its models are loaded and the golden picture came out right.
+
+        Raises:
+            SteadyOCRError: What the engine said is wrong (a missing or damaged model, say).
+            EngineDied: It ended or took too long; nothing more is known.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "steadyocr.scheduling.worker",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+            )
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=_STREAM_LIMIT_BYTES)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await send(self._writer, {"kind": "configure", "config": self._config.to_wire()})
+                message, _ = await receive(self._reader)
+        except TimeoutError as error:
+            raise EngineDied(f"an engine was not ready after {timeout_s:.0f} s") from error
+        except (BrokenFrame, ConnectionError) as error:
+            raise EngineDied(f"an engine ended while starting ({await self._describe_exit()})") from error
+        if message["kind"] == "failed":
+            raise from_wire(message["error"])
+        self.ready = message
+        self.rss_bytes = int(message["rss_bytes"])
+        self.state = EngineState.READY
+
+    async def run(self, item: WorkItem) -> None:
+        """Hand an item over, settle it with the engine's answer, wait for the engine's memory report.
+
+        Raises:
+            EngineDied: The engine ended with this item in hand; the item is not settled.
+        """
+        if self._reader is None or self._writer is None:
+            raise EngineDied("the engine was never started")
+        self.state = EngineState.BUSY
+        header: dict[str, Any] = {
+            "kind": item.kind,
+            "id": item.id,
+            "request_id": item.request_id,
+            "options": item.options.to_wire(),
+        }
+        try:
+            await send(self._writer, header, item.payload)
+            await self._settle(item, self._reader)
+        except (BrokenFrame, ConnectionError) as error:
+            self.state = EngineState.DEAD
+            raise EngineDied(f"the engine ended with this picture in hand ({await self._describe_exit()})") from error
+        # The client has its answer; what follows is the engine's house-keeping.
+        try:
+            await self._read_idle(self._reader)
+        except (BrokenFrame, ConnectionError):
+            self.state = EngineState.DEAD
+
+    async def _settle(self, item: WorkItem, reader: asyncio.StreamReader) -> None:
+        while True:
+            message, payload = await receive(reader)
+            match message["kind"]:
+                case "stage":
+                    self.stage = message["stage"]
+                case "error":
+                    return item.fail(from_wire(message["error"]))
+                case _:
+                    return item.succeed(Reply(message, payload))
+
+    async def _read_idle(self, reader: asyncio.StreamReader) -> None:
+        message, _ = await receive(reader)
+        self.rss_bytes = int(message["rss_bytes"])
+        self.peak_rss_bytes = int(message["peak_rss_bytes"])
+        self.items += 1
+        self.stage = None
+        self.state = EngineState.READY
+
+    async def exited(self) -> None:
+        """Wait until the process has ended."""
+        if self._process is not None:
+            await self._process.wait()
+
+    async def stop(self) -> None:
+        """End the process: ask first, then kill. Safe to call twice."""
+        self.state = EngineState.DRAINING
+        if self._writer is not None and self.exit_code is None:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_STOP_GRACE_S):
+                    await send(self._writer, {"kind": "stop"})
+                    await self.exited()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the process at once and release what belongs to it. Safe to call twice."""
+        self.state = EngineState.DEAD
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(ConnectionError):
+                await self._writer.wait_closed()
+            self._writer = None
+
+    async def _describe_exit(self) -> str:
+        """Say how the process ended, in words."""
+        if self._process is None:
+            return "not started"
+        try:
+            async with asyncio.timeout(_STOP_GRACE_S):
+                code = await self._process.wait()
+        except TimeoutError:
+            return "channel closed, process still there"
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

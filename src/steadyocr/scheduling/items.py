@@ -1,0 +1,65 @@
+"""Work items: what waits in the admission queue and is handed to an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+from steadyocr.errors import SteadyOCRError
+from steadyocr.types import OcrOptions
+
+_ids = itertools.count(1)
+
+
+class Priority(IntEnum):
+    """Who goes first when both wait."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An engine's answer: plain values, and the overlay picture when it was asked for."""
+
+    message: dict[str, Any]
+    payload: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class WorkItem:
+    """One picture on its way. Ends exactly once, in :meth:`succeed` or :meth:`fail`.
+
+    Attributes:
+        deadline: Event-loop time after which nobody waits any more.
+        attempts: How many engines have died with this item in hand.
+    """
+
+    payload: bytes
+    options: OcrOptions
+    deadline: float
+    kind: Literal["run", "golden"] = "run"
+    priority: Priority = Priority.INTERACTIVE
+    request_id: str | None = None
+    attempts: int = 0
+    enqueued_at: float = 0.0
+    id: int = field(default_factory=lambda: next(_ids))
+    outcome: asyncio.Future[Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the outcome is settled or nobody waits for it."""
+        return self.outcome.done()
+
+    def succeed(self, reply: Reply) -> None:
+        """Settle with an answer."""
+        if not self.outcome.done():
+            self.outcome.set_result(reply)
+
+    def fail(self, error: SteadyOCRError) -> None:
+        """Settle with an error."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)

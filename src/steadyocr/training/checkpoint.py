@@ -1,0 +1,86 @@
+"""What a run leaves on disk: a kill at any moment leaves the old file or the new one, whole."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steadyocr.errors import CheckpointMismatch, ModelCorrupt, ModelMissing
+
+LAST_NAME: Final = "last.pt"
+BEST_NAME: Final = "best.pt"
+FORMAT: Final = "steadyocr-train-1"
+
+
+def save_atomically(values: Mapping[str, Any], path: Path) -> None:
+    """Write ``values`` so that ``path`` is never half a file, even over a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(values), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; only plain values and tensors are accepted, never code."""
+    if not path.is_file():
+        raise ModelMissing(f"{path}: no such checkpoint")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ModelCorrupt(f"{path}: not a readable checkpoint") from error
+    if not isinstance(values, dict):
+        raise CheckpointMismatch(f"{path}: holds a {type(values).__name__}, not named tensors")
+    return values
+
+
+def weights_of(values: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """Return the weights to use from one of our checkpoints (the average) or from a flat dictionary."""
+    for key in ("ema", "state_dict"):
+        if isinstance(values.get(key), Mapping):
+            found: Mapping[str, Tensor] = values[key]
+            return found
+    return values
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load strictly: every tensor must be there, in the right shape, and none besides."""
+    try:
+        model.load_state_dict(dict(weights), strict=True)
+    except RuntimeError as error:
+        raise CheckpointMismatch(f"{where}: does not fit the network: {error}") from error
+
+
+def rng_states() -> dict[str, Any]:
+    """Return the state of every global generator as plain values and tensors."""
+    version, words, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_rng(states: Mapping[str, Any]) -> None:
+    """Undo :func:`rng_states`."""
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

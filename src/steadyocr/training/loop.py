@@ -1,0 +1,356 @@
+"""The training loop: steps, validation, checkpoints, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steadyocr.errors import ConfigError
+from steadyocr.training import checkpoint
+from steadyocr.training.config import OptimiserConfig, TrainConfig
+from steadyocr.training.dataset import MixedDataset, Sample, make_loader
+from steadyocr.training.ema import WeightAverage
+from steadyocr.training.losses import LossTerms, Targets, db_loss
+from steadyocr.training.model import DBNet
+from steadyocr.training.normalise import MEAN, STD, to_network_input
+from steadyocr.training.rundir import Curve, open_run_folder, write_config
+from steadyocr.training.schedule import learning_rate, progress
+from steadyocr.training.validation import read_sources, validate
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, for a bar or a log line.
+
+    Attributes:
+        step: Steps done.
+        total_steps: Steps in the run; a run bounded by time may end before.
+        done: Share of the run that is done, by steps or time, 0 to 1.
+        eta_s: Seconds still to go.
+        crops_per_s: Of late.
+        lr: Learning rate of the last step.
+        losses: Means since the last report.
+        hmean: H-mean averaged over the data sets, when this report is about a validation.
+        hmean_by_set: The same by set.
+    """
+
+    step: int
+    total_steps: int
+    done: float
+    eta_s: float
+    crops_per_s: float
+    lr: float
+    losses: dict[str, float] = field(default_factory=dict)
+    hmean: float | None = None
+    hmean_by_set: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        step: Steps done.
+        finished: False when it was asked to stop before its end.
+        best_hmean: Best validation, or ``None`` without one.
+    """
+
+    step: int
+    finished: bool
+    best_hmean: float | None
+
+
+Report = Callable[[Progress], None]
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Report = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Train, from the start or from the last checkpoint.
+
+    Args:
+        config: What to do. A resumed run may change anything but the network's width.
+        folder: The run folder; must be empty or, when resuming, hold a checkpoint.
+        resume: Go on with the folder's last checkpoint.
+        report: Called at every row of the curve.
+        should_stop: Asked before each step; after a yes, a checkpoint is written and the run ends.
+        clock: Seconds from any origin.
+
+    Returns:
+        How it ended.
+    """
+    open_run_folder(folder, resume=resume)
+    trainer = Trainer(config, folder, report, clock)
+    if resume:
+        trainer.restore(checkpoint.load(folder / checkpoint.LAST_NAME))
+    elif config.init_weights:
+        trainer.start_from(Path(config.init_weights))
+    return trainer.run(should_stop)
+
+
+class Trainer:
+    """State of one run: network, average, optimiser and counters."""
+
+    def __init__(self, config: TrainConfig, folder: Path, report: Report, clock: Callable[[], float]) -> None:
+        _seed(config)
+        self._config = config
+        self._folder = folder
+        self._report = report
+        self._clock = clock
+        self.model = DBNet(config.inner_channels)
+        self.model = self.model.to(config.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._average = WeightAverage(self.model, config.ema_decay)
+        self._optimiser = make_optimiser(self.model, config.optimiser)
+        self._dataset = MixedDataset(config)
+        self._judged = read_sources(config.validation.sources)
+        self.step = 0
+        self._elapsed_s = 0.0
+        self._best: float | None = None
+        steps_per_epoch = -(-self._dataset.crops_per_epoch // config.batch_size)
+        self.total_steps = steps_per_epoch * config.epochs
+        self._validate_every = config.validation.every_steps or steps_per_epoch
+
+    def start_from(self, path: Path) -> None:
+        """Begin with the weights of a checkpoint and everything else fresh."""
+        checkpoint.load_weights(self.model, checkpoint.weights_of(checkpoint.load(path)), path.name)
+        self._average = WeightAverage(self.model, self._config.ema_decay)
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Take up a run exactly where a checkpoint left it."""
+        if values.get("format") != checkpoint.FORMAT:
+            raise ConfigError(f"{checkpoint.LAST_NAME}: not a checkpoint of this program's training")
+        if values["config"]["inner_channels"] != self._config.inner_channels:
+            raise ConfigError("inner_channels differs from the run that is resumed")
+        checkpoint.load_weights(self.model, values["model"], checkpoint.LAST_NAME)
+        checkpoint.load_weights(self._average.model, values["ema"], checkpoint.LAST_NAME)
+        self._average.updates = values["ema_updates"]
+        self._optimiser.load_state_dict(values["optimiser"])
+        self.step = values["step"]
+        self._elapsed_s = values["elapsed_s"]
+        self._best = values["best_hmean"]
+        checkpoint.restore_rng(values["rng"])
+
+    def run(self, should_stop: Callable[[], bool]) -> Outcome:
+        """Train to the end of the run or until asked to stop."""
+        write_config(self._folder, self._config.to_dict())
+        curve = Curve(self._folder, self.step)
+        watch = _Watch(self._clock, self._elapsed_s)
+        window = _Window(watch.elapsed_s)
+        saved_s = watch.elapsed_s
+        stopped = False
+        for batch in self._batches():
+            done = self._done(watch.elapsed_s)
+            stopped = should_stop()
+            if stopped or done >= 1.0:
+                break
+            lr = self._set_rate(done)
+            window.add(self._train_step(batch), len(batch["image"]))
+            if self.step % self._config.log_every_steps == 0:
+                self._log(curve, window, lr, watch.elapsed_s)
+                window = _Window(watch.elapsed_s)
+            if self.step % self._validate_every == 0:
+                self._judge(curve, lr, watch)
+                window = _Window(watch.elapsed_s)
+            if watch.elapsed_s - saved_s >= self._config.checkpoint_minutes * 60:
+                self._save(watch.elapsed_s)
+                saved_s = watch.elapsed_s
+        if not stopped and self.step % self._validate_every:
+            self._judge(curve, 0.0, watch)
+        self._save(watch.elapsed_s)
+        return Outcome(self.step, not stopped, self._best)
+
+    def _batches(self) -> Iterator[Sample]:
+        yield from make_loader(self._dataset, self._config, self.step)
+
+    def _done(self, elapsed_s: float) -> float:
+        return progress(self.step, self.total_steps, elapsed_s, self._config.max_minutes * 60)
+
+    def _set_rate(self, done: float) -> float:
+        lr = learning_rate(self.step, done, self._config.optimiser)
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _train_step(self, batch: Sample) -> LossTerms:
+        config = self._config
+        self.model.train()
+        images = to_network_input(batch["image"].to(config.device, non_blocking=True))
+        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.bf16):
+            prob_logits, threshold_logits = self.model(images)
+        terms = db_loss(prob_logits, threshold_logits, _targets(batch, config.device), config.loss)
+        self._optimiser.zero_grad(set_to_none=True)
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        if config.optimiser.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip_norm)
+        self._optimiser.step()
+        self._average.update(self.model)
+        self.step += 1
+        return terms
+
+    def _log(self, curve: Curve, window: _Window, lr: float, elapsed_s: float) -> None:
+        losses = window.means()
+        done = self._done(elapsed_s)
+        at = Progress(
+            self.step,
+            self.total_steps,
+            done,
+            self._eta_s(elapsed_s),
+            window.crops_per_s(elapsed_s),
+            lr,
+            losses,
+        )
+        curve.append(_row(at, elapsed_s) | {key: round(value, 5) for key, value in losses.items()})
+        self._report(at)
+
+    def _eta_s(self, elapsed_s: float) -> float:
+        done = self._done(elapsed_s)
+        return elapsed_s * (1.0 - done) / done if done > 0 else 0.0
+
+    def _judge(self, curve: Curve, lr: float, watch: _Watch) -> None:
+        """Validate the average; keep it where it is the best, or always where there is nothing to judge on."""
+        if not self._judged:
+            self._save_best({})
+            return
+        config = self._config
+        verdict = validate(
+            self._average.model, self._judged, config.validation, device=config.device, bf16=config.bf16
+        )
+        if self._best is None or verdict.hmean > self._best:
+            self._best = verdict.hmean
+            self._save_best(verdict.to_dict())
+        elapsed_s = watch.elapsed_s
+        at = Progress(
+            step=self.step,
+            total_steps=self.total_steps,
+            done=self._done(elapsed_s),
+            eta_s=self._eta_s(elapsed_s),
+            crops_per_s=0.0,
+            lr=lr,
+            hmean=verdict.hmean,
+            hmean_by_set={name: count.hmean for name, count in sorted(verdict.counts.items())},
+        )
+        curve.append(_row(at, elapsed_s) | verdict.to_dict())
+        self._report(at)
+
+    def _save_best(self, verdict: Mapping[str, Any]) -> None:
+        """Write the average alone: what export and fine-tuning need, and how good it is."""
+        values = {
+            "format": checkpoint.FORMAT,
+            "state_dict": self._average.state_dict(),
+            "inner_channels": self._config.inner_channels,
+            "mean": list(MEAN),
+            "std": list(STD),
+            "step": self.step,
+            "validation": dict(verdict),
+            "config": self._config.to_dict(),
+        }
+        checkpoint.save_atomically(values, self._folder / checkpoint.BEST_NAME)
+
+    def _save(self, elapsed_s: float) -> None:
+        values = {
+            "format": checkpoint.FORMAT,
+            "model": self.model.state_dict(),
+            "ema": self._average.state_dict(),
+            "ema_updates": self._average.updates,
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step,
+            "elapsed_s": elapsed_s,
+            "best_hmean": self._best,
+            "rng": checkpoint.rng_states(),
+            "config": self._config.to_dict(),
+        }
+        checkpoint.save_atomically(values, self._folder / checkpoint.LAST_NAME)
+
+
+class _Watch:
+    """Training time over all parts of a run."""
+
+    def __init__(self, clock: Callable[[], float], before_s: float) -> None:
+        self._clock = clock
+        self._origin_s = clock() - before_s
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._clock() - self._origin_s
+
+
+class _Window:
+    """Losses and speed between two rows of the curve."""
+
+    def __init__(self, started_s: float) -> None:
+        self._started_s = started_s
+        self._terms: list[LossTerms] = []
+        self._crops = 0
+
+    def add(self, terms: LossTerms, crops: int) -> None:
+        self._terms.append(terms)
+        self._crops += crops
+
+    def means(self) -> dict[str, float]:
+        names = ("total", "bce", "threshold_l1", "dice")
+        return {
+            name: float(torch.stack([getattr(term, name).detach() for term in self._terms]).mean())
+            for name in names
+        }
+
+    def crops_per_s(self, now_s: float) -> float:
+        passed = now_s - self._started_s
+        return self._crops / passed if passed > 0 else 0.0
+
+
+def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """Return the optimiser; weight decay acts on convolution weights only."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if config.kind == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+
+
+def _seed(config: TrainConfig) -> None:
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    torch.manual_seed(config.seed)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
+def _targets(batch: Sample, device: str) -> Targets:
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True).float()
+
+    return Targets(
+        move(batch["shrink_map"]),
+        move(batch["shrink_mask"]),
+        move(batch["threshold_map"]),
+        move(batch["threshold_mask"]),
+    )
+
+
+def _row(at: Progress, elapsed_s: float) -> dict[str, Any]:
+    return {
+        "step": at.step,
+        "done": round(at.done, 4),
+        "elapsed_s": round(elapsed_s, 1),
+        "eta_s": round(at.eta_s, 1),
+        "crops_per_s": round(at.crops_per_s, 2),
+        "lr": at.lr,
+    }

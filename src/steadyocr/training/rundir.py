@@ -1,0 +1,76 @@
+"""The run folder: its files, who may write into it, and the curve."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from steadyocr.errors import ConfigError
+from steadyocr.training.checkpoint import LAST_NAME
+
+CURVE_NAME: Final = "curve.jsonl"
+CONFIG_NAME: Final = "config.json"
+
+
+def open_run_folder(folder: Path, *, resume: bool) -> None:
+    """Create a run folder, or make sure that there is one to go on with.
+
+    Raises:
+        ConfigError: The folder holds something and ``resume`` was not asked for, or holds no checkpoint and it was.
+    """
+    if resume:
+        if not (folder / LAST_NAME).is_file():
+            raise ConfigError(f"{folder}: nothing to resume, there is no {LAST_NAME}; start without resume")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"{folder}: is not empty and is never overwritten; resume it or name another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_config(folder: Path, values: Mapping[str, Any]) -> None:
+    """Keep the configuration beside what it made."""
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    _replace(folder / CONFIG_NAME, text)
+
+
+class Curve:
+    """Rows of JSON, one a line, appended as the run goes.
+
+    Args:
+        folder: The run folder.
+        first_step: Rows of later steps are dropped: a killed run had written them after its last checkpoint.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self._path = folder / CURVE_NAME
+        if self._path.is_file():
+            kept = [
+                line
+                for line in self._path.read_text(encoding="utf-8").splitlines()
+                if _step(line) <= first_step
+            ]
+            _replace(self._path, "".join(f"{line}\n" for line in kept))
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        # The last line of a killed run may be cut off.
+        return float("inf")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

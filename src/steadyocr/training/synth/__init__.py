@@ -1,0 +1,1 @@
+"""The renderer of training pictures: seeded, multi-process, with exact quads."""

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from steadyocr.errors import (
+    EmptyInput,
+    InputError,
+    PayloadTooLarge,
+    SideRatioExceeded,
+    TooManyPixels,
+    UndecodableImage,
+)
+from steadyocr.imaging import decode as decode_module
+from steadyocr.imaging.decode import DecodedImage, decode
+from steadyocr.imaging.header import ImageLimits
+
+LIMITS = ImageLimits()
+WIDTH, HEIGHT = 60, 40
+
+
+def scene(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
+    """Smooth, and different at every corner."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return Image.fromarray((np.stack([x, y, 1 - x * y], axis=2) * 255).astype(np.uint8))
+
+
+def saved(picture: Image.Image, name: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, name, **options)
+    return file.getvalue()
+
+
+def with_orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def decoded(picture: Image.Image, name: str, **options: object) -> DecodedImage:
+    result = decode(saved(picture, name, **options), LIMITS)
+    assert result.pixels.dtype == np.uint8
+    assert result.pixels.flags.c_contiguous
+    assert result.pixels.shape == (result.info.height, result.info.width, 3)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "tolerance"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}, 12),
+        ("JPEG", {"quality": 95, "subsampling": 0, "progressive": True}, 12),
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("WEBP", {"quality": 95}, 12),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("TIFF", {"compression": "jpeg", "quality": 95}, 12),
+    ],
+)
+def test_rgb_of_every_format(name: str, options: dict[str, object], tolerance: int):
+    result = decoded(scene(), name, **options)
+    difference = np.abs(result.pixels.astype(int) - np.asarray(scene()))
+    assert difference.max() <= tolerance
+    assert result.info.format == name.lower()
+    assert (result.info.exif_orientation, result.info.frame, result.info.frames) == (1, 0, 1)
+
+
+def test_webp_of_the_second_decoder_is_that_of_the_first(monkeypatch: pytest.MonkeyPatch):
+    # Were they unlike, an answer would depend on whether a file is animated.
+    data = saved(scene(200, 300), "WEBP", quality=60)
+    ours = decode(data, LIMITS).pixels
+    with Image.open(io.BytesIO(data)) as picture:
+        np.testing.assert_array_equal(ours, np.asarray(picture))
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation(name: str, orientation: int, monkeypatch: pytest.MonkeyPatch):
+    # Several strips, the last one shorter.
+    monkeypatch.setattr(decode_module, "_STRIP_PIXELS", WIDTH * 7)
+    stored = scene()
+    options = {"lossless": True} if name == "WEBP" else {}
+    upright = decoded(stored, name, **options).pixels
+    turned = stored.copy()
+    turned.getexif()[0x0112] = orientation
+    size = ImageOps.exif_transpose(turned).size
+
+    result = decoded(stored, name, exif=with_orientation(orientation), **options)
+
+    assert (result.info.width, result.info.height) == size
+    assert result.info.exif_orientation == orientation
+    expected = Image.fromarray(upright)
+    expected.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(result.pixels, np.asarray(ImageOps.exif_transpose(expected)))
+    # The centre of each stored pixel lands on the centre of the viewed one that shows it.
+    affine = np.array(result.info.stored_to_viewed)
+    for x, y in [(0, 0), (WIDTH - 1, 0), (0, HEIGHT - 1), (17, 5)]:
+        viewed_x, viewed_y = affine @ (x + 0.5, y + 0.5, 1) - 0.5
+        np.testing.assert_array_equal(result.pixels[int(viewed_y), int(viewed_x)], upright[y, x])
+    assert "-0.0" not in str(result.info.stored_to_viewed)
+
+
+@pytest.mark.parametrize("name", ["PNG", "TIFF", "GIF", "BMP"])
+def test_one_bit(name: str):
+    picture = Image.new("1", (WIDTH, HEIGHT), 1)
+    picture.paste(0, (10, 10, 20, 20))
+    pixels = decoded(picture, name).pixels
+    assert (pixels[15, 15] == 0).all()
+    assert (pixels[30, 30] == 255).all()
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "BMP", "GIF"])
+def test_gray(name: str):
+    pixels = decoded(Image.new("L", (WIDTH, HEIGHT), 90), name).pixels
+    np.testing.assert_array_equal(pixels, 90)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})]
+)
+def test_transparency_is_shown_on_white(name: str, options: dict[str, object]):
+    picture = Image.new("RGBA", (WIDTH, HEIGHT), (200, 0, 0, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 10, 10))
+    picture.paste((0, 100, 0, 51), (20, 20, 30, 30))
+    pixels = decoded(picture, name, **options).pixels
+    assert pixels[5, 5].tolist() == [255, 255, 255]
+    assert pixels[35, 50].tolist() == [200, 0, 0]
+    assert pixels[25, 25].tolist() == [204, 224, 204]
+
+
+def test_gray_with_transparency():
+    picture = Image.new("LA", (WIDTH, HEIGHT), (0, 51))
+    assert decoded(picture, "PNG").pixels[0, 0].tolist() == [204, 204, 204]
+
+
+def test_premultiplied_transparency():
+    picture = Image.new("RGBA", (WIDTH, HEIGHT), (100, 50, 0, 51)).convert("RGBa")
+    pixel = decode_module.flatten_on_white(picture)[0, 0]
+    np.testing.assert_allclose(pixel, [224, 214, 204], atol=2)
+    gray = Image.new("LA", (WIDTH, HEIGHT), (0, 51)).convert("La")
+    np.testing.assert_allclose(decode_module.flatten_on_white(gray)[0, 0], 204, atol=1)
+
+
+@pytest.mark.parametrize("name", ["PNG", "GIF"])
+def test_palette_with_a_transparent_entry(name: str):
+    picture = Image.new("P", (WIDTH, HEIGHT), 1)
+    picture.putpalette([9, 9, 9, 0, 0, 250, 30, 60, 90])
+    picture.paste(0, (0, 0, 10, 10))
+    pixels = decoded(picture, name, transparency=0).pixels
+    assert pixels[5, 5].tolist() == [255, 255, 255]
+    assert pixels[20, 20].tolist() == [0, 0, 250]
+
+
+def test_colour_key():
+    picture = scene()
+    picture.paste((1, 2, 3), (0, 0, 10, 10))
+    pixels = decoded(picture, "PNG", transparency=(1, 2, 3)).pixels
+    assert pixels[5, 5].tolist() == [255, 255, 255]
+    assert pixels[30, 30].tolist() == list(picture.getpixel((30, 30)))
+
+
+@pytest.mark.parametrize("name", ["JPEG", "TIFF"])
+def test_cmyk(name: str):
+    # No ink is white, all black ink is black: an inverted picture would be the other way round.
+    picture = Image.new("CMYK", (WIDTH, HEIGHT), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (0, 0, 16, 16))
+    picture.paste((255, 0, 0, 0), (32, 16, 48, 32))
+    pixels = decoded(picture, name).pixels.astype(int)
+    np.testing.assert_allclose(pixels[8, 56], [255, 255, 255], atol=3)
+    np.testing.assert_allclose(pixels[8, 8], [0, 0, 0], atol=3)
+    np.testing.assert_allclose(pixels[24, 40], [0, 255, 255], atol=3)
+
+
+def test_ycck_jpeg():
+    # The same four planes, said by the Adobe marker to be YCCK: 255 - Y stands for black where chroma is neutral.
+    planes = Image.merge("CMYK", [Image.new("L", (16, 16), value) for value in (155, 127, 127, 0)])
+    data = saved(planes, "JPEG", quality=100)
+    place = data.index(b"Adobe") + 11
+    pixels = decode(data[:place] + b"\2" + data[place + 1 :], LIMITS).pixels
+    # Stored Y is 255 - 155 = 100; as YCC that is RGB 100, as stored CMY (inverted) it reads as light 100.
+    np.testing.assert_allclose(pixels[8, 8], 100, atol=4)
+
+
+def test_sixteen_bit_gray_png():
+    values = np.linspace(0, 65_535, WIDTH * HEIGHT).astype(np.uint16).reshape(HEIGHT, WIDTH)
+    pixels = decoded(Image.fromarray(values), "PNG").pixels
+    np.testing.assert_array_equal(pixels[..., 0], np.rint(values / 257.0))
+    np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bit_gray_tiff(mode: str):
+    picture = Image.new(mode, (WIDTH, HEIGHT), 257 * 77)
+    np.testing.assert_array_equal(decoded(picture, "TIFF").pixels, 77)
+
+
+def test_sixteen_bit_tiff_whose_zero_is_white():
+    data = bytearray(saved(Image.new("I;16", (WIDTH, HEIGHT), 257 * 77), "TIFF"))
+    place = data.index(struct.pack("<HHI", 262, 3, 1)) + 8
+    assert data[place] == 1
+    data[place] = 0
+    np.testing.assert_array_equal(decode(bytes(data), LIMITS).pixels, 255 - 77)
+
+
+def test_sixteen_bit_rgb_png():
+    row = b"\0" + struct.pack(">HHH", 65_535, 128 * 257, 0) * 4
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(row * 4)),
+        (b"IEND", b""),
+    ]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    np.testing.assert_array_equal(decode(data, LIMITS).pixels, np.broadcast_to([255, 128, 0], (4, 4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "black", "white"),
+    [(0.0, 1.0, 0, 255), (10.0, 200.0, 10, 200), (0.0, 65_535.0, 0, 255), (-5.0, 5.0, 0, 255)],
+)
+def test_float_tiff(low: float, high: float, black: int, white: int):
+    values = np.full((HEIGHT, WIDTH), low, np.float32)
+    values[:, 30:] = high
+    pixels = decoded(Image.fromarray(values), "TIFF").pixels
+    assert (int(pixels[0, 0, 0]), int(pixels[0, 59, 0])) == (black, white)
+
+
+def test_float_tiff_without_numbers():
+    values = np.full((HEIGHT, WIDTH), np.nan, np.float32)
+    np.testing.assert_array_equal(decoded(Image.fromarray(values), "TIFF").pixels, 0)
+    values[0, 0], values[0, 1] = np.inf, 0.5
+    assert decoded(Image.fromarray(values), "TIFF").pixels[0, 1].tolist() == [128] * 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "black", "white"), [(0, 255, 0, 255), (0, 65_535, 0, 255), (-70_000, 70_000, 0, 255)]
+)
+def test_wide_integer_tiff(low: int, high: int, black: int, white: int):
+    values = np.full((HEIGHT, WIDTH), low, np.int32)
+    values[:, 30:] = high
+    pixels = decoded(Image.fromarray(values), "TIFF").pixels
+    assert (int(pixels[0, 0, 0]), int(pixels[0, 59, 0])) == (black, white)
+
+
+def test_lab_tiff():
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    picture = ImageCms.profileToProfile(scene(), srgb, lab, outputMode="LAB")
+    difference = decoded(picture, "TIFF").pixels.astype(int) - np.asarray(scene())
+    # Eight bits of Lab are coarser than eight of RGB in saturated colours.
+    assert np.abs(difference).mean() < 4
+
+
+def test_ycbcr_tiff():
+    pixels = decoded(scene().convert("YCbCr"), "TIFF").pixels
+    assert np.abs(pixels.astype(int) - np.asarray(scene())).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_first_frame(name: str):
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if name == "WEBP" else {}
+    result = decoded(frames[0], name, save_all=True, append_images=frames[1:], **options)
+    assert (result.info.frame, result.info.frames) == (0, 3)
+    np.testing.assert_array_equal(result.pixels, np.broadcast_to([255, 0, 0], (HEIGHT, WIDTH, 3)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 60), (60, 1)])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_smallest(name: str, size: tuple[int, int]):
+    pixels = decoded(Image.new("RGB", size, "white"), name).pixels
+    assert pixels.min() >= 250
+
+
+def test_memoryview():
+    data = saved(scene(), "WEBP", lossless=True)
+    np.testing.assert_array_equal(decode(memoryview(data), LIMITS).pixels, np.asarray(scene()))
+
+
+VARIANTS: list[tuple[str, dict[str, object]]] = [
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("PNG", {}),
+    ("BMP", {}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("GIF", {}),
+]
+
+
+def noise() -> Image.Image:
+    """Its files have no tail that could be missed."""
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (120, 160, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
+def test_truncated(name: str, options: dict[str, object], keep: float):
+    data = saved(noise(), name, **options)
+    with pytest.raises(UndecodableImage):
+        decode(data[: int(len(data) * keep)], LIMITS)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_mutated_files_give_pixels_or_typed_errors(name: str, options: dict[str, object]):
+    original = saved(noise(), name, exif=with_orientation(6), **options)
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        data = np.frombuffer(original, np.uint8).copy()
+        # Headers are where it hurts.
+        places = rng.integers(0, rng.choice([80, 700, len(data)]), 4) % len(data)
+        data[places] = rng.integers(0, 256, 4)
+        try:
+            result = decode(data.tobytes(), ImageLimits(max_pixels=1_000_000))
+        except InputError:
+            continue
+        assert result.pixels.shape == (result.info.height, result.info.width, 3)
+
+
+def test_pixels_that_differ_from_the_header_are_refused(monkeypatch: pytest.MonkeyPatch):
+    small, large = saved(scene(), "PNG"), saved(scene(300, 200), "PNG")
+    header = decode_module.probe(small)
+    monkeypatch.setattr(decode_module, "probe", lambda data: header)
+    with pytest.raises(UndecodableImage):
+        decode(large, LIMITS)
+
+
+def test_limits_come_before_decoding(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decode_module, "_decode_pixels", lambda *_: pytest.fail("decoded"))
+    data = saved(scene(200, 1), "PNG")
+    with pytest.raises(PayloadTooLarge):
+        decode(data, ImageLimits(max_bytes=10))
+    with pytest.raises(TooManyPixels):
+        decode(data, ImageLimits(max_pixels=100))
+    with pytest.raises(SideRatioExceeded):
+        decode(data, LIMITS)
+    with pytest.raises(EmptyInput):
+        decode(b"", LIMITS)
+
+
+def test_no_second_limit_of_the_library():
+    # Pillow would refuse this as a bomb; whether it may come in is for our limits alone to say.
+    limits = ImageLimits(max_pixels=200_000_000)
+    data = saved(Image.new("1", (20_000, 9_000)), "PNG")
+    monochrome = decode(data, limits)
+    assert monochrome.pixels.shape == (9_000, 20_000, 3)
+
+
+def test_out_of_memory_is_not_the_fault_of_the_picture(monkeypatch: pytest.MonkeyPatch):
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decode_module, "_decode_pixels", no_memory)
+    with pytest.raises(MemoryError):
+        decode(saved(scene(), "PNG"), LIMITS)
+
+
+PEAK = """
+import io, resource, sys
+import numpy as np
+from PIL import Image
+from steadyocr.imaging.decode import decode
+from steadyocr.imaging.header import ImageLimits
+
+def peak_kib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+data = open(sys.argv[1], "rb").read()
+file = io.BytesIO()
+Image.new("RGB", (64, 64)).save(file, sys.argv[2])
+decode(file.getvalue(), ImageLimits())
+before = peak_kib()
+pixels = decode(data, ImageLimits()).pixels
+print((peak_kib() - before) * 1024 / pixels.nbytes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "orientation", "limit"),
+    [("JPEG", 1, 2.6), ("JPEG", 6, 2.6), ("PNG", 1, 2.6), ("WEBP", 6, 3.3), ("TIFF", 1, 2.6)],
+)
+def test_peak_memory(name: str, orientation: int, limit: float, tmp_path):
+    path = tmp_path / "picture"
+    options = {"method": 0} if name == "WEBP" else {}
+    path.write_bytes(saved(scene(3000, 2000), name, exif=with_orientation(orientation), **options))
+    answer = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path), name], capture_output=True, text=True, check=True
+    )
+    assert float(answer.stdout) < limit

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import pytest
+from PIL import Image
+
+from steadyocr.errors import (
+    EmptyInput,
+    PayloadTooLarge,
+    SideRatioExceeded,
+    TooManyPixels,
+    UndecodableImage,
+    UnsupportedMediaType,
+)
+from steadyocr.imaging.header import ImageHeader, ImageLimits, check_limits, check_size, probe
+
+
+def saved(name: str, size: tuple[int, int] = (30, 20), **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size).save(file, name, **options)
+    return file.getvalue()
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def header_of(width: int, height: int, orientation: int = 1) -> ImageHeader:
+    return ImageHeader("png", width, height, 1, orientation, 8, 3)
+
+
+def test_no_picture_library_is_loaded():
+    code = (
+        "import sys, steadyocr.imaging.header; "
+        "print([name for name in ('numpy', 'cv2', 'PIL') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_empty():
+    with pytest.raises(EmptyInput):
+        probe(b"")
+
+
+def test_memoryview():
+    assert probe(memoryview(saved("PNG"))) == probe(saved("PNG"))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"%PDF-1.7\n...", "PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF"),
+        (b"  <svg xmlns='...'/>", "SVG"),
+        (b"BMW is a maker of cars, and this is text", "text"),
+        (b"\0\1\2\3\4", "unknown"),
+        (b"PK\3\4....", "ZIP archive or Office document"),
+    ],
+)
+def test_foreign_formats_are_named(data: bytes, name: str):
+    with pytest.raises(UnsupportedMediaType) as caught:
+        probe(data)
+    assert caught.value.details == {"detected": name}
+    assert name in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
+@pytest.mark.parametrize("keep", [12, 14, 16])
+def test_cut_header_is_undecodable(name: str, keep: int):
+    data = saved(name)
+    with pytest.raises(UndecodableImage) as caught:
+        probe(data[:keep])
+    assert caught.value.details == {"format": name.lower()}
+
+
+def test_jpeg_cut_before_the_scan_is_undecodable():
+    data = saved("JPEG")
+    with pytest.raises(UndecodableImage):
+        probe(data[: data.index(b"\xff\xda")])
+
+
+def test_zero_size_is_undecodable():
+    data = bytearray(saved("PNG"))
+    data[16:20] = bytes(4)
+    with pytest.raises(UndecodableImage):
+        probe(bytes(data))
+
+
+def test_bomb_costs_nothing_and_is_seen():
+    rows = zlib.compress(bytes(16_001), 9)
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 16_000, 11_000, 8, 2, 0, 0, 0))
+        + png_chunk(b"IDAT", rows)
+    )
+    with pytest.raises(TooManyPixels) as caught:
+        check_limits(probe(data), ImageLimits())
+    assert caught.value.details["width"] == 16_000
+    assert caught.value.details["max_pixels"] == 64_000_000
+
+
+def test_exif_after_the_pixels_of_a_png():
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    data = saved("PNG")
+    end = data.index(b"IEND") - 4
+    data = data[:end] + png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[end:]
+    assert probe(data).exif_orientation == 8
+
+
+@pytest.mark.parametrize("value", [0, 9, 65_535])
+def test_invalid_orientation_counts_as_upright(value: int):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    assert probe(saved("JPEG", exif=exif)).exif_orientation == 1
+
+
+def test_broken_exif_does_not_refuse_the_picture():
+    data = saved("JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert probe(data).exif_orientation == 1
+
+
+def test_gif_frame_beyond_the_screen_counts():
+    data = bytearray(saved("GIF", (4, 4)))
+    place = data.index(b",\0\0\0\0\4\0\4\0")
+    data[place + 5 : place + 9] = struct.pack("<HH", 60_000, 50_000)
+    header = probe(bytes(data))
+    assert (header.width, header.height) == (60_000, 50_000)
+    with pytest.raises(TooManyPixels):
+        check_limits(header, ImageLimits())
+
+
+def test_top_down_bmp():
+    data = bytearray(saved("BMP", (5, 7)))
+    data[22:26] = struct.pack("<i", -7)
+    assert (probe(bytes(data)).width, probe(bytes(data)).height) == (5, 7)
+
+
+def test_os2_bmp():
+    data = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, 9, 4, 1, 24) + bytes(200)
+    assert probe(data) == ImageHeader("bmp", 9, 4, 1, 1, 8, 3)
+
+
+def test_scan_bomb_is_refused():
+    data = saved("JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    scan = data[start:-2]
+    with pytest.raises(UndecodableImage, match="scans"):
+        probe(data[:start] + scan * 200 + b"\xff\xd9")
+
+
+def test_scans_of_a_film_behind_the_picture_do_not_count():
+    assert probe(saved("JPEG") + b"\xff\xda\0\2" * 500).format == "jpeg"
+
+
+def test_second_frame_in_a_jpeg_is_refused():
+    data = saved("JPEG")
+    place = data.index(b"\xff\xc0")
+    with pytest.raises(UndecodableImage):
+        probe(data[:place] + data[place : place + 19] + data[place:])
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (30, 20)), (4, (30, 20)), (5, (20, 30)), (8, (20, 30))])
+def test_viewed_size(orientation: int, size: tuple[int, int]):
+    assert header_of(30, 20, orientation).viewed_size == size
+
+
+def test_bytes_per_pixel():
+    assert header_of(1, 1).bytes_per_pixel == 3
+    assert ImageHeader("png", 1, 1, 1, 1, 1, 1).bytes_per_pixel == 1
+    assert ImageHeader("png", 1, 1, 1, 1, 16, 4).bytes_per_pixel == 8
+
+
+def test_limits_are_inclusive():
+    limits = ImageLimits(max_bytes=10, max_pixels=1000, max_side=100, max_side_ratio=10)
+    check_size(10, limits)
+    check_limits(header_of(100, 10), limits)
+
+
+def test_too_many_bytes():
+    with pytest.raises(PayloadTooLarge) as caught:
+        check_size(11, ImageLimits(max_bytes=10))
+    assert caught.value.details == {"size_bytes": 11, "max_bytes": 10}
+
+
+@pytest.mark.parametrize("size", [(101, 99), (201, 10), (10, 201)])
+def test_too_many_pixels(size: tuple[int, int]):
+    with pytest.raises(TooManyPixels):
+        check_limits(header_of(*size), ImageLimits(max_pixels=9_998, max_side=200))
+
+
+@pytest.mark.parametrize("size", [(101, 1), (2, 201)])
+def test_side_ratio(size: tuple[int, int]):
+    with pytest.raises(SideRatioExceeded) as caught:
+        check_limits(header_of(*size), ImageLimits())
+    assert caught.value.details["max_side_ratio"] == 100.0
