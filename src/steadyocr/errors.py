@@ -46,11 +46,11 @@ class SteadyOCRError(Exception):
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, **details: Any) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **details: object) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
-        self.details: dict[str, Any] = details
+        self.details: dict[str, object] = details
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain values that :func:`from_wire` turns back into the same error."""
@@ -276,9 +276,7 @@ def _subclasses(root: type[SteadyOCRError]) -> Iterator[type[SteadyOCRError]]:
         yield from _subclasses(child)
 
 
-ERRORS_BY_CODE: Final[Mapping[str, type[SteadyOCRError]]] = {
-    kind.code: kind for kind in _subclasses(SteadyOCRError)
-}
+ERRORS_BY_CODE: Final[Mapping[str, type[SteadyOCRError]]] = {kind.code: kind for kind in _subclasses(SteadyOCRError)}
 
 
 def from_wire(values: Mapping[str, Any]) -> SteadyOCRError:

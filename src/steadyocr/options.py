@@ -79,17 +79,17 @@ def parse_options(values: Mapping[str, Any], *, recognise: bool = True, overlay:
     return OcrOptions(**parsed, overlay=overlay)
 
 
-def _parse(spec: OptionSpec, value: Any) -> float | bool:
+def _parse(spec: OptionSpec, value: object) -> float | bool:
     if spec.type == "boolean":
         text = str(value).strip().lower()
         if text not in _TRUE | _FALSE:
             raise InvalidOption(f"{spec.name} must be true or false", option=spec.name)
         return text in _TRUE
+    # True is an int to Python, but no number to anybody else.
+    text = "" if isinstance(value, bool) else str(value)
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = int(value) if spec.type == "integer" else float(value)
-    except (TypeError, ValueError) as error:
+        number = int(text) if spec.type == "integer" else float(text)
+    except ValueError as error:
         raise InvalidOption(f"{spec.name} must be of type {spec.type}", option=spec.name) from error
     minimum, maximum = spec.minimum or 0.0, spec.maximum or 0.0
     # Written so that not-a-number is refused too.

@@ -44,9 +44,7 @@ def render_page(page: Mapping[str, Any], kind: TextFormat) -> str:
 
 
 def _escape(text: str) -> str:
-    return _MARKDOWN_SPECIAL.sub(
-        lambda hit: f"\\{hit[1]}" if hit[1] else f"{hit[2]}{hit[3][:-1]}\\{hit[3][-1]}", text
-    )
+    return _MARKDOWN_SPECIAL.sub(lambda hit: f"\\{hit[1]}" if hit[1] else f"{hit[2]}{hit[3][:-1]}\\{hit[3][-1]}", text)
 
 
 def _csv(page: Mapping[str, Any]) -> str:

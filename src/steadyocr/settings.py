@@ -72,7 +72,9 @@ class EngineSettings(_Section):
     start_timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds until a starting engine is given up")
     item_limit_s: float = Field(60.0, gt=0, le=3600, description="seconds on one picture after which an engine hangs")
     memory_slack_bytes: int = Field(
-        32 << 20, ge=0, description="bytes an engine may keep over its base line before it gives scratch memory back"
+        32 << 20,
+        ge=0,
+        description="bytes an engine may keep over its base line before it gives scratch memory back",
     )
 
 

@@ -90,7 +90,8 @@ class OcrOptions:
     Attributes:
         bin_threshold: Probability above which a pixel counts as text, 0 to 1.
         box_threshold: Mean probability below which a quad is dropped, 0 to 1.
-        unclip_ratio: How far the shrunk region is grown back (DB paper, section 3.4): offset = area x ratio / perimeter.
+        unclip_ratio: How far the shrunk region is grown back (DB paper, section 3.4):
+            offset = area x ratio / perimeter.
         max_side: Longest side given to the detector, in pixels; larger pictures are shrunk, ratio kept.
         recognise: Whether to read the lines or only find them.
         overlay: Whether to draw the quads into the picture as well.

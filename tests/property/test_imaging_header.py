@@ -111,7 +111,7 @@ def test_counts_frames_as_pillow_does(name: str, frames: int) -> None:
     header = probe(file.getvalue())
 
     with Image.open(file) as picture:
-        assert header.frames == picture.n_frames == frames
+        assert header.frames == getattr(picture, "n_frames", None) == frames
     assert (header.width, header.height) == (20, 10)
 
 
@@ -129,7 +129,17 @@ def assert_only_typed_errors(data: bytes) -> None:
 
 
 SAVED = [save(variant, (33, 21), 6) for variant in range(len(VARIANTS))]
-MAGICS = [b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"BM", b"RIFF\0\0\0\0WEBPVP8X"]
+MAGICS = [
+    b"",
+    b"\xff\xd8",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"BM",
+    b"RIFF\0\0\0\0WEBPVP8X",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -170,8 +180,7 @@ MEGABYTES = 8 << 20
         b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\0" + b"\x21\xfe\0" * (MEGABYTES // 3),
         b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\2\0\0\0" + b"\1\0\0" * 2 + b"ANMF\0\0\0\0" * (MEGABYTES // 8),
         # A chain of directories, each naming the next.
-        b"II*\0\x08\0\0\0"
-        + b"".join(struct.pack("<HI", 0, 8 + 6 * (index + 1)) for index in range(MEGABYTES // 6)),
+        b"II*\0\x08\0\0\0" + b"".join(struct.pack("<HI", 0, 8 + 6 * (index + 1)) for index in range(MEGABYTES // 6)),
         # One that names itself, entries without end, and places beyond all counting.
         b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
         b"II*\0\x08\0\0\0\xff\xff" + b"\0" * MEGABYTES,

@@ -121,9 +121,7 @@ def test_photographed_page_keeps_ink_under_labels(assets: Assets) -> None:
 
 def test_what_cannot_be_read_is_ignored() -> None:
     def mark(width: float, height: float, contrast: float, x: float = 10.0) -> Mark:
-        return Mark(
-            np.array([[x, 10], [x + width, 10], [x + width, 10 + height], [x, 10 + height]]), "abc", contrast
-        )
+        return Mark(np.array([[x, 10], [x + width, 10], [x + width, 10 + height], [x, 10 + height]]), "abc", contrast)
 
     def ignored(mark: Mark, blur: float = 0.0) -> bool | None:
         line = finish(mark, 200, 100, blur)
@@ -163,18 +161,12 @@ def test_coverage_agrees_with_the_drawn_glyphs(assets: Assets) -> None:
 
 def test_dataset_does_not_depend_on_workers(tmp_path: Path, assets: Assets) -> None:
     seen: list[tuple[int, int]] = []
-    write_dataset(
-        tmp_path / "two", 3, 11, 2, kinds=("plates", "blank"), progress=lambda d, n: seen.append((d, n))
-    )
+    write_dataset(tmp_path / "two", 3, 11, 2, kinds=("plates", "blank"), progress=lambda d, n: seen.append((d, n)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    rows = [
-        json.loads(row)
-        for row in (tmp_path / "two" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    rows = [json.loads(row) for row in (tmp_path / "two" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     write_dataset(tmp_path / "one", 3, 11, 1, kinds=("plates", "blank"))
     assert rows == [
-        json.loads(row)
-        for row in (tmp_path / "one" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+        json.loads(row) for row in (tmp_path / "one" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     for row in rows:
         labels = (tmp_path / "two" / row["label"]).read_text(encoding="utf-8").splitlines()

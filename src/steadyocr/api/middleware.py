@@ -66,7 +66,7 @@ class RequestGate:
             await self._app(scope, limited, exchange.send)
         except SteadyOCRError as error:
             await exchange.refuse(problem_of(error), scope, receive)
-        except Exception:  # the edge: a fault of ours becomes an opaque answer whose id is in the log
+        except Exception:  # noqa: BLE001 - the edge: a fault of ours becomes an opaque answer whose id is in the log
             _log.exception("Unexpected failure of a request")
             fault = InternalError("an unexpected fault; the log has the trace under this request id")
             await exchange.refuse(problem_of(fault), scope, receive)
@@ -77,7 +77,8 @@ class RequestGate:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         offered = (bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode()
         # Every key is compared, each in constant time, so that timing tells nothing.
-        if not any([hmac.compare_digest(offered, key) for key in self._keys]):
+        matches = [hmac.compare_digest(offered, key) for key in self._keys]
+        if not any(matches):
             raise Unauthorized("an API key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
 
     def _limited(self, headers: Headers, receive: Receive) -> Receive:
@@ -126,7 +127,7 @@ class _Exchange:
         await self._send(message)
 
     async def refuse(self, answer: ASGIApp, scope: Scope, receive: Receive) -> None:
-        """Answer with an error, unless an answer has begun already: then only closing is left, which the server does."""
+        """Answer with an error, unless an answer has begun already: then only closing is left."""
         if self._status is None:
             await answer(scope, receive, self.send)
 

@@ -114,7 +114,7 @@ async def _answer(request: Request, *, recognise: bool) -> Response:
     page = reply.message["page"]
     if kind == "json":
         return JSONResponse({**page, "request_id": request_id})
-    return Response(render_page(page, kind), media_type=MEDIA_TYPES[kind])  # type: ignore[arg-type]
+    return Response(render_page(page, kind), media_type=MEDIA_TYPES[kind])
 
 
 def _client_timeout(request: Request) -> float | None:

@@ -29,7 +29,9 @@ async def readyz(request: Request) -> PlainTextResponse:
     return PlainTextResponse(f"{reason or 'ok'}\n", 503 if reason else 200)
 
 
-@router.get("/healthz", summary="Whether pictures are answered rightly", responses={503: {"description": "they are not"}})
+@router.get(
+    "/healthz", summary="Whether pictures are answered rightly", responses={503: {"description": "they are not"}}
+)
 async def healthz(request: Request) -> JSONResponse:
     """The deep check: rests on real traffic, else reads a known picture and compares."""
     service = _service(request)

@@ -45,7 +45,9 @@ def bind(settings: Settings) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; is another service there?") from error
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {error.strerror}; is another service there?"
+        ) from error
     listener.listen(_BACKLOG)
     return listener
 

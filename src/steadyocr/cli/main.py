@@ -69,7 +69,9 @@ def serve(
 @app.command("ocr")
 def ocr_files(
     files: Annotated[list[Path], typer.Argument(help="pictures to read")],
-    page_format: Annotated[str, typer.Option("--format", "-f", help="json, text, markdown, csv or overlay.png")] = "text",
+    page_format: Annotated[
+        str, typer.Option("--format", "-f", help="json, text, markdown, csv or overlay.png")
+    ] = "text",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="folder for one answer per picture", show_default=False)
     ] = None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -54,7 +54,7 @@ async def run_files(run: OcrRun) -> ExitCode:
     """
     if run.page_format not in PAGE_FORMATS:
         raise InvalidOption(f"unknown format; known: {', '.join(PAGE_FORMATS)}")
-    kind = cast(PageFormat, run.page_format)
+    kind: PageFormat = run.page_format
     if kind == "overlay.png" and run.output is None:
         raise InvalidOption("overlay.png needs a folder to write to: add -o DIR")
     options = parse_options(run.options, overlay=kind == "overlay.png")
@@ -70,7 +70,9 @@ async def run_files(run: OcrRun) -> ExitCode:
             async for outcome in _outcomes(service, run.files, options):
                 if outcome.error is not None:
                     failures.append(outcome.error)
-                    progress.console.print(f"{outcome.path}: {outcome.error.message} [{outcome.error.code}]", markup=False)
+                    progress.console.print(
+                        f"{outcome.path}: {outcome.error.message} [{outcome.error.code}]", markup=False
+                    )
                 elif outcome.reply is not None:
                     write(outcome.path, outcome.reply)
                 progress.advance(bar)
@@ -81,7 +83,7 @@ async def run_files(run: OcrRun) -> ExitCode:
     return exit_code_of(failures[0]) if len(run.files) == 1 else ExitCode.SOME_FAILED
 
 
-async def _outcomes(service: Service, files: list[Path], options: OcrOptions) -> Any:
+async def _outcomes(service: Service, files: list[Path], options: OcrOptions) -> AsyncIterator[_Outcome]:
     """Yield outcomes in the order of the files, with a few in the works at a time."""
     in_flight = 2 * len(service.scheduler.slots)
     gate = asyncio.Semaphore(in_flight)

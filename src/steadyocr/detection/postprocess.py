@@ -9,6 +9,7 @@ clipper is needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -42,9 +43,7 @@ class PostprocessParams:
     min_side: float = 3.0
 
 
-def quads_from_probability_map(
-    probability: FloatArray, params: PostprocessParams
-) -> tuple[FloatArray, FloatArray]:
+def quads_from_probability_map(probability: FloatArray, params: PostprocessParams) -> tuple[FloatArray, FloatArray]:
     """Find text lines in a probability map.
 
     Args:
@@ -66,28 +65,33 @@ def quads_from_probability_map(
         centre, (width, height), angle = cv2.minAreaRect(contour)
         if min(width, height) + 1.0 < params.min_side:
             continue
-        score = _mean_inside(probability, cv2.boxPoints((centre, (width, height), angle)))
+        score = _mean_inside(probability, _corners(centre, width, height, angle))
         if score < params.box_threshold:
             continue
         # The contour runs through pixel centres; the region reaches half a pixel further on each side.
         width, height = width + 1.0, height + 1.0
         grow = 2.0 * width * height * params.unclip_ratio / (2.0 * (width + height))
-        rects.append(cv2.boxPoints((centre, (width + grow, height + grow), angle)))
+        rects.append(_corners(centre, width + grow, height + grow, angle))
         scores.append(score)
 
     if not rects:
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
-    quads = order_quads(np.stack(rects).astype(np.float32) + 0.5)
+    quads = order_quads(np.stack(rects) + np.float32(0.5))
     return quads, np.asarray(scores, np.float32)
 
 
-def _outer_contours(binary: NDArray[np.uint8]) -> list[NDArray[np.int32]]:
+def _outer_contours(binary: NDArray[np.uint8]) -> list[cv2.typing.MatLike]:
     """Outlines of all regions, those inside a hole of another one too, but not the outlines of holes."""
     contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if hierarchy is None:
+    if not contours:
         return []
     parents = hierarchy.reshape(-1, 4)[:, 3]
     return [contour for contour, parent in zip(contours, parents, strict=True) if parent < 0]
+
+
+def _corners(centre: Sequence[float], width: float, height: float, angle: float) -> FloatArray:
+    """Corners (4, 2) of a rectangle turned by ``angle`` degrees."""
+    return np.asarray(cv2.boxPoints((centre, (width, height), angle)), np.float32)
 
 
 def _mean_inside(probability: FloatArray, corners: FloatArray) -> float:

@@ -50,9 +50,7 @@ def flatten_on_white(strip: Image.Image) -> UInt8Array:
 
 
 def _lab_converter() -> Converter:
-    transform = ImageCms.buildTransform(
-        ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-    )
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
 
     def convert(strip: Image.Image) -> UInt8Array:
         return np.asarray(ImageCms.applyTransform(strip, transform))

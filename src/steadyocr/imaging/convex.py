@@ -38,15 +38,11 @@ def _cut(polygon: _Polygon, start: tuple[float, float], end: tuple[float, float]
         before, distance, distance_before = polygon[index - 1], inside[index], inside[index - 1]
         if (distance > 0 > distance_before) or (distance < 0 < distance_before):
             part = distance_before / (distance_before - distance)
-            kept.append(
-                (before[0] + part * (point[0] - before[0]), before[1] + part * (point[1] - before[1]))
-            )
+            kept.append((before[0] + part * (point[0] - before[0]), before[1] + part * (point[1] - before[1])))
         if distance >= 0:
             kept.append(point)
     return kept
 
 
 def _signed_area(polygon: _Polygon) -> float:
-    return (
-        sum(polygon[index - 1][0] * y - polygon[index - 1][1] * x for index, (x, y) in enumerate(polygon)) / 2
-    )
+    return sum(polygon[index - 1][0] * y - polygon[index - 1][1] * x for index, (x, y) in enumerate(polygon)) / 2

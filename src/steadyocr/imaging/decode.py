@@ -7,7 +7,7 @@ WebP without animation: Pillow goes through libwebp's animation decoder and need
 RGB picture, OpenCV 2.1 times.
 
 Pillow keeps colour pixels in four bytes each, so the picture is copied out in strips, each converted, and
-turned into its viewed place, as it goes: the peak is 2.3 times the RGB size, 1.3 for gray.
+turned into its viewed place, as it goes: the peak is 2.4 times the RGB size, 1.4 for gray and palettes.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> DecodedImage:
 
 def _decode_pixels(data: bytes | memoryview, header: ImageHeader) -> UInt8Array:
     if header.format == "webp" and header.frames == 1:
-        return _assemble(
-            header.viewed_size, header.height, header.exif_orientation, _webp_strips(data, header)
-        )
+        return _assemble(header.viewed_size, header.height, header.exif_orientation, _webp_strips(data, header))
     with Image.open(io.BytesIO(data), formats=[header.format]) as image:
         # TIFF alone is turned by Pillow itself, while it is loaded.
         turned = header.format == "tiff"

@@ -133,9 +133,7 @@ def quad_iou(a: FloatArray, b: FloatArray) -> FloatArray:
     return iou
 
 
-def crop_quad(
-    image: UInt8Array, quad: FloatArray, height: int | None = None, width: int | None = None
-) -> UInt8Array:
+def crop_quad(image: UInt8Array, quad: FloatArray, height: int | None = None, width: int | None = None) -> UInt8Array:
     """Cut a quad out, its top-left corner at (0, 0) and its sides straightened.
 
     Only a window round the quad is looked at, and a quad much larger than the crop is shrunk by area

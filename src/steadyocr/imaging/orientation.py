@@ -41,9 +41,7 @@ def stored_to_viewed(orientation: int, width: int, height: int) -> Affine:
     return _row(x_row, x_back, viewed_width), _row(y_row, y_back, viewed_height)
 
 
-def write_strip(
-    viewed: NDArray[np.uint8], strip: NDArray[np.uint8], first_row: int, orientation: int
-) -> None:
+def write_strip(viewed: NDArray[np.uint8], strip: NDArray[np.uint8], first_row: int, orientation: int) -> None:
     """Put some stored rows where they are seen.
 
     Turning each strip by itself keeps reads and writes in the cache: 20 ms for 4000x3000 pixels, where one

@@ -59,9 +59,7 @@ class ResizePlan:
         return self.scale_x if self.width >= self.height else self.scale_y
 
 
-def plan_resize(
-    width: int, height: int, max_side: int, *, stride: int = 32, bucket: int | None = None
-) -> ResizePlan:
+def plan_resize(width: int, height: int, max_side: int, *, stride: int = 32, bucket: int | None = None) -> ResizePlan:
     """Plan the resize of a picture: never larger, ratio kept to within a pixel.
 
     The longer padded side is at most `max_side` rounded up to the bucket.

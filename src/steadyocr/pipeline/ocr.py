@@ -17,9 +17,8 @@ from steadyocr.imaging.draw import overlay_png
 from steadyocr.imaging.header import ImageLimits
 from steadyocr.pipeline.ordering import reading_order
 from steadyocr.recognition.recognizer import LineText, Recognizer
-from steadyocr.runtime.base import Session
+from steadyocr.runtime.base import Session, SessionOptions
 from steadyocr.runtime.loader import Backend, open_session
-from steadyocr.runtime.base import SessionOptions
 from steadyocr.runtime.manifest import Manifest
 from steadyocr.types import Degradation, ModelIdentity, OcrOptions, Page, Quad, TextLine
 
@@ -162,7 +161,8 @@ def _lines(
 ) -> tuple[TextLine, ...]:
     lines = []
     for index, (corners, score) in enumerate(zip(quads.tolist(), scores.tolist(), strict=True)):
-        quad: Quad = tuple((round(x, 2), round(y, 2)) for x, y in corners)
+        top_left, top_right, bottom_right, bottom_left = ((round(x, 2), round(y, 2)) for x, y in corners)
+        quad: Quad = (top_left, top_right, bottom_right, bottom_left)
         read = texts[index] if texts is not None else None
         lines.append(
             TextLine(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from steadyocr.runtime.base import FloatArray, IntArray
 
 BLANK = 0

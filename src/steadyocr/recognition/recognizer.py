@@ -97,9 +97,7 @@ class Recognizer:
         step = self._input.stride
         return int(-(-width // step) * step)
 
-    def _read_batch(
-        self, image: NDArray[np.uint8], quads: FloatArray, batch: Sequence[_Crop]
-    ) -> list[LineText]:
+    def _read_batch(self, image: NDArray[np.uint8], quads: FloatArray, batch: Sequence[_Crop]) -> list[LineText]:
         width = max(crop.width for crop in batch)
         tensor = np.zeros((len(batch), 3, self._height, width), np.float32)
         for row, crop in zip(tensor, batch, strict=True):

@@ -41,9 +41,7 @@ def reset_peak_rss() -> None:
         return
 
 
-def memory_limit_bytes(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> int | None:
+def memory_limit_bytes(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
     """Return the tightest cgroup memory limit on the path to the root, v1 or v2, or ``None`` without one."""
     limits: list[int] = []
     for controller, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):

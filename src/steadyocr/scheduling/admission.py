@@ -103,11 +103,3 @@ class AdmissionQueue:
         """How long a new item would wait, from the measured service time, in seconds."""
         wait = self._service_s * (len(self) + 1) / max(1, self.servers)
         return min(max(wait, 1.0), _MAX_RETRY_AFTER_S)
-
-    def fail_all(self, error: Exception) -> None:
-        """Settle whatever still waits; used when the service stops."""
-        for line in (self._retries, *self._waiting.values()):
-            while line:
-                item = line.popleft()
-                if not item.outcome.done():
-                    item.outcome.set_exception(error)

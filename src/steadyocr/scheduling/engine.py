@@ -8,14 +8,17 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from steadyocr.errors import EngineDied, from_wire
+from steadyocr.errors import EngineDied, ModelError, from_wire
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.items import Reply, WorkItem
 from steadyocr.scheduling.protocol import BrokenFrame, Message, receive, send
 
+# The descriptor of the channel follows as the last argument.
+WORKER_COMMAND: Final = (sys.executable, "-m", "steadyocr.scheduling.worker")
 _STREAM_LIMIT_BYTES = 1 << 20
 _STOP_GRACE_S = 3.0
 
@@ -41,8 +44,9 @@ class EngineProcess:
         items: How many items it has finished.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, command: Sequence[str] = WORKER_COMMAND) -> None:
         self._config = config
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -68,20 +72,13 @@ class EngineProcess:
 
         Raises:
             SteadyOCRError: What the engine said is wrong (a missing or damaged model, say).
+            ModelError: The golden picture did not come out right.
             EngineDied: It ended or took too long; nothing more is known.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "steadyocr.scheduling.worker",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
-            )
-        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=_STREAM_LIMIT_BYTES)
+        try:
+            self._reader, self._writer = await self._spawn()
+        except OSError as error:
+            raise EngineDied(f"an engine process could not be started: {error.strerror}") from error
         try:
             async with asyncio.timeout(timeout_s):
                 await send(self._writer, {"kind": "configure", "config": self._config.to_wire()})
@@ -92,9 +89,26 @@ class EngineProcess:
             raise EngineDied(f"an engine ended while starting ({await self._describe_exit()})") from error
         if message["kind"] == "failed":
             raise from_wire(message["error"])
+        if not message["golden"]["ok"]:
+            raise ModelError(f"the models misread the golden picture: {message['golden']['problem']}")
         self.ready = message
         self.rss_bytes = int(message["rss_bytes"])
         self.state = EngineState.READY
+
+    async def _spawn(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as until_handed_over:
+            until_handed_over.enter_context(ours)
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+            )
+            streams = await asyncio.open_connection(sock=ours, limit=_STREAM_LIMIT_BYTES)
+            until_handed_over.pop_all()
+            return streams
 
     async def run(self, item: WorkItem) -> None:
         """Hand an item over, settle it with the engine's answer, wait for the engine's memory report.

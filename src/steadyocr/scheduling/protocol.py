@@ -20,7 +20,7 @@ Message = dict[str, Any]
 
 
 class BrokenFrame(Exception):
-    """The other side closed in mid-frame or announced an impossible length."""
+    """The other side closed in mid-frame, announced an impossible length or sent no message."""
 
 
 def pack(message: Message, payload_bytes: int = 0) -> bytes:
@@ -38,6 +38,16 @@ def _lengths(raw: bytes) -> tuple[int, int]:
     return header_bytes, payload_bytes
 
 
+def _parse(header: bytes) -> Message:
+    try:
+        message = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise BrokenFrame("the header is not JSON") from error
+    if not isinstance(message, dict) or "kind" not in message:
+        raise BrokenFrame("the header is not a message")
+    return message
+
+
 def send_blocking(channel: socket.socket, message: Message, payload: bytes = b"") -> None:
     """Send one frame from the engine's side."""
     channel.sendall(pack(message, len(payload)))
@@ -49,7 +59,7 @@ def receive_blocking(channel: socket.socket) -> tuple[Message, bytearray] | None
     """Wait for one frame on the engine's side; ``None`` when the front has closed.
 
     Raises:
-        BrokenFrame: The front closed in mid-frame.
+        BrokenFrame: The front closed in mid-frame, or what it sent is no message.
     """
     raw = _receive_exactly(channel, _LENGTHS.size)
     if not raw:
@@ -59,7 +69,7 @@ def receive_blocking(channel: socket.socket) -> tuple[Message, bytearray] | None
     payload = _receive_exactly(channel, payload_bytes)
     if len(header) < header_bytes or len(payload) < payload_bytes:
         raise BrokenFrame("closed in mid-frame")
-    return json.loads(bytes(header)), payload
+    return _parse(bytes(header)), payload
 
 
 def _receive_exactly(channel: socket.socket, count: int) -> bytearray:
@@ -88,7 +98,7 @@ async def receive(reader: asyncio.StreamReader) -> tuple[Message, bytes]:
     """Wait for one frame on the front's side.
 
     Raises:
-        BrokenFrame: The engine has closed.
+        BrokenFrame: The engine has closed, or what it sent is no message.
     """
     try:
         header_bytes, payload_bytes = _lengths(await reader.readexactly(_LENGTHS.size))
@@ -96,4 +106,4 @@ async def receive(reader: asyncio.StreamReader) -> tuple[Message, bytes]:
         payload = await reader.readexactly(payload_bytes) if payload_bytes else b""
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise BrokenFrame("the engine closed the channel") from error
-    return json.loads(header), payload
+    return _parse(header), payload

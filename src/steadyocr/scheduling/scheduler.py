@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,6 @@ _log = logging.getLogger("steadyocr.scheduler")
 _MAX_ATTEMPTS = 2
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 30.0
-_DRAIN_POLL_S = 0.05
 # With no engine up, new work still waits this long for the replacement; a start takes about two seconds.
 _REPLACEMENT_GRACE_S = 15.0
 
@@ -101,7 +101,12 @@ class Slot:
 class Scheduler:
     """Owns the queue and the engines. Belongs to one event loop."""
 
-    def __init__(self, config: SchedulerConfig, loops: Loops) -> None:
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        loops: Loops,
+        engine_factory: Callable[[EngineConfig], EngineProcess] = EngineProcess,
+    ) -> None:
         self.config = config
         self.queue = AdmissionQueue(config.queue_size)
         self.queue.servers = config.engines
@@ -109,8 +114,11 @@ class Scheduler:
         self.completed = 0
         self.last_success_at: float | None = None
         self._loops = loops
+        self._new_engine = engine_factory
         self._draining = False
-        self._in_hand = 0
+        self._outstanding: set[WorkItem] = set()
+        self._nothing_outstanding = asyncio.Event()
+        self._nothing_outstanding.set()
         self._first_ready: asyncio.Future[None] | None = None
         self._served_at = -math.inf
 
@@ -174,30 +182,39 @@ class Scheduler:
         """
         self.refuse_early()
         self.queue.put(item)
+        self._outstanding.add(item)
+        self._nothing_outstanding.clear()
         try:
             async with asyncio.timeout_at(item.deadline):
                 return await item.outcome
         except TimeoutError as error:
             raise DeadlineExceeded("the time allowed for this picture ran out") from error
+        finally:
+            self._outstanding.discard(item)
+            if not self._outstanding:
+                self._nothing_outstanding.set()
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work and wait until accepted work is done; returns whether all of it was."""
         self._draining = True
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while (len(self.queue) or self._in_hand) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_DRAIN_POLL_S)
-        return not (len(self.queue) or self._in_hand)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._nothing_outstanding.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def stop(self) -> None:
         """End the engines and settle whatever is left. The loops themselves are stopped by their owner."""
         self._draining = True
-        self.queue.fail_all(Cancelled("the service stopped before this picture was read"))
+        for item in self._outstanding:
+            item.fail(Cancelled("the service stopped before this picture was read"))
         engines = [slot.engine for slot in self.slots if slot.engine is not None]
         await asyncio.gather(*(engine.stop() for engine in engines))
 
     async def _run_slot(self, slot: Slot) -> None:
         while True:
-            engine = EngineProcess(self.config.engine)
+            engine = self._new_engine(self.config.engine)
             slot.engine = engine
             try:
                 await engine.start(self.config.start_timeout_s)
@@ -250,6 +267,7 @@ class Scheduler:
                 await self._work(slot, engine, item)
         finally:
             exited.cancel()
+            self._served_at = asyncio.get_running_loop().time()
         raise EngineDied(f"the engine ended while idle (exit code {engine.exit_code})")
 
     async def _next_item(self, exited: asyncio.Task[None]) -> WorkItem | None:
@@ -271,7 +289,6 @@ class Scheduler:
         Raises:
             EngineDied: The engine ended or had to be killed.
         """
-        self._in_hand += 1
         loop = asyncio.get_running_loop()
         started = loop.time()
         kill_at = min(started + self.config.item_limit_s, max(item.deadline, started) + self.config.kill_grace_s)
@@ -284,8 +301,6 @@ class Scheduler:
         except EngineDied as error:
             self._retry_or_fail(item, error)
             raise
-        finally:
-            self._in_hand -= 1
         slot.consecutive_failures = 0
         self.queue.record_service(loop.time() - started)
         self.completed += 1
@@ -294,7 +309,9 @@ class Scheduler:
     def _retry_or_fail(self, item: WorkItem, error: EngineDied) -> None:
         item.attempts += 1
         if item.attempts >= _MAX_ATTEMPTS:
-            item.fail(EngineDied("engines ended twice with this picture in hand; it is not tried again", retry_after_s=5.0))
+            item.fail(
+                EngineDied("engines ended twice with this picture in hand; it is not tried again", retry_after_s=5.0)
+            )
         elif not item.abandoned:
             _log.warning(
                 "An engine died with an item in hand; the item is retried",

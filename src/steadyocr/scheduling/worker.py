@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steadyocr.errors import InternalError, MemoryPressure, SteadyOCRError
 from steadyocr.imaging.header import ImageLimits
@@ -28,6 +28,9 @@ from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.protocol import Message, receive_blocking, send_blocking
 from steadyocr.telemetry import logging as logs
 from steadyocr.types import OcrOptions
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _log = logging.getLogger("steadyocr.engine")
 
@@ -97,7 +100,7 @@ class Worker:
             _log.exception("Out of memory on one picture")
             refusal = MemoryPressure("not enough memory for this picture now; try again or send a smaller one")
             self._send({"kind": "error", "id": item_id, "error": refusal.to_wire()})
-        except Exception:  # the edge of the process: whatever a library raises must become an answer
+        except Exception:  # noqa: BLE001 - the edge of the process: whatever a library raises must become an answer
             _log.exception("Unexpected failure on one picture")
             fault = InternalError("an unexpected fault; the log has the trace under this request id")
             self._send({"kind": "error", "id": item_id, "error": fault.to_wire()})
@@ -130,7 +133,7 @@ def _build_pipeline(config: EngineConfig) -> OcrPipeline:
     )
 
 
-def _plain(value: Any) -> dict[str, Any]:
+def _plain(value: DataclassInstance) -> dict[str, Any]:
     return dataclasses.asdict(value)
 
 

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,7 +21,7 @@ from steadyocr.errors import (
 from steadyocr.imaging.header import ImageHeader, ImageLimits, check_limits, check_size, probe
 
 
-def saved(name: str, size: tuple[int, int] = (30, 20), **options: object) -> bytes:
+def saved(name: str, size: tuple[int, int] = (30, 20), **options: Any) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size).save(file, name, **options)
     return file.getvalue()
@@ -34,21 +35,20 @@ def header_of(width: int, height: int, orientation: int = 1) -> ImageHeader:
     return ImageHeader("png", width, height, 1, orientation, 8, 3)
 
 
-def test_no_picture_library_is_loaded():
+def test_no_picture_library_is_loaded() -> None:
     code = (
-        "import sys, steadyocr.imaging.header; "
-        "print([name for name in ('numpy', 'cv2', 'PIL') if name in sys.modules])"
+        "import sys, steadyocr.imaging.header; print([name for name in ('numpy', 'cv2', 'PIL') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 
 
-def test_empty():
+def test_empty() -> None:
     with pytest.raises(EmptyInput):
         probe(b"")
 
 
-def test_memoryview():
+def test_memoryview() -> None:
     assert probe(memoryview(saved("PNG"))) == probe(saved("PNG"))
 
 
@@ -64,7 +64,7 @@ def test_memoryview():
         (b"PK\3\4....", "ZIP archive or Office document"),
     ],
 )
-def test_foreign_formats_are_named(data: bytes, name: str):
+def test_foreign_formats_are_named(data: bytes, name: str) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         probe(data)
     assert caught.value.details == {"detected": name}
@@ -73,27 +73,27 @@ def test_foreign_formats_are_named(data: bytes, name: str):
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
 @pytest.mark.parametrize("keep", [12, 14, 16])
-def test_cut_header_is_undecodable(name: str, keep: int):
+def test_cut_header_is_undecodable(name: str, keep: int) -> None:
     data = saved(name)
     with pytest.raises(UndecodableImage) as caught:
         probe(data[:keep])
     assert caught.value.details == {"format": name.lower()}
 
 
-def test_jpeg_cut_before_the_scan_is_undecodable():
+def test_jpeg_cut_before_the_scan_is_undecodable() -> None:
     data = saved("JPEG")
     with pytest.raises(UndecodableImage):
         probe(data[: data.index(b"\xff\xda")])
 
 
-def test_zero_size_is_undecodable():
+def test_zero_size_is_undecodable() -> None:
     data = bytearray(saved("PNG"))
     data[16:20] = bytes(4)
     with pytest.raises(UndecodableImage):
         probe(bytes(data))
 
 
-def test_bomb_costs_nothing_and_is_seen():
+def test_bomb_costs_nothing_and_is_seen() -> None:
     rows = zlib.compress(bytes(16_001), 9)
     data = (
         b"\x89PNG\r\n\x1a\n"
@@ -106,7 +106,7 @@ def test_bomb_costs_nothing_and_is_seen():
     assert caught.value.details["max_pixels"] == 64_000_000
 
 
-def test_exif_after_the_pixels_of_a_png():
+def test_exif_after_the_pixels_of_a_png() -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     data = saved("PNG")
@@ -116,18 +116,18 @@ def test_exif_after_the_pixels_of_a_png():
 
 
 @pytest.mark.parametrize("value", [0, 9, 65_535])
-def test_invalid_orientation_counts_as_upright(value: int):
+def test_invalid_orientation_counts_as_upright(value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
     assert probe(saved("JPEG", exif=exif)).exif_orientation == 1
 
 
-def test_broken_exif_does_not_refuse_the_picture():
+def test_broken_exif_does_not_refuse_the_picture() -> None:
     data = saved("JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert probe(data).exif_orientation == 1
 
 
-def test_gif_frame_beyond_the_screen_counts():
+def test_gif_frame_beyond_the_screen_counts() -> None:
     data = bytearray(saved("GIF", (4, 4)))
     place = data.index(b",\0\0\0\0\4\0\4\0")
     data[place + 5 : place + 9] = struct.pack("<HH", 60_000, 50_000)
@@ -137,18 +137,18 @@ def test_gif_frame_beyond_the_screen_counts():
         check_limits(header, ImageLimits())
 
 
-def test_top_down_bmp():
+def test_top_down_bmp() -> None:
     data = bytearray(saved("BMP", (5, 7)))
     data[22:26] = struct.pack("<i", -7)
     assert (probe(bytes(data)).width, probe(bytes(data)).height) == (5, 7)
 
 
-def test_os2_bmp():
+def test_os2_bmp() -> None:
     data = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, 9, 4, 1, 24) + bytes(200)
     assert probe(data) == ImageHeader("bmp", 9, 4, 1, 1, 8, 3)
 
 
-def test_scan_bomb_is_refused():
+def test_scan_bomb_is_refused() -> None:
     data = saved("JPEG", progressive=True)
     start = data.rindex(b"\xff\xda")
     scan = data[start:-2]
@@ -156,11 +156,11 @@ def test_scan_bomb_is_refused():
         probe(data[:start] + scan * 200 + b"\xff\xd9")
 
 
-def test_scans_of_a_film_behind_the_picture_do_not_count():
+def test_scans_of_a_film_behind_the_picture_do_not_count() -> None:
     assert probe(saved("JPEG") + b"\xff\xda\0\2" * 500).format == "jpeg"
 
 
-def test_second_frame_in_a_jpeg_is_refused():
+def test_second_frame_in_a_jpeg_is_refused() -> None:
     data = saved("JPEG")
     place = data.index(b"\xff\xc0")
     with pytest.raises(UndecodableImage):
@@ -168,36 +168,36 @@ def test_second_frame_in_a_jpeg_is_refused():
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (30, 20)), (4, (30, 20)), (5, (20, 30)), (8, (20, 30))])
-def test_viewed_size(orientation: int, size: tuple[int, int]):
+def test_viewed_size(orientation: int, size: tuple[int, int]) -> None:
     assert header_of(30, 20, orientation).viewed_size == size
 
 
-def test_bytes_per_pixel():
+def test_bytes_per_pixel() -> None:
     assert header_of(1, 1).bytes_per_pixel == 3
     assert ImageHeader("png", 1, 1, 1, 1, 1, 1).bytes_per_pixel == 1
     assert ImageHeader("png", 1, 1, 1, 1, 16, 4).bytes_per_pixel == 8
 
 
-def test_limits_are_inclusive():
+def test_limits_are_inclusive() -> None:
     limits = ImageLimits(max_bytes=10, max_pixels=1000, max_side=100, max_side_ratio=10)
     check_size(10, limits)
     check_limits(header_of(100, 10), limits)
 
 
-def test_too_many_bytes():
+def test_too_many_bytes() -> None:
     with pytest.raises(PayloadTooLarge) as caught:
         check_size(11, ImageLimits(max_bytes=10))
     assert caught.value.details == {"size_bytes": 11, "max_bytes": 10}
 
 
 @pytest.mark.parametrize("size", [(101, 99), (201, 10), (10, 201)])
-def test_too_many_pixels(size: tuple[int, int]):
+def test_too_many_pixels(size: tuple[int, int]) -> None:
     with pytest.raises(TooManyPixels):
         check_limits(header_of(*size), ImageLimits(max_pixels=9_998, max_side=200))
 
 
 @pytest.mark.parametrize("size", [(101, 1), (2, 201)])
-def test_side_ratio(size: tuple[int, int]):
+def test_side_ratio(size: tuple[int, int]) -> None:
     with pytest.raises(SideRatioExceeded) as caught:
         check_limits(header_of(*size), ImageLimits())
     assert caught.value.details["max_side_ratio"] == 100.0

@@ -47,9 +47,7 @@ class _Entry:
 
 def _layout(order: str, *, big: bool) -> _Layout:
     count, entry, offset = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
-    return _Layout(
-        order, struct.Struct(order + count), struct.Struct(order + entry), struct.Struct(order + offset)
-    )
+    return _Layout(order, struct.Struct(order + count), struct.Struct(order + entry), struct.Struct(order + offset))
 
 
 # First four bytes, the flavour, and where the offset of the first directory stands.
@@ -108,9 +106,7 @@ def _directory(data: bytes, layout: _Layout, offset: int) -> tuple[dict[int, _En
     end = begin + count * layout.entry.size
     if end > len(data):
         raise damaged("tiff", "the directory ends too early")
-    entries = {
-        tag: _Entry(kind, values, raw) for tag, kind, values, raw in layout.entry.iter_unpack(data[begin:end])
-    }
+    entries = {tag: _Entry(kind, values, raw) for tag, kind, values, raw in layout.entry.iter_unpack(data[begin:end])}
     # Many EXIF blocks leave out the closing offset.
     following = layout.offset.unpack_from(data, end)[0] if end + layout.offset.size <= len(data) else 0
     return entries, following

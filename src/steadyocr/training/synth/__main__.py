@@ -25,9 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--backgrounds", type=Path, help="folder of photographs nearly free of text")
-    parser.add_argument(
-        "--corpora", type=Path, help="folder with zhwiki.txt, enwiki.txt, jawiki.txt, kowiki.txt"
-    )
+    parser.add_argument("--corpora", type=Path, help="folder with zhwiki.txt, enwiki.txt, jawiki.txt, kowiki.txt")
     parser.add_argument("--kinds", help=f"comma-separated, among {', '.join(KINDS)} (default all)")
     args = parser.parse_args()
     kinds = tuple(args.kinds.split(",")) if args.kinds else None

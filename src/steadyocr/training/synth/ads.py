@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from steadyocr.training.synth import backgrounds, decoys
 from steadyocr.training.synth.assets import Assets
@@ -22,8 +23,8 @@ def _mean(sheet: Sheet, x: float, y: float, w: float, h: float) -> Colour:
     return np.asarray(view.mean(axis=(0, 1)) if view.size else np.full(3, 128.0), dtype=np.float32)
 
 
-def _box(x: float, y: float, w: float, h: float) -> np.ndarray:
-    return corners(w, h) + np.array([x, y])
+def _box(x: float, y: float, w: float, h: float) -> NDArray[np.float64]:
+    return corners(w, h) + np.array([x, y], dtype=np.float64)
 
 
 def _product(rng: np.random.Generator, assets: Assets, sheet: Sheet, room: Room) -> None:
@@ -49,9 +50,7 @@ def _product(rng: np.random.Generator, assets: Assets, sheet: Sheet, room: Room)
     else:
         turn = np.linspace(0, 2 * np.pi, 9)[:-1]
         reach = rng.uniform(0.55, 1.0, 8)
-        points = np.stack(
-            [side_w / 2 * (1 + reach * np.cos(turn)), side_h / 2 * (1 + reach * np.sin(turn))], axis=1
-        )
+        points = np.stack([side_w / 2 * (1 + reach * np.cos(turn)), side_h / 2 * (1 + reach * np.sin(turn))], axis=1)
         cv2.fillPoly(alpha, [points.astype(np.int32)], 255, cv2.LINE_AA)
     image = np.where(alpha[..., None] > 0, image, 0).astype(np.uint8)
     x, y = rng.uniform(0, sheet.width - side_w), rng.uniform(0, sheet.height - side_h)
@@ -181,11 +180,7 @@ def _headlines(rng: np.random.Generator, assets: Assets, sheet: Sheet, room: Roo
     x, y = sheet.width * rng.uniform(0.03, 0.35), sheet.height * rng.uniform(0.02, 0.3)
     head = int(rng.uniform(0.05, 0.16) * sheet.width)
     for i in range(int(rng.integers(2, 10))):
-        size = (
-            head
-            if i == 0
-            else int(max(11, head * rng.choice([rng.uniform(0.6, 1), rng.uniform(0.25, 0.55)])))
-        )
+        size = head if i == 0 else int(max(11, head * rng.choice([rng.uniform(0.6, 1), rng.uniform(0.25, 0.55)])))
         own = lang if rng.random() < 0.82 else "en"
         text = (
             assets.text.phrase(rng, own, 1 if own == "en" else 3, 10)

@@ -11,7 +11,7 @@ import numpy as np
 
 from steadyocr.errors import DatasetError
 from steadyocr.training.synth import backgrounds
-from steadyocr.training.synth.backgrounds import Image
+from steadyocr.training.synth.colours import Image
 from steadyocr.training.synth.fonts import FONT_DIRS, Face, FontBook, discover
 from steadyocr.training.synth.text import TextSource
 
@@ -48,18 +48,14 @@ class Assets:
         """
         faces = discover(font_dirs)
         if not faces:
-            raise DatasetError(
-                "no usable font found: install one, fonts-dejavu and fonts-noto-cjk for example"
-            )
+            raise DatasetError("no usable font found: install one, fonts-dejavu and fonts-noto-cjk for example")
         photos, papers = backgrounds.list_pictures(backgrounds_dir) if backgrounds_dir else ([], [])
         return cls(FontBook(faces), TextSource.load(corpora_dir), tuple(photos), tuple(papers))
 
     def language(self, rng: np.random.Generator) -> str:
         """Choose a language that the fonts can write."""
         able = self.fonts.languages
-        choices = [
-            (name, weight) for name, weight in _LANGUAGES if (name if name != "mixed" else "zh") in able
-        ]
+        choices = [(name, weight) for name, weight in _LANGUAGES if (name if name != "mixed" else "zh") in able]
         if not choices:
             return "en"
         weights = np.array([w for _, w in choices])

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from steadyocr.training.synth.colours import Colour, any_colour, grey
+from steadyocr.training.synth.colours import Colour, Image, any_colour, grey, pixels
 
-Image = NDArray[np.uint8]
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
@@ -31,10 +30,7 @@ def list_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
         if path.parent.name == "paper":
             papers.append(path)
-        elif (
-            path.parent.parts[-2:] != ("synthdog", "background")
-            and f"{path.parent.name}/{path.name}" not in suspects
-        ):
+        elif path.parent.parts[-2:] != ("synthdog", "background") and f"{path.parent.name}/{path.name}" not in suspects:
             photos.append(path)
     return photos, papers
 
@@ -87,9 +83,7 @@ def photo(rng: np.random.Generator, paths: Sequence[Path], width: int, height: i
         # The photographs are small: enlarged they lack the fine detail that the text over them has.
         soft = cv2.GaussianBlur(big, (0, 0), 2)
         big = cv2.addWeighted(big, 1.8, soft, -0.8, 0)
-        grain = cv2.resize(
-            rng.integers(-9, 10, (height // 2, width // 2, 1), dtype=np.int16), (width, height)
-        )
+        grain = cv2.resize(rng.integers(-9, 10, (height // 2, width // 2, 1), dtype=np.int16), (width, height))
         big = np.clip(big + grain[..., None], 0, 255).astype(np.uint8)
     return np.asarray(big, dtype=np.uint8)
 
@@ -98,9 +92,7 @@ def _gradient(rng: np.random.Generator, width: int, height: int, a: Colour, b: C
     angle = rng.uniform(0, 2 * np.pi)
     x, y = np.linspace(-0.5, 0.5, width, dtype=np.float32), np.linspace(-0.5, 0.5, height, dtype=np.float32)
     if rng.random() < 0.35:
-        field = np.hypot(x[None] - rng.uniform(-0.4, 0.4), y[:, None] - rng.uniform(-0.4, 0.4)).astype(
-            np.float32
-        )
+        field = np.hypot(x[None] - rng.uniform(-0.4, 0.4), y[:, None] - rng.uniform(-0.4, 0.4)).astype(np.float32)
     else:
         field = (x[None] * np.cos(angle) + y[:, None] * np.sin(angle) + 0.5).astype(np.float32)
     return mix(np.clip(field, 0, 1), a, b)
@@ -130,16 +122,12 @@ def _shapes(rng: np.random.Generator, width: int, height: int, a: Colour, b: Col
         if rng.random() < 0.5:
             cv2.circle(image, centre, size, colour, -1 if rng.random() < 0.7 else 3, cv2.LINE_AA)
         else:
-            points = (np.array(centre) + rng.integers(-size, size + 1, (int(rng.integers(3, 6)), 2))).astype(
-                np.int32
-            )
+            points = (np.array(centre) + rng.integers(-size, size + 1, (int(rng.integers(3, 6)), 2))).astype(np.int32)
             cv2.fillPoly(image, [points], colour, cv2.LINE_AA)
-    return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(3, 25))) if rng.random() < 0.4 else image
+    return pixels(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(3, 25)))) if rng.random() < 0.4 else image
 
 
-def made(
-    rng: np.random.Generator, width: int, height: int, light: tuple[float, float] = (0.05, 0.95)
-) -> Image:
+def made(rng: np.random.Generator, width: int, height: int, light: tuple[float, float] = (0.05, 0.95)) -> Image:
     """Return a procedural ground: plain, gradient, clouds, wood, bricks, stripes or shapes."""
     vivid = float(rng.random())
     a, b = any_colour(rng, light=light, vivid=vivid), any_colour(rng, light=light, vivid=vivid)
@@ -173,4 +161,4 @@ def paper(rng: np.random.Generator, paths: Sequence[Path], width: int, height: i
         return mix(shade, base, base - np.float32(rng.uniform(4, 35)))
     texture = photo(rng, paths, width, height).astype(np.float32)
     relief = (texture - texture.mean(axis=(0, 1))) * np.float32(rng.uniform(0.1, 0.4))
-    return np.clip(base + relief, 0, 255).astype(np.uint8)
+    return pixels(base + relief)

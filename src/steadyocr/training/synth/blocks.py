@@ -55,9 +55,7 @@ def wrap(face: Face, size: int, text: str, width_px: float, lang: str) -> list[s
     return [one for one in [*lines, line.strip()] if one]
 
 
-def sign_style(
-    rng: np.random.Generator, face: Face, size: int, ground: Colour, *, bold_effects: float = 0.45
-) -> Style:
+def sign_style(rng: np.random.Generator, face: Face, size: int, ground: Colour, *, bold_effects: float = 0.45) -> Style:
     """Return the style of a sign or an ad: outline, shadow, gradient and wide setting by chance."""
     fill = ink_for(rng, ground, rng.uniform(35, 110))
     effects = rng.random() < bold_effects
@@ -91,15 +89,11 @@ def board(rng: np.random.Generator, width: int, height: int) -> tuple[Sheet, Col
     image = backgrounds.made(rng, width, height, light)
     if rng.random() < 0.7:
         colour = any_colour(rng, light=light)
-        image = cv2.addWeighted(image, 0.12, np.full_like(image, colour.astype(np.uint8)), 0.88, 0).astype(
-            np.uint8
-        )
+        image = cv2.addWeighted(image, 0.12, np.full_like(image, colour.astype(np.uint8)), 0.88, 0).astype(np.uint8)
     if rng.random() < 0.4:
         edge, inset = max(1, height // int(rng.integers(20, 60))), height // int(rng.integers(18, 40))
         frame = ink_for(rng, image.mean(axis=(0, 1)).astype(np.float32), 50).tolist()
-        cv2.rectangle(
-            image, (inset, inset), (width - 1 - inset, height - 1 - inset), frame, edge, cv2.LINE_AA
-        )
+        cv2.rectangle(image, (inset, inset), (width - 1 - inset, height - 1 - inset), frame, edge, cv2.LINE_AA)
     ground = image.mean(axis=(0, 1)).astype(np.float32)
     alpha = np.full((height, width), 255, dtype=np.uint8)
     if rng.random() < 0.4:
@@ -216,3 +210,17 @@ def sign_angle(rng: np.random.Generator) -> float:
     if kind < 0.5:
         return float(rng.normal(0, 5))
     return float(rng.uniform(-45, 45)) if kind < 0.88 else float(rng.uniform(-180, 180))
+
+
+def canvas_size(rng: np.random.Generator) -> tuple[int, int]:
+    """Return a width and a height in pixels for a picture of a scene."""
+    long = int(rng.integers(640, 1100))
+    short = int(long * rng.uniform(0.55, 0.95))
+    return (long, short) if rng.random() < 0.62 else (short, long)
+
+
+def ground_at(sheet: Sheet, centre: tuple[float, float], reach: float) -> Colour:
+    """Return the mean colour of a band ``reach`` pixels to each side of a centre, half as much up and down."""
+    x, y, r = int(centre[0]), int(centre[1]), int(max(6, reach))
+    view = sheet.rgb[max(0, y - r // 2) : y + r // 2 + 1, max(0, x - r) : x + r + 1]
+    return np.asarray(view.mean(axis=(0, 1)), dtype=np.float32)

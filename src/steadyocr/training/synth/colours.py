@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import colorsys
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Colour = NDArray[np.float32]
+Image = NDArray[np.uint8]
 _WEIGHTS = np.array([0.3, 0.59, 0.11], dtype=np.float32)
+
+
+def pixels(values: NDArray[Any]) -> Image:
+    """Return values as grey levels, cut to 0 to 255, uint8 of the same shape."""
+    return np.asarray(np.clip(values, 0, 255), dtype=np.uint8)
 
 
 def rgb(r: float, g: float, b: float) -> Colour:
@@ -22,9 +29,7 @@ def distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     return np.sqrt((gap * gap) @ _WEIGHTS)
 
 
-def any_colour(
-    rng: np.random.Generator, *, light: tuple[float, float] = (0.05, 0.95), vivid: float = 1.0
-) -> Colour:
+def any_colour(rng: np.random.Generator, *, light: tuple[float, float] = (0.05, 0.95), vivid: float = 1.0) -> Colour:
     """Return a random colour of a lightness range; ``vivid`` bounds its saturation."""
     r, g, b = colorsys.hls_to_rgb(rng.random(), rng.uniform(*light), rng.random() * vivid)
     return rgb(255 * r, 255 * g, 255 * b)

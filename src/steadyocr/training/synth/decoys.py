@@ -28,8 +28,8 @@ def matrix_code(rng: np.random.Generator, side: int) -> Sheet:
         grid[y : y + 7, x : x + 7] = 10
         grid[y + 1 : y + 6, x + 1 : x + 6] = 245
         grid[y + 2 : y + 5, x + 2 : x + 5] = 10
-    grid = cv2.copyMakeBorder(grid, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=245)
-    image = cv2.resize(grid, (side, side), interpolation=cv2.INTER_NEAREST)
+    framed = cv2.copyMakeBorder(grid, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=245)
+    image = cv2.resize(framed, (side, side), interpolation=cv2.INTER_NEAREST)
     return Sheet(np.ascontiguousarray(np.repeat(image[..., None], 3, axis=2)))
 
 
@@ -119,9 +119,7 @@ def icon(rng: np.random.Generator, image: np.ndarray, x: int, y: int, size: int,
         cv2.rectangle(image, (x + size // 5, c[1]), (x + size - size // 5, y + size), colour, -1)
     else:
         cv2.circle(image, c, r, colour, -1, cv2.LINE_AA)
-        cv2.circle(
-            image, (c[0], c[1] - r // 3), max(1, r // 3), grey(rng, 200, 255).tolist(), -1, cv2.LINE_AA
-        )
+        cv2.circle(image, (c[0], c[1] - r // 3), max(1, r // 3), grey(rng, 200, 255).tolist(), -1, cv2.LINE_AA)
 
 
 def patch(rng: np.random.Generator, width: int, height: int) -> Sheet:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from steadyocr.training.synth.assets import Assets
 from steadyocr.training.synth.backgrounds import noise
 from steadyocr.training.synth.blocks import turned
+from steadyocr.training.synth.colours import Image, pixels
 from steadyocr.training.synth.sheet import Sheet
 from steadyocr.training.synth.warp import Bend, Matrix, corners, lay, send_quad
 
-Image = NDArray[np.uint8]
-
 
 def photographed(rng: np.random.Generator, assets: Assets, page: Sheet) -> Sheet:
-    """Lay a page on a table and look at it from an angle: perspective, a bend of the paper, a shadow at its edge."""
+    """Lay a page on a table, seen from an angle: perspective, a bend of the paper, a shadow at its edge."""
     scale = rng.uniform(0.82, 1.1)
     width, height = int(np.clip(page.width * scale, 480, 1280)), int(np.clip(page.height * scale, 480, 1280))
     if page.width < 0.6 * page.height and rng.random() < 0.5:
@@ -70,7 +68,7 @@ def light(rng: np.random.Generator, image: Image) -> Image:
         field = cv2.GaussianBlur(dark, (0, 0), float(rng.uniform(1, 12)))
     low = rng.uniform(0.45, 0.95)
     gain = cv2.resize(low + (rng.uniform(1.0, 1.15) - low) * np.clip(field, 0, 1), (w, h))
-    return np.clip(image * gain[..., None], 0, 255).astype(np.uint8)
+    return pixels(image * gain[..., None])
 
 
 def creases(rng: np.random.Generator, image: Image) -> Image:
@@ -82,11 +80,9 @@ def creases(rng: np.random.Generator, image: Image) -> Image:
         angle = rng.uniform(0, np.pi)
         side = (x - rng.uniform(0, w / 2)) * np.cos(angle) + (y - rng.uniform(0, h / 2)) * np.sin(angle)
         field += (
-            np.float32(rng.uniform(0.03, 0.13))
-            * np.sign(side)
-            * np.exp(-np.abs(side) / np.float32(rng.uniform(4, 40)))
+            np.float32(rng.uniform(0.03, 0.13)) * np.sign(side) * np.exp(-np.abs(side) / np.float32(rng.uniform(4, 40)))
         )
-    return np.clip(image * cv2.resize(field, (w, h))[..., None], 0, 255).astype(np.uint8)
+    return pixels(image * cv2.resize(field, (w, h))[..., None])
 
 
 def cast(rng: np.random.Generator, image: Image) -> Image:
@@ -102,10 +98,8 @@ def moire(rng: np.random.Generator, image: Image) -> Image:
     h, w = image.shape[:2]
     angle, period = rng.uniform(0, np.pi), rng.uniform(3, 14)
     x, y = np.arange(w, dtype=np.float32)[None], np.arange(h, dtype=np.float32)[:, None]
-    wave = np.sin(
-        (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period) + 3 * np.sin(y / rng.uniform(60, 200))
-    )
-    return np.clip(image + (wave * rng.uniform(4, 14))[..., None], 0, 255).astype(np.uint8)
+    wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period) + 3 * np.sin(y / rng.uniform(60, 200)))
+    return pixels(image + (wave * rng.uniform(4, 14))[..., None])
 
 
 def motion(rng: np.random.Generator, image: Image, length: int) -> Image:
@@ -123,12 +117,9 @@ def grain(rng: np.random.Generator, image: Image, sigma: float) -> Image:
     h, w = image.shape[:2]
     step = 1 if rng.random() < 0.6 else 2
     colour = 3 if rng.random() < 0.4 else 1
-    small = np.empty((h // step + 1, w // step + 1, colour), dtype=np.int16)
-    cv2.setRNGSeed(int(rng.integers(2**31)))
-    cv2.randn(small, 0, sigma)
-    field = cv2.resize(small, (w, h)) if step > 1 else small[:h, :w]
-    field = field.reshape(h, w, colour)
-    return np.clip(image.astype(np.int16) + field, 0, 255).astype(np.uint8)
+    small = rng.standard_normal((h // step + 1, w // step + 1, colour), dtype=np.float32) * np.float32(sigma)
+    field = np.asarray(cv2.resize(small, (w, h)) if step > 1 else small[:h, :w])
+    return pixels(image + field.reshape(h, w, colour))
 
 
 def jpeg(image: Image, quality: int) -> Image:

@@ -76,27 +76,38 @@ def load(path: str, index: int, size_px: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size_px, index=index, layout_engine=ImageFont.Layout.BASIC)
 
 
+def _mark_ranges(table: NDArray[np.bool_], firsts: NDArray[np.int64], lasts: NDArray[np.int64]) -> None:
+    """Mark the closed ranges of code points, as far as the table goes."""
+    steps = np.zeros(_TABLE_SIZE + 1, dtype=np.int32)
+    kept = (firsts < _TABLE_SIZE) & (firsts <= lasts)
+    np.add.at(steps, firsts[kept], 1)
+    np.add.at(steps, np.minimum(lasts[kept] + 1, _TABLE_SIZE), -1)
+    table |= np.cumsum(steps[:-1]) > 0
+
+
 def _mark_format4(data: bytes, table: NDArray[np.bool_]) -> None:
     count = struct.unpack_from(">H", data, 6)[0] // 2
-    words = np.frombuffer(data, dtype=">u2", count=len(data) // 2)
+    words = np.frombuffer(data, dtype=">u2", count=len(data) // 2).astype(np.int64)
     ends, starts = words[7 : 7 + count], words[8 + count : 8 + 2 * count]
     deltas, offsets = words[8 + 2 * count : 8 + 3 * count], words[8 + 3 * count : 8 + 4 * count]
-    for i in range(count):
-        first, last = int(starts[i]), int(ends[i])
-        codes = np.arange(first, last + 1)
-        if offsets[i]:
-            places = 8 + 3 * count + i + int(offsets[i]) // 2 + codes - first
-            codes, places = codes[places < len(words)], places[places < len(words)]
-            glyphs = words[places].astype(np.int64)
-        else:
-            glyphs = (codes + int(deltas[i])) & 0xFFFF
-        table[codes[glyphs != 0]] = True
+    direct = offsets == 0
+    found = np.zeros_like(table)
+    _mark_ranges(found, starts[direct], ends[direct])
+    # With a delta, the one code point that it sends to glyph 0 has no glyph.
+    missing = (-deltas[direct]) & 0xFFFF
+    found[missing[(missing >= starts[direct]) & (missing <= ends[direct])]] = False
+    for i in np.flatnonzero(~direct):
+        codes = np.arange(starts[i], ends[i] + 1)
+        places = 8 + 3 * count + i + offsets[i] // 2 + codes - starts[i]
+        codes, places = codes[places < len(words)], places[places < len(words)]
+        found[codes[words[places] != 0]] = True
+    table |= found
 
 
 def _mark_format12(data: bytes, table: NDArray[np.bool_]) -> None:
     count = struct.unpack_from(">I", data, 12)[0]
-    for first, last, _ in struct.iter_unpack(">III", data[16 : 16 + 12 * count]):
-        table[first : min(last + 1, _TABLE_SIZE)] = True
+    groups = np.frombuffer(data, dtype=">u4", count=3 * count, offset=16).reshape(-1, 3).astype(np.int64)
+    _mark_ranges(table, groups[:, 0], groups[:, 1])
 
 
 def read_tables(path: Path, max_faces: int = 4) -> list[NDArray[np.bool_]]:
@@ -121,11 +132,7 @@ def read_tables(path: Path, max_faces: int = 4) -> list[NDArray[np.bool_]]:
             file.seek(offset + 4)
             records = file.read(8 + 16 * struct.unpack(">H", file.read(2))[0])[6:]
             place = next(
-                (
-                    r
-                    for r in struct.iter_unpack(">4sIII", records[: len(records) // 16 * 16])
-                    if r[0] == b"cmap"
-                ),
+                (r for r in struct.iter_unpack(">4sIII", records[: len(records) // 16 * 16]) if r[0] == b"cmap"),
                 None,
             )
             if place is None:
@@ -140,9 +147,9 @@ def read_tables(path: Path, max_faces: int = 4) -> list[NDArray[np.bool_]]:
 def _parse_cmap(data: bytes) -> NDArray[np.bool_]:
     table = np.zeros(_TABLE_SIZE, dtype=np.bool_)
     count = struct.unpack_from(">H", data, 2)[0]
-    for platform, encoding, offset in struct.iter_unpack(">HHI", data[4 : 4 + 8 * count]):
-        if (platform, encoding) not in {(3, 10), (3, 1), (0, 3), (0, 4), (0, 6)}:
-            continue
+    records = struct.iter_unpack(">HHI", data[4 : 4 + 8 * count])
+    usable = {(3, 10), (3, 1), (0, 3), (0, 4), (0, 6)}
+    for offset in {place for platform, encoding, place in records if (platform, encoding) in usable}:
         kind = struct.unpack_from(">H", data, offset)[0]
         if kind == 4:
             length = struct.unpack_from(">H", data, offset + 2)[0]

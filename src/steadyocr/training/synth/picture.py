@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from steadyocr.training.synth import ads, effects, pages, scenes, screens
+from steadyocr.training.synth import ads, brushwork, effects, handheld, pages, scenes, screens, tables
 from steadyocr.training.synth.assets import Assets
 from steadyocr.training.synth.sheet import Mark, Sheet
 from steadyocr.training.synth.warp import cross_area
@@ -57,16 +57,16 @@ KINDS: Final[dict[str, Kind]] = {
     "ad": Kind(ads.ad, 0.21, "screen"),
     "document": Kind(pages.document, 0.11, "page", 0.5),
     "receipt": Kind(pages.receipt, 0.06, "page", 0.55),
-    "table": Kind(pages.table, 0.05, "page", 0.35),
-    "form": Kind(pages.form, 0.04, "page", 0.3),
+    "table": Kind(tables.table, 0.05, "page", 0.35),
+    "form": Kind(tables.form, 0.04, "page", 0.3),
     "window": Kind(screens.window, 0.05, "screen", 0.06),
-    "phone": Kind(screens.phone, 0.03, "screen", 0.06),
-    "code": Kind(screens.code, 0.02, "screen", 0.06),
-    "vertical": Kind(scenes.strip, 0.05, "photo"),
+    "phone": Kind(handheld.phone, 0.03, "screen", 0.06),
+    "code": Kind(handheld.code, 0.02, "screen", 0.06),
+    "vertical": Kind(brushwork.strip, 0.05, "photo"),
     "tiny": Kind(scenes.tiny, 0.05, "photo"),
     "plates": Kind(scenes.plates, 0.03, "photo"),
     "caption": Kind(scenes.caption, 0.03, "photo"),
-    "note": Kind(scenes.note, 0.03, "page", 0.4),
+    "note": Kind(brushwork.note, 0.03, "page", 0.4),
     "blank": Kind(scenes.blank, 0.02, "photo"),
 }
 
@@ -144,4 +144,4 @@ def _around(points: NDArray[np.float64], like: NDArray[np.float64]) -> NDArray[n
     basis = np.array([across, [-across[1], across[0]]])
     local = points @ basis.T
     (x0, y0), (x1, y1) = local.min(axis=0), local.max(axis=0)
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ basis
+    return np.asarray(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ basis, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Text in scenes: signs, plates and captions on photographs, ads, and scenes without any text."""
+"""Signs, plates, captions and tiny lettering on photographs, and scenes without any text."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 
 from steadyocr.training.synth import decoys
 from steadyocr.training.synth.assets import Assets
-from steadyocr.training.synth.blocks import Room, sign_angle, sign_style, text_block, turned, wrap
-from steadyocr.training.synth.colours import any_colour, faint_for, grey, ink_for, rgb
+from steadyocr.training.synth.blocks import (
+    Room,
+    canvas_size,
+    ground_at,
+    sign_angle,
+    sign_style,
+    text_block,
+    turned,
+)
+from steadyocr.training.synth.colours import any_colour, faint_for, ink_for, rgb
 from steadyocr.training.synth.ink import advance_px
 from steadyocr.training.synth.sheet import Sheet, Style, layer, write
 from steadyocr.training.synth.text import date, plate, price, token
 from steadyocr.training.synth.warp import Bend, corners, lay, send_quad
-
-
-def _size(rng: np.random.Generator) -> tuple[int, int]:
-    long = int(rng.integers(640, 1100))
-    short = int(long * rng.uniform(0.55, 0.95))
-    return (long, short) if rng.random() < 0.62 else (short, long)
 
 
 def scatter_decoys(rng: np.random.Generator, sheet: Sheet, room: Room, count: int) -> None:
@@ -34,15 +36,9 @@ def scatter_decoys(rng: np.random.Generator, sheet: Sheet, room: Room, count: in
             lay(sheet, patch, matrix)
 
 
-def _ground(sheet: Sheet, centre: tuple[float, float], reach: float) -> np.ndarray:
-    x, y, r = int(centre[0]), int(centre[1]), int(max(6, reach))
-    view = sheet.rgb[max(0, y - r // 2) : y + r // 2 + 1, max(0, x - r) : x + r + 1]
-    return np.asarray(view.mean(axis=(0, 1)), dtype=np.float32)
-
-
 def sign(rng: np.random.Generator, assets: Assets) -> Sheet:
     """Signs and lettering on a photograph: big to tiny, turned, in perspective, a little bent."""
-    width, height = _size(rng)
+    width, height = canvas_size(rng)
     sheet, room = Sheet(assets.scene(rng, width, height)), Room(width, height)
     if rng.random() < 0.3:
         scatter_decoys(rng, sheet, room, int(rng.integers(1, 4)))
@@ -51,7 +47,7 @@ def sign(rng: np.random.Generator, assets: Assets) -> Sheet:
         lang = assets.language(rng)
         size = int(np.exp(rng.uniform(np.log(13), np.log(0.26 * min(width, height)))))
         centre = (rng.uniform(0.08, 0.92) * width, rng.uniform(0.08, 0.92) * height)
-        ground = _ground(sheet, centre, 3 * size)
+        ground = ground_at(sheet, centre, 3 * size)
         block = text_block(
             rng,
             assets,
@@ -81,15 +77,13 @@ def sign(rng: np.random.Generator, assets: Assets) -> Sheet:
 
 def plates(rng: np.random.Generator, assets: Assets) -> Sheet:
     """Number plates, labels, price tags and notices: short strings on boards of their own."""
-    width, height = _size(rng)
+    width, height = canvas_size(rng)
     sheet, room = Sheet(assets.scene(rng, width, height)), Room(width, height)
     for _ in range(int(rng.integers(2, 10))):
         size = int(np.exp(rng.uniform(np.log(12), np.log(0.14 * width))))
         fill = any_colour(rng, light=(0.1, 0.95))
         face = assets.face(rng, "zh", "sans" if rng.random() < 0.7 else "any")
-        text = (
-            face.fit(rng.choice(np.array([plate(rng), plate(rng), price(rng), token(rng), date(rng)]))) or "8"
-        )
+        text = face.fit(rng.choice(np.array([plate(rng), plate(rng), price(rng), token(rng), date(rng)]))) or "8"
         w, h = int(advance_px(face, size, text) + size), int(size * rng.uniform(1.3, 1.8))
         block = Sheet(np.full((h, w, 3), fill.astype(np.uint8)))
         if rng.random() < 0.6:
@@ -152,20 +146,18 @@ def caption(rng: np.random.Generator, assets: Assets) -> Sheet:
 
 def tiny(rng: np.random.Generator, assets: Assets) -> Sheet:
     """Many small and faint lines, each in its own place, on any ground."""
-    width, height = _size(rng)
+    width, height = canvas_size(rng)
     sheet, room = Sheet(assets.scene(rng, width, height, 0.4)), Room(width, height)
     low = rng.uniform(7, 11)
     for _ in range(int(rng.integers(12, 60))):
         lang = assets.language(rng)
         face, size = assets.face(rng, lang), int(rng.uniform(low, low + 9))
         text = face.fit(
-            assets.text.item(rng, lang)
-            if rng.random() < 0.6
-            else assets.text.run(rng, lang, int(rng.integers(5, 40)))
+            assets.text.item(rng, lang) if rng.random() < 0.6 else assets.text.run(rng, lang, int(rng.integers(5, 40)))
         )
         x, y = rng.uniform(0, 0.9) * width, rng.uniform(0.03, 0.98) * height
         end = min(width - 2.0, x + advance_px(face, size, text))
-        ground = _ground(sheet, ((x + end) / 2, y - size / 2), (end - x) / 2)
+        ground = ground_at(sheet, ((x + end) / 2, y - size / 2), (end - x) / 2)
         if x + advance_px(face, size, text) > width or not room.claim(
             np.array([[x, y - size], [end, y - size], [end, y + 3], [x, y + 3]])
         ):
@@ -183,7 +175,7 @@ def tiny(rng: np.random.Generator, assets: Assets) -> Sheet:
 
 def blank(rng: np.random.Generator, assets: Assets) -> Sheet:
     """No text at all: a scene with things that look like writing."""
-    width, height = _size(rng)
+    width, height = canvas_size(rng)
     sheet, room = Sheet(assets.scene(rng, width, height, 0.5)), Room(width, height)
     scatter_decoys(rng, sheet, room, int(rng.integers(3, 12)))
     for _ in range(int(rng.integers(0, 12))):
@@ -196,70 +188,4 @@ def blank(rng: np.random.Generator, assets: Assets) -> Sheet:
             int(rng.integers(10, 70)),
             colour,
         )
-    return sheet
-
-
-def strip(rng: np.random.Generator, assets: Assets) -> Sheet:
-    """Vertical Chinese: couplets, hanging shop signs, columns on a scene."""
-    width, height = _size(rng)
-    sheet, room = Sheet(assets.scene(rng, width, height, 0.65)), Room(width, height)
-    for _ in range(int(rng.integers(1, 6))):
-        lang = assets.language(rng)
-        if lang in {"en", "mixed"}:
-            lang = "zh" if "zh" in assets.fonts.languages else "en"
-        face = assets.face(rng, lang, rng.choice(["any", "hand", "serif"]))
-        columns, size = (
-            int(rng.choice([1, 1, 2, 3])),
-            int(np.exp(rng.uniform(np.log(14), np.log(0.12 * height)))),
-        )
-        chars = int(rng.integers(2, max(4, min(12, int(0.9 * height / size)))))
-        w, h = int(size * (1.5 * columns + 0.6)), int(size * (1.05 * chars + 1.0))
-        centre = (rng.uniform(0.1, 0.9) * width, rng.uniform(0.3, 0.7) * height)
-        ground = _ground(sheet, centre, size)
-        if boarded := rng.random() < 0.6:
-            ground = any_colour(rng, light=(0.1, 0.9)) if rng.random() < 0.6 else rgb(190, 25, 30)
-        block = Sheet(np.full((h, w, 3), ground.astype(np.uint8))) if boarded else layer(w, h, ground)
-        style = replace(sign_style(rng, face, size, ground), vertical=True, spacing=0.0)
-        for i in range(columns):
-            text = assets.text.phrase(rng, lang, chars, chars)[:chars]
-            write(block, w - size * (1.05 + 1.5 * i), 0.5 * size, text, style)
-        matrix = turned(
-            rng, block, centre, rng.normal(0, 4) if rng.random() < 0.75 else sign_angle(rng), 0.12
-        )
-        if room.claim(send_quad(corners(w, h), matrix, None)):
-            lay(sheet, block, matrix)
-    return sheet
-
-
-def note(rng: np.random.Generator, assets: Assets) -> Sheet:
-    """Handwriting on paper: hand faces, lines that wander, ruled or not."""
-    width, height = _size(rng)
-    sheet = Sheet(assets.paper(rng, width, height))
-    lang = assets.language(rng)
-    face = assets.face(rng, lang, "hand")
-    size = int(rng.uniform(16, 52))
-    pitch, ink = (
-        size * rng.uniform(1.35, 2.0),
-        ink_for(rng, rgb(240, 240, 240), 110) if rng.random() < 0.3 else grey(rng, 10, 90, 40),
-    )
-    left = width * rng.uniform(0.03, 0.15)
-    if rng.random() < 0.5:
-        for y in np.arange(pitch * 1.5, height, pitch):
-            cv2.line(
-                sheet.rgb,
-                (0, int(y + 0.2 * size)),
-                (width, int(y + 0.2 * size)),
-                grey(rng, 150, 215, 30).tolist(),
-                1,
-            )
-    lines = wrap(face, size, assets.text.run(rng, lang, 600), width - 1.6 * left, lang)
-    for y, text in zip(np.arange(pitch * 1.5, height - size, pitch), lines, strict=False):
-        if rng.random() < 0.12:
-            continue
-        cut = text[: int(len(text) * rng.uniform(0.3, 1))] if rng.random() < 0.25 else text
-        block = layer(int(advance_px(face, size, cut)) + 2 * size, 2 * size, rgb(235, 235, 235))
-        write(block, size / 2, 1.35 * size, cut, Style(face, size, ink, opacity=rng.uniform(0.75, 1)))
-        centre = (left + rng.normal(0, 4) + block.width / 2, float(y) - 0.3 * size)
-        bend = Bend(size * rng.uniform(0, 0.12), rng.uniform(0, 6.28), rng.uniform(0.5, 1.2), block.width)
-        lay(sheet, block, turned(rng, block, centre, rng.normal(0, 0.7), 0.01), bend)
     return sheet

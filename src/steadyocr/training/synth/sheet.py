@@ -102,9 +102,7 @@ def plain(width: int, height: int, colour: Colour) -> Sheet:
 
 def layer(width: int, height: int, ground: Colour) -> Sheet:
     """Return an empty layer that will lie over the ground."""
-    return Sheet(
-        np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=np.uint8), ground
-    )
+    return Sheet(np.zeros((height, width, 3), dtype=np.uint8), np.zeros((height, width), dtype=np.uint8), ground)
 
 
 def blend(
@@ -136,7 +134,7 @@ def blend(
 
 
 def _padded(ink: Ink, pad: int) -> NDArray[np.uint8]:
-    return cv2.copyMakeBorder(ink.mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+    return np.pad(ink.mask, pad)
 
 
 def _contrast(sheet: Sheet, box: tuple[int, int, int, int], style: Style) -> float:
@@ -148,8 +146,8 @@ def _contrast(sheet: Sheet, box: tuple[int, int, int, int], style: Style) -> flo
     under = rgb.astype(np.float32)
     if sheet.alpha is not None:
         under += (1 - sheet.alpha[y0:y1:2, x0:x1:2, None].astype(np.float32) / 255) * sheet.ground
-    mean = under.mean(axis=(0, 1))
-    fill = style.fill if style.fill_end is None else (style.fill + style.fill_end) / 2
+    mean = under.mean(axis=(0, 1), dtype=np.float32)
+    fill = style.fill if style.fill_end is None else np.asarray((style.fill + style.fill_end) / 2, dtype=np.float32)
     gap = float(distance(fill, mean))
     if style.stroke is not None and style.stroke_px:
         # An outline makes the letter readable on any ground, as far as it stands off the fill.
@@ -193,20 +191,14 @@ def write(sheet: Sheet, x: float, y: float, text: str, style: Style, *, pad: flo
         The mark, also added to the sheet, or ``None`` when nothing could be written on the sheet.
     """
     text = style.face.fit(text)
-    ink = (
-        line_ink(style.face, style.size, text, spacing=style.spacing, vertical=style.vertical)
-        if text
-        else None
-    )
+    ink = line_ink(style.face, style.size, text, spacing=style.spacing, vertical=style.vertical) if text else None
     if ink is None:
         return None
     at = (round(x) + ink.x, round(y) + ink.y)
     h, w = ink.mask.shape
     grow = style.stroke_px
     box = (at[0] - grow, at[1] - grow, at[0] + w + grow, at[1] + h + grow)
-    inside = max(0, min(box[2], sheet.width) - max(box[0], 0)) * max(
-        0, min(box[3], sheet.height) - max(box[1], 0)
-    )
+    inside = max(0, min(box[2], sheet.width) - max(box[0], 0)) * max(0, min(box[3], sheet.height) - max(box[1], 0))
     if inside < 0.3 * (box[2] - box[0]) * (box[3] - box[1]):
         return None
     contrast = _contrast(sheet, box, style)

@@ -16,6 +16,9 @@ CJK: Final = frozenset({"zh", "ja", "ko"})
 _FILES: Final = {"zh": "zhwiki.txt", "en": "enwiki.txt", "ja": "jawiki.txt", "ko": "kowiki.txt"}
 _STOPS: Final = re.compile(r"[\s，。、；：？！“”‘’（）《》〈〉【】「」『』…—·,.;:?!\"'()\[\]{}]+")
 
+_UNITS: Final = ("kg", "g", "ml", "cm", "mm", "%", "W", "℃", "L", "GB", "Hz")
+_ENDINGS: Final = ("%", "% OFF", "折", "号", "楼", "元起", "F")
+
 
 def _built_in(lang: str) -> str:
     rng = np.random.default_rng(7)
@@ -71,14 +74,10 @@ def token(rng: np.random.Generator) -> str:
         lambda: f"{name}@{_letters(rng, 3, 7)}.com",
         lambda: f"www.{name}.{rng.choice(['com', 'cn', 'net', 'org'])}",
         lambda: f"{_letters(rng, 2, 3).upper()}{digits(rng, int(rng.integers(3, 9)))}",
-        lambda: (
-            f"{int(rng.integers(1, 999))}{rng.choice(['kg', 'g', 'ml', 'cm', 'mm', '%', 'W', '℃', 'L', 'GB', 'Hz'])}"
-        ),
+        lambda: f"{int(rng.integers(1, 999))}{rng.choice(_UNITS)}",
         lambda: digits(rng, int(rng.integers(1, 14))),
         lambda: f"NO.{digits(rng, 5)}",
-        lambda: (
-            f"{int(rng.integers(1, 100))}{rng.choice(['%', '% OFF', '折', '号', '楼', '元起', 'F', '-' + digits(rng, 2)])}"
-        ),
+        lambda: f"{int(rng.integers(1, 100))}{rng.choice([*_ENDINGS, '-' + digits(rng, 2)])}",
     )
     return forms[kind]()
 
@@ -112,23 +111,15 @@ class TextSource:
         if folder is None:
             return cls()
         paths = {lang: folder / name for lang, name in _FILES.items()}
-        return cls(
-            {
-                lang: p.read_text(encoding="utf-8", errors="replace")
-                for lang, p in paths.items()
-                if p.is_file()
-            }
-        )
+        return cls({lang: p.read_text(encoding="utf-8", errors="replace") for lang, p in paths.items() if p.is_file()})
 
     def run(self, rng: np.random.Generator, lang: str, chars: int) -> str:
         """Return a slice of running text; for ``mixed``, Chinese with Latin words and numbers in it."""
         if lang == "mixed":
-            parts = []
-            while sum(map(len, parts)) < chars:
+            parts: list[str] = []
+            while sum(len(part) for part in parts) < chars:
                 parts.append(self.run(rng, "zh", int(rng.integers(3, 14))))
-                parts.append(
-                    token(rng) if rng.random() < 0.4 else self.run(rng, "en", int(rng.integers(4, 12)))
-                )
+                parts.append(token(rng) if rng.random() < 0.4 else self.run(rng, "en", int(rng.integers(4, 12))))
             return "".join(parts)[:chars].strip()
         text = self._texts[lang]
         start = int(rng.integers(max(1, len(text) - chars - 40)))

@@ -101,9 +101,7 @@ def lay(base: Sheet, top: Sheet, matrix: Matrix, bend: Bend | None = None, opaci
         depth = inverse[2, 0] * gx + inverse[2, 1] * gy + inverse[2, 2]
         u = (inverse[0, 0] * gx + inverse[0, 1] * gy + inverse[0, 2]) / depth
         v = (inverse[1, 0] * gx + inverse[1, 1] * gy + inverse[1, 2]) / depth
-        v -= (bend.height_px * np.sin(bend.phase + bend.turns * 2 * np.pi * u / bend.width_px)).astype(
-            np.float32
-        )
+        v -= (bend.height_px * np.sin(bend.phase + bend.turns * 2 * np.pi * u / bend.width_px)).astype(np.float32)
         warped = cv2.remap(whole, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     cover = warped[..., 3:].astype(np.float32) * (opacity / 255)
     view = base.rgb[y0:y1, x0:x1]

@@ -73,9 +73,7 @@ def write_picture(job: Job, assets: Assets, index: int) -> dict[str, Any]:
     kind = choose_kind(rng, job.kinds)
     image, lines = render_picture(rng, assets, kind)
     name = f"synth_{job.seed}_{index:06d}"
-    _, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    )
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     payload = data.tobytes()
     (job.out_dir / "images" / f"{name}.jpg").write_bytes(payload)
     rows = [
