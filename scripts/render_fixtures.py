@@ -19,7 +19,9 @@ SERIF = "/usr/share/fonts/opentype/noto/NotoSerifCJK-Regular.ttc"
 Line = tuple[int, int, int, str]  # x, y, size, text
 
 
-def render(size: tuple[int, int], lines: list[Line], font: str, ink: str, paper: str, angle: float = 0.0) -> Image.Image:
+def render(
+    size: tuple[int, int], lines: list[Line], font: str, ink: str, paper: str, angle: float = 0.0
+) -> Image.Image:
     """Draw lines of text."""
     image = Image.new("RGB", size, paper)
     draw = ImageDraw.Draw(image)
@@ -40,7 +42,11 @@ def quads(size: tuple[int, int], lines: list[Line], font: str) -> list[dict[str,
 
 def main() -> None:
     """Write all pictures."""
-    golden: list[Line] = [(32, 24, 30, "稳定的文字识别服务"), (32, 84, 28, "Steady OCR 2026"), (32, 140, 26, "合计128.50元")]
+    golden: list[Line] = [
+        (32, 24, 30, "稳定的文字识别服务"),
+        (32, 84, 28, "Steady OCR 2026"),
+        (32, 140, 26, "合计128.50元"),
+    ]
     size = (384, 192)
     render(size, golden, SANS, "#101828", "#f7f5ef").save(GOLDEN / "golden.png", optimize=True)
     text = json.dumps(quads(size, golden, SANS), ensure_ascii=False, indent=1)

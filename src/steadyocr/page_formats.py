@@ -27,7 +27,11 @@ FILE_SUFFIXES: Final[Mapping[str, str]] = {
     "overlay.png": ".overlay.png",
 }
 
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])|^(\s*)([-+]|\d+\.)(?=\s)")
+_MARKDOWN_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~&]")
+# What begins a list, underlines a heading or rules the page off; the backslash goes behind the match.
+_MARKDOWN_START = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+](?:\s|$)|(?:-+|=+)$))")
+# Full-width signs count too: spreadsheets set to Chinese or Japanese take them for the plain ones.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 
 
@@ -44,7 +48,7 @@ def render_page(page: Mapping[str, Any], kind: TextFormat) -> str:
 
 
 def _escape(text: str) -> str:
-    return _MARKDOWN_SPECIAL.sub(lambda hit: f"\\{hit[1]}" if hit[1] else f"{hit[2]}{hit[3][:-1]}\\{hit[3][-1]}", text)
+    return _MARKDOWN_START.sub(r"\1\\", _MARKDOWN_SPECIAL.sub(r"\\\g<0>", text.strip()))
 
 
 def _csv(page: Mapping[str, Any]) -> str:
@@ -59,4 +63,4 @@ def _csv(page: Mapping[str, Any]) -> str:
 
 def _harmless(text: str) -> str:
     """Keep a spreadsheet from running a text as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -10,7 +10,7 @@ from typing import Any
 
 from steadyocr import __version__
 from steadyocr.errors import NotReady, QueueFull, SteadyOCRError
-from steadyocr.imaging.header import ImageLimits, check_limits, probe
+from steadyocr.imaging.header import ImageLimits, check_limits, check_size, probe
 from steadyocr.scheduling.items import Priority, Reply, WorkItem
 from steadyocr.scheduling.scheduler import Scheduler
 from steadyocr.settings import Settings
@@ -108,6 +108,7 @@ class Service:
             InputError: The header says at once that the picture cannot be read here.
             SteadyOCRError: See :meth:`Scheduler.submit`.
         """
+        check_size(len(data), self.limits)
         check_limits(probe(data), self.limits)
         return await self._submit(data, options, timeout_s=timeout_s, priority=priority, request_id=request_id)
 

@@ -10,9 +10,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from steadyocr.errors import ConfigError
 from steadyocr.runtime.cpu import available_threads
@@ -40,10 +40,17 @@ class ServerSettings(_Section):
     insecure: bool = Field(False, description="allow a public address without API keys")
 
 
+def _not_blank(key: SecretStr) -> SecretStr:
+    # A blank key would let everybody in who sends none.
+    if not key.get_secret_value().strip():
+        raise ValueError("a key must not be blank")
+    return key
+
+
 class AuthSettings(_Section):
     """Who may use the service."""
 
-    api_keys: tuple[SecretStr, ...] = Field((), description="accepted keys; none means open to all who reach it")
+    api_keys: tuple[Annotated[SecretStr, AfterValidator(_not_blank)], ...] = Field((), description="accepted keys; none means open to all who reach it")
 
 
 class LimitSettings(_Section):
@@ -164,8 +171,11 @@ class Origins:
                 self._origins[f"{prefix}{key}"] = origin
 
     def of(self, name: str) -> str:
-        """Return the origin of a value."""
-        return self._origins.get(name, "default")
+        """Return the origin of a value, or of a section that somebody gave a value in."""
+        for known, origin in self._origins.items():
+            if f"{known}.".startswith(f"{name}.") or f"{name}.".startswith(f"{known}."):
+                return origin
+        return "default"
 
 
 def load_settings(
@@ -233,6 +243,10 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"{name} gives a value inside {parent!r}, which another variable gives a value itself")
+        if leaf in node:
+            raise ConfigError(f"{name} gives {leaf!r} a value, which other variables give values inside")
         # Lists are written as a comma-separated text.
         node[leaf] = [part.strip() for part in text.split(",") if part.strip()] if leaf == "api_keys" else text
     return tree

@@ -44,10 +44,14 @@ def reading_order(quads: FloatArray) -> IntArray:
 def page_tilt(quads: FloatArray) -> float:
     """Return the tilt of the page in degrees, clockwise positive: the length-weighted median over elongated lines."""
     sizes = quad_sizes(quads)
-    elongated = sizes[:, 0] >= _ELONGATED * sizes[:, 1]
+    longer, shorter = sizes.max(axis=1), sizes.min(axis=1)
+    elongated = longer >= _ELONGATED * shorter
     if not elongated.any():
         return 0.0
-    angles, weights = line_angles(quads)[elongated], sizes[elongated, 0]
+    # A vertical line's own direction is a quarter turn further.
+    vertical = sizes[:, 1] > sizes[:, 0]
+    angles = np.where(vertical, line_angles(np.roll(quads, -1, axis=1)) - 90.0, line_angles(quads))[elongated]
+    weights = longer[elongated]
     order = np.argsort(angles)
     cumulative = np.cumsum(weights[order])
     return float(angles[order][np.searchsorted(cumulative, cumulative[-1] / 2)])

@@ -59,7 +59,7 @@ def cgroup_folders(root: Path, membership: Path, controller: str) -> Iterator[Pa
         _, controllers, path = line.split(":", 2)
         if controller not in controllers.split(","):
             continue
-        mounts = [root / controllers, root / controller] if controller else [root, root / "unified"]
+        mounts = [root / controllers, root / controller] if controller else [root / "unified", root]
         mount = next((place for place in mounts if place.is_dir()), None)
         if mount is None:
             continue

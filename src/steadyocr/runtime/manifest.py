@@ -20,6 +20,7 @@ BUILTIN_MODELS = Path(__file__).parent.parent / "models"
 MANIFEST_NAME = "manifest.toml"
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
 _CHUNK_BYTES = 1 << 20
 
 
@@ -40,7 +41,7 @@ class InputEntry(_Strict):
 
     channel_order: Literal["RGB", "BGR"]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
     stride: int = Field(32, ge=1, description="sides must be multiples of this, in pixels")
     height: int | None = Field(None, ge=8, description="fixed input height of a recogniser, in pixels")
 
@@ -91,8 +92,11 @@ class Manifest(_Strict):
     def _resolve(self) -> Path:
         if self.file.package is None:
             return self.folder / self.file.path
-        # find_spec looks the package up without running its code.
-        spec = importlib.util.find_spec(self.file.package)
+        try:
+            # Looks the package up without running its code.
+            spec = importlib.util.find_spec(self.file.package)
+        except (ModuleNotFoundError, ValueError):  # of a dotted name the parent is missing; the name is none at all
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ModelMissing(
                 f"model {self.name} is shipped in the package {self.file.package}, which is not installed"

@@ -66,3 +66,4 @@ def configure(log_format: LogFormat, level: str) -> None:
     root.setLevel(level.upper())
     # Each request is logged once, by us, with its id.
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

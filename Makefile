@@ -1,0 +1,55 @@
+# Two commands matter: `make serve` and `make test`. Each sets up what it needs in .venv and does so once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format bench bench-memory lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+# pip is told --no-deps: the files hold the whole closure, less what serving must not have (openvino-telemetry).
+$(VENV)/.serve: requirements/serve.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/serve.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: requirements/dev.txt requirements/torch.txt $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	touch $@
+
+serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:7860 (ARGS="--port 8000")
+	$(BIN)/steadyocr serve $(ARGS)
+
+test: check ## set up, check and run all tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## formatting, lint, types, layers
+	$(BIN)/ruff format --check src tests bench scripts
+	$(BIN)/ruff check src tests bench scripts
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## put the code into shape
+	$(BIN)/ruff format src tests bench scripts
+	$(BIN)/ruff check --fix src tests bench scripts
+
+bench: $(VENV)/.dev ## compare with rapidocr on the same pictures and cores
+	$(BIN)/python -m bench.compare $(ARGS)
+
+bench-memory: $(VENV)/.dev ## resident memory over 300 pictures of random size
+	$(BIN)/python -m bench.memory $(ARGS)
+
+# Needs uv; the files hold no index address.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header --no-emit-package openvino-telemetry
+lock: ## pin the newest versions again
+	$(LOCK) --upgrade requirements/serve.in -o requirements/serve.txt
+	$(LOCK) --upgrade --constraint requirements/serve.txt requirements/dev.in -o requirements/dev.txt
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
