@@ -85,10 +85,9 @@ def _parse(spec: OptionSpec, value: object) -> float | bool:
         if text not in _TRUE | _FALSE:
             raise InvalidOption(f"{spec.name} must be true or false", option=spec.name)
         return text in _TRUE
-    # True is an int to Python, but no number to anybody else.
-    text = "" if isinstance(value, bool) else str(value)
     try:
-        number = int(text) if spec.type == "integer" else float(text)
+        # By way of its text: True is a number to Python, but to nobody else.
+        number = int(str(value)) if spec.type == "integer" else float(str(value))
     except ValueError as error:
         raise InvalidOption(f"{spec.name} must be of type {spec.type}", option=spec.name) from error
     minimum, maximum = spec.minimum or 0.0, spec.maximum or 0.0

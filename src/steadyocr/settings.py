@@ -50,7 +50,9 @@ def _not_blank(key: SecretStr) -> SecretStr:
 class AuthSettings(_Section):
     """Who may use the service."""
 
-    api_keys: tuple[Annotated[SecretStr, AfterValidator(_not_blank)], ...] = Field((), description="accepted keys; none means open to all who reach it")
+    api_keys: tuple[Annotated[SecretStr, AfterValidator(_not_blank)], ...] = Field(
+        (), description="accepted keys; none means open to all who reach it"
+    )
 
 
 class LimitSettings(_Section):
@@ -244,7 +246,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError(f"{name} gives a value inside {parent!r}, which another variable gives a value itself")
+                raise ConfigError(
+                    f"{name} gives a value inside {parent!r}, which another variable gives a value itself"
+                )
         if leaf in node:
             raise ConfigError(f"{name} gives {leaf!r} a value, which other variables give values inside")
         # Lists are written as a comma-separated text.

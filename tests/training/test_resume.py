@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch, which is not installed")
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-
+from labelled import make_folder  # noqa: E402
 from steadyocr.errors import ConfigError  # noqa: E402
-from steadyocr.training import checkpoint  # noqa: E402
+from steadyocr.training import checkpoint, model  # noqa: E402
 from steadyocr.training.config import OptimiserConfig, Source, TrainConfig, ValidationConfig  # noqa: E402
 from steadyocr.training.loop import train  # noqa: E402
+from steadyocr.training.rundir import open_run_folder  # noqa: E402
 
 
-def make_folder(root: Path, count: int = 4) -> Path:
-    """Write a few pictures with a dark bar of "text" each."""
-    (root / "images").mkdir(parents=True)
-    (root / "labels").mkdir()
-    rng = np.random.default_rng(7)
-    for index in range(count):
-        image = rng.integers(180, 255, (96, 128, 3), dtype=np.uint8)
-        x, y = int(rng.integers(5, 40)), int(rng.integers(5, 60))
-        image[y : y + 20, x : x + 70] = 20
-        cv2.imwrite(str(root / "images" / f"{index}.png"), image)
-        box = f"{x},{y},{x + 70},{y},{x + 70},{y + 20},{x},{y + 20},bar"
-        (root / "labels" / f"{index}.txt").write_text(box + "\n", encoding="utf-8")
-    return root
+@pytest.fixture(autouse=True)
+def thin_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same network with few channels: what is tested here does not depend on its width."""
+    monkeypatch.setattr(model, "_STAGE_CHANNELS", (8, 8, 16, 16))
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    folder = str(make_folder(tmp_path / "data"))
+    folder = str(make_folder(tmp_path / "data", 2))
     return TrainConfig(
         sources=(Source(path=folder),),
-        inner_channels=16,
+        inner_channels=8,
         crop_size=64,
         batch_size=2,
         epochs=4,
         num_workers=0,
         log_every_steps=1,
-        optimiser=OptimiserConfig(warmup_steps=2),
-        validation=ValidationConfig(sources=(Source(path=folder),), every_steps=3, max_side=96),
+        optimiser=OptimiserConfig(warmup_steps=1),
+        validation=ValidationConfig(sources=(Source(path=folder),), every_steps=2, max_side=96),
     )
 
 
@@ -64,10 +55,10 @@ def test_two_epochs_and_two_more_are_four(config: TrainConfig, tmp_path: Path) -
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(config, whole).finished
 
-    first = train(config, parts, should_stop=StopAfter(4))
-    assert (first.step, first.finished) == (4, False)
+    first = train(config, parts, should_stop=StopAfter(2))
+    assert (first.step, first.finished) == (2, False)
     second = train(config, parts, resume=True)
-    assert (second.step, second.finished) == (8, True)
+    assert (second.step, second.finished) == (4, True)
 
     one, two = checkpoint.load(whole / "last.pt"), checkpoint.load(parts / "last.pt")
     for part in ("model", "ema"):
@@ -95,14 +86,36 @@ def test_run_folder_is_never_overwritten(config: TrainConfig, tmp_path: Path) ->
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
+def test_folder_of_a_run_killed_before_its_first_checkpoint_counts_as_empty(tmp_path: Path) -> None:
+    for name in ("config.json", "curve.jsonl", ".last.pt.123.tmp"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    open_run_folder(tmp_path, resume=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_clears_half_written_files_away(tmp_path: Path) -> None:
+    for name in ("config.json", "last.pt", ".last.pt.123.tmp"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    open_run_folder(tmp_path, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.pt"]
+
+
+def test_start_weights_are_the_first_to_be_judged(config: TrainConfig, tmp_path: Path) -> None:
+    train(replace(config, epochs=1), tmp_path / "first")
+    tuned = replace(config, epochs=1, init_weights=str(tmp_path / "first" / "best.pt"))
+    train(tuned, tmp_path / "second", should_stop=StopAfter(0))
+    assert curve(tmp_path / "second")[0]["step"] == 0
+    assert "hmean" in curve(tmp_path / "second")[0]
+    with pytest.raises(ConfigError, match="inner_channels"):
+        train(replace(tuned, inner_channels=4), tmp_path / "third")
+
+
 def test_time_bound_run_ends_with_rate_near_zero(config: TrainConfig, tmp_path: Path) -> None:
     now = [0.0]
 
     def clock() -> float:
-        now[0] += 1.0
+        now[0] += 3.0
         return now[0]
-
-    from dataclasses import replace
 
     bounded = replace(config, epochs=1000, max_minutes=1.5)
     outcome = train(bounded, tmp_path / "run", clock=clock)
@@ -110,4 +123,4 @@ def test_time_bound_run_ends_with_rate_near_zero(config: TrainConfig, tmp_path: 
     assert outcome.finished
     assert outcome.step < 100
     rates = [float(str(row["lr"])) for row in rows if "total" in row]
-    assert rates[-1] < 0.15 * max(rates)
+    assert rates[-1] < 0.25 * max(rates)

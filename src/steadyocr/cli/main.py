@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from steadyocr import __version__
+from steadyocr.cli import offline
 from steadyocr.cli.exit_codes import ExitCode, exit_code_of
 from steadyocr.errors import SteadyOCRError
 
@@ -103,6 +104,9 @@ def show_config(config_file: ConfigFile = None) -> None:
     from steadyocr.cli.config import print_settings
 
     print_settings(config_file)
+
+
+offline.register(app)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ async def run_files(run: OcrRun) -> ExitCode:
                 if outcome.error is not None:
                     failures.append(outcome.error)
                     progress.console.print(
-                        f"{outcome.path}: {outcome.error.message} [{outcome.error.code}]", markup=False
+                        f"{outcome.path}: {outcome.error.message} [{outcome.error.code}]", markup=False, soft_wrap=True
                     )
                 elif outcome.reply is not None:
                     write(outcome.path, outcome.reply)

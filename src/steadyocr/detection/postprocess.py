@@ -9,6 +9,7 @@ clipper is needed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from steadyocr.imaging.geometry import order_quads
 
 FloatArray = NDArray[np.float32]
+# uint8 maps hold probability x 255, rounded.
+ProbabilityMap = FloatArray | NDArray[np.uint8]
 
 # Sub-pixel bits of OpenCV's polygon filler: coordinates are given in 1/16 pixel.
 _SHIFT = 4
@@ -43,18 +46,18 @@ class PostprocessParams:
     min_side: float = 3.0
 
 
-def quads_from_probability_map(probability: FloatArray, params: PostprocessParams) -> tuple[FloatArray, FloatArray]:
+def quads_from_probability_map(probability: ProbabilityMap, params: PostprocessParams) -> tuple[FloatArray, FloatArray]:
     """Find text lines in a probability map.
 
     Args:
-        probability: (H, W) float32, text probability of each network pixel.
+        probability: (H, W), text probability of each network pixel; uint8 for large maps, with the probability x 255.
         params: The knobs.
 
     Returns:
         Quads (N, 4, 2) float32 in pixel-edge coordinates of the map (pixel (0, 0) covers [0, 1) x [0, 1)), clockwise
         from top-left, and their scores (N,) float32. Both empty for a map without text.
     """
-    binary = (probability > params.bin_threshold).view(np.uint8)
+    binary = _above(probability, params.bin_threshold).view(np.uint8)
     contours = _outer_contours(binary)
     if len(contours) > params.max_candidates:
         contours = sorted(contours, key=cv2.contourArea, reverse=True)[: params.max_candidates]
@@ -80,6 +83,13 @@ def quads_from_probability_map(probability: FloatArray, params: PostprocessParam
     return quads, np.asarray(scores, np.float32)
 
 
+def _above(probability: ProbabilityMap, threshold: float) -> NDArray[np.bool_]:
+    if probability.dtype == np.uint8:
+        # The same for whole numbers, and compared as bytes: a float would turn the map into one of eight bytes a pixel.
+        return probability > math.floor(threshold * 255)
+    return probability > threshold
+
+
 def _outer_contours(binary: NDArray[np.uint8]) -> list[cv2.typing.MatLike]:
     """Outlines of all regions, those inside a hole of another one too, but not the outlines of holes."""
     contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -94,8 +104,8 @@ def _corners(centre: Sequence[float], width: float, height: float, angle: float)
     return np.asarray(cv2.boxPoints((centre, (width, height), angle)), np.float32)
 
 
-def _mean_inside(probability: FloatArray, corners: FloatArray) -> float:
-    """Mean of the map over the pixels inside a convex quad given in pixel-centre coordinates."""
+def _mean_inside(probability: ProbabilityMap, corners: FloatArray) -> float:
+    """Mean probability of the pixels inside a convex quad given in pixel-centre coordinates."""
     height, width = probability.shape
     x0, y0 = np.floor(corners.min(axis=0)).astype(int)
     x1, y1 = np.ceil(corners.max(axis=0)).astype(int)
@@ -107,4 +117,5 @@ def _mean_inside(probability: FloatArray, corners: FloatArray) -> float:
     mask = np.zeros(window.shape, np.uint8)
     fixed = np.round((corners - (x0, y0)) * (1 << _SHIFT)).astype(np.int32)
     cv2.fillConvexPoly(mask, fixed, 1, lineType=cv2.LINE_8, shift=_SHIFT)
-    return float(cv2.mean(window, mask)[0])
+    mean = float(cv2.mean(window, mask)[0])
+    return mean / 255 if probability.dtype == np.uint8 else mean

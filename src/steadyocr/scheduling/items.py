@@ -54,6 +54,11 @@ class WorkItem:
         """Whether the outcome is settled or nobody waits for it."""
         return self.outcome.done()
 
+    @property
+    def answered(self) -> bool:
+        """Whether it ended in an answer, not in an error and not given up."""
+        return self.outcome.done() and not self.outcome.cancelled() and self.outcome.exception() is None
+
     def succeed(self, reply: Reply) -> None:
         """Settle with an answer."""
         if not self.outcome.done():

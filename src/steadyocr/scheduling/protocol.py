@@ -32,6 +32,8 @@ def pack(message: Message, payload_bytes: int = 0) -> bytes:
 
 
 def _lengths(raw: bytes) -> tuple[int, int]:
+    if len(raw) < _LENGTHS.size:
+        raise BrokenFrame("closed in mid-frame")
     header_bytes, payload_bytes = _LENGTHS.unpack(raw)
     if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
         raise BrokenFrame("frame too large")

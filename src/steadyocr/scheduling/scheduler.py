@@ -304,7 +304,9 @@ class Scheduler:
         slot.consecutive_failures = 0
         self.queue.record_service(loop.time() - started)
         self.completed += 1
-        self.last_success_at = loop.time()
+        # A golden run proves nothing by itself (its verdict does), and neither does an engine that only gives errors.
+        if item.kind == "run" and item.answered:
+            self.last_success_at = loop.time()
 
     def _retry_or_fail(self, item: WorkItem, error: EngineDied) -> None:
         item.attempts += 1

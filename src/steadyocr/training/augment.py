@@ -189,9 +189,7 @@ def _warp(image: ByteArray, matrix: Matrix, size: int, border: tuple[float, floa
     return np.asarray(warped, np.uint8)
 
 
-def transform_regions(
-    regions: tuple[Region, ...], matrix: Matrix, size: int, params: AugmentParams
-) -> list[Region]:
+def transform_regions(regions: tuple[Region, ...], matrix: Matrix, size: int, params: AugmentParams) -> list[Region]:
     """Carry regions into the crop: outside ones vanish, cut ones are clipped or become "ignore"."""
     if not regions:
         return []
@@ -207,9 +205,7 @@ def transform_regions(
     return kept
 
 
-def _clip_region(
-    region: Region, polygon: FloatArray, frame: FloatArray, params: AugmentParams
-) -> Region | None:
+def _clip_region(region: Region, polygon: FloatArray, frame: FloatArray, params: AugmentParams) -> Region | None:
     size = float(frame[2, 0])
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     if (high <= 0).any() or (low >= size).any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,18 @@ from steadyocr.errors import CheckpointMismatch, ModelCorrupt, ModelMissing
 LAST_NAME: Final = "last.pt"
 BEST_NAME: Final = "best.pt"
 FORMAT: Final = "steadyocr-train-1"
+
+# What torch.load raises on files that are damaged or no checkpoints at all.
+_UNREADABLE: Final = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    struct.error,
+)
 
 
 def save_atomically(values: Mapping[str, Any], path: Path) -> None:
@@ -39,8 +52,11 @@ def load(path: Path) -> dict[str, Any]:
         raise ModelMissing(f"{path}: no such checkpoint")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ModelCorrupt(f"{path}: not a readable checkpoint") from error
+    except _UNREADABLE as error:
+        raise ModelCorrupt(
+            f"{path}: not a readable checkpoint of plain tensors (damaged, another format, or holding objects whose "
+            "code would have to be run)"
+        ) from error
     if not isinstance(values, dict):
         raise CheckpointMismatch(f"{path}: holds a {type(values).__name__}, not named tensors")
     return values
@@ -66,10 +82,16 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
 def rng_states() -> dict[str, Any]:
     """Return the state of every global generator as plain values and tensors."""
     version, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    state = np.random.get_state(legacy=False)
+    keys = state["state"]["key"]
     return {
         "python": [version, list(words), gauss],
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [
+            torch.from_numpy(keys.astype(np.int64)),
+            int(state["state"]["pos"]),
+            int(state["has_gauss"]),
+            float(state["gauss"]),
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from steadyocr.errors import DatasetError
 from steadyocr.training.augment import random_crop
 from steadyocr.training.config import TrainConfig
 from steadyocr.training.labels import read_folder
+from steadyocr.training.pictures import read_image
 from steadyocr.training.sampling import group_images, plan_epoch
 from steadyocr.training.targets import make_targets
 
@@ -32,18 +32,6 @@ class Sample(TypedDict):
     shrink_mask: Tensor
     threshold_map: Tensor
     threshold_mask: Tensor
-
-
-def read_image(path: Path) -> ByteArray:
-    """Decode a picture as viewed, (H, W, 3) uint8 RGB."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise DatasetError(f"{path}: not a picture that can be decoded")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 class ImageCache:

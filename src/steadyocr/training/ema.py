@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from steadyocr.training.model import DBNet
 
 
+# From here on the warm-up no longer shows, whatever the decay.
+_WARM_UPDATES = 1_000_000
+
+
 class WeightAverage:
     """Exponential moving average of a model, BatchNorm statistics included.
 
@@ -31,6 +35,10 @@ class WeightAverage:
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         averaged, present = _floats(self.model), _floats(model)
         torch._foreach_lerp_(averaged, present, 1.0 - decay)
+
+    def start_warm(self) -> None:
+        """Skip the warm-up: the model starts from weights worth keeping, not from chance."""
+        self.updates = _WARM_UPDATES
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averaged weights under the model's own names."""

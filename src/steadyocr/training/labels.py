@@ -57,17 +57,18 @@ def read_icdar(root: Path, split: str = "train") -> list[LabelledImage]:
     """Read ``ROOT/<split>_list.txt`` with its pictures and label files, dialects A, B and C."""
     list_path = root / f"{split}_list.txt"
     images = []
-    for number, line in enumerate(_read_text(list_path).splitlines(), start=1):
+    for number, line in enumerate(read_text(list_path).splitlines(), start=1):
         if not line.strip():
             continue
-        image, label = _resolve(root, split, line.strip(), list_path, number)
+        image, label = resolve_entry(root, split, line.strip(), list_path, number)
         images.append(LabelledImage(image, read_label_file(label), root.name))
     if not images:
         raise DatasetError(f"{list_path}: lists no picture")
     return images
 
 
-def _resolve(root: Path, split: str, entry: str, list_path: Path, number: int) -> tuple[Path, Path]:
+def resolve_entry(root: Path, split: str, entry: str, list_path: Path, number: int) -> tuple[Path, Path]:
+    """Find picture and label file of one line of a list; errors name the list and the line."""
     folder = root / f"{split}_images"
     # A name may hold blanks, so the whole line is tried as a name before it is taken as a pair.
     image = _first_file(folder / entry, root / entry)
@@ -76,9 +77,7 @@ def _resolve(root: Path, split: str, entry: str, list_path: Path, number: int) -
         gts = root / f"{split}_gts"
         label = _first_file(gts / f"{stem}.txt", gts / f"gt_{stem}.txt", gts / f"{image.name}.txt")
         if label is None:
-            raise DatasetError(
-                f"{list_path}:{number}: no label file {stem}.txt or gt_{stem}.txt in {gts.name}"
-            )
+            raise DatasetError(f"{list_path}:{number}: no label file {stem}.txt or gt_{stem}.txt in {gts.name}")
         return image, label
     left, _, right = entry.replace("\t", " ").rpartition(" ")
     image = _first_file(root / left.strip(), folder / left.strip()) if left else None
@@ -111,7 +110,7 @@ def read_images_and_labels(root: Path) -> list[LabelledImage]:
 
 
 def _read_manifest(root: Path, manifest: Path) -> Iterator[LabelledImage]:
-    for number, line in enumerate(_read_text(manifest).splitlines(), start=1):
+    for number, line in enumerate(read_text(manifest).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -127,7 +126,7 @@ def _read_manifest(root: Path, manifest: Path) -> Iterator[LabelledImage]:
 def read_label_file(path: Path) -> tuple[Region, ...]:
     """Read one ICDAR label file; a BOM and blank lines are passed over."""
     regions = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             regions.append(parse_label_line(line, f"{path}:{number}"))
     return tuple(regions)
@@ -220,7 +219,8 @@ def _coco_regions(annotation: Mapping[str, Any], where: str) -> Iterator[Region]
         yield _region([float(value) for value in part], text, where, ignore=crowd)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read UTF-8, passing over a BOM; errors name the file and, for other encodings, the line."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -232,7 +232,7 @@ def _read_text(path: Path) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(_read_text(path))
+        values = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DatasetError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     if not isinstance(values, dict):

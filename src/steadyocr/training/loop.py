@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +14,18 @@ from torch import Tensor, nn
 
 from steadyocr.errors import ConfigError
 from steadyocr.training import checkpoint
-from steadyocr.training.config import OptimiserConfig, TrainConfig
+from steadyocr.training.config import TrainConfig
 from steadyocr.training.dataset import MixedDataset, Sample, make_loader
 from steadyocr.training.ema import WeightAverage
 from steadyocr.training.losses import LossTerms, Targets, db_loss
 from steadyocr.training.model import DBNet
 from steadyocr.training.normalise import MEAN, STD, to_network_input
+from steadyocr.training.optimiser import make_optimiser
+from steadyocr.training.progress import Outcome, Progress, Report, Watch, Window, curve_row
 from steadyocr.training.rundir import Curve, open_run_folder, write_config
 from steadyocr.training.schedule import learning_rate, progress
+from steadyocr.training.start import starting_weights
 from steadyocr.training.validation import read_sources, validate
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands, for a bar or a log line.
-
-    Attributes:
-        step: Steps done.
-        total_steps: Steps in the run; a run bounded by time may end before.
-        done: Share of the run that is done, by steps or time, 0 to 1.
-        eta_s: Seconds still to go.
-        crops_per_s: Of late.
-        lr: Learning rate of the last step.
-        losses: Means since the last report.
-        hmean: H-mean averaged over the data sets, when this report is about a validation.
-        hmean_by_set: The same by set.
-    """
-
-    step: int
-    total_steps: int
-    done: float
-    eta_s: float
-    crops_per_s: float
-    lr: float
-    losses: dict[str, float] = field(default_factory=dict)
-    hmean: float | None = None
-    hmean_by_set: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        step: Steps done.
-        finished: False when it was asked to stop before its end.
-        best_hmean: Best validation, or ``None`` without one.
-    """
-
-    step: int
-    finished: bool
-    best_hmean: float | None
-
-
-Report = Callable[[Progress], None]
 
 
 def train(
@@ -125,9 +82,16 @@ class Trainer:
         self._validate_every = config.validation.every_steps or steps_per_epoch
 
     def start_from(self, path: Path) -> None:
-        """Begin with the weights of a checkpoint and everything else fresh."""
-        checkpoint.load_weights(self.model, checkpoint.weights_of(checkpoint.load(path)), path.name)
+        """Begin with the weights of a checkpoint or model folder and everything else fresh."""
+        weights = starting_weights(path)
+        if weights.inner_channels != self._config.inner_channels:
+            raise ConfigError(
+                f"{path}: its neck is {weights.inner_channels} wide, the configuration says inner_channels = "
+                f"{self._config.inner_channels}"
+            )
+        weights.load_into(self.model)
         self._average = WeightAverage(self.model, self._config.ema_decay)
+        self._average.start_warm()
 
     def restore(self, values: dict[str, Any]) -> None:
         """Take up a run exactly where a checkpoint left it."""
@@ -148,10 +112,14 @@ class Trainer:
         """Train to the end of the run or until asked to stop."""
         write_config(self._folder, self._config.to_dict())
         curve = Curve(self._folder, self.step)
-        watch = _Watch(self._clock, self._elapsed_s)
-        window = _Window(watch.elapsed_s)
+        watch = Watch(self._clock, self._elapsed_s)
+        window = Window(watch.elapsed_s)
         saved_s = watch.elapsed_s
         stopped = False
+        if self.step == 0:
+            if self._config.init_weights and self._judged:
+                self._judge(curve, 0.0, watch)  # what fine-tuning has to beat
+            self._save(watch.elapsed_s)  # so that a run killed early can be taken up like any other
         for batch in self._batches():
             done = self._done(watch.elapsed_s)
             stopped = should_stop()
@@ -161,10 +129,10 @@ class Trainer:
             window.add(self._train_step(batch), len(batch["image"]))
             if self.step % self._config.log_every_steps == 0:
                 self._log(curve, window, lr, watch.elapsed_s)
-                window = _Window(watch.elapsed_s)
+                window = Window(watch.elapsed_s)
             if self.step % self._validate_every == 0:
                 self._judge(curve, lr, watch)
-                window = _Window(watch.elapsed_s)
+                window = Window(watch.elapsed_s)
             if watch.elapsed_s - saved_s >= self._config.checkpoint_minutes * 60:
                 self._save(watch.elapsed_s)
                 saved_s = watch.elapsed_s
@@ -201,7 +169,7 @@ class Trainer:
         self.step += 1
         return terms
 
-    def _log(self, curve: Curve, window: _Window, lr: float, elapsed_s: float) -> None:
+    def _log(self, curve: Curve, window: Window, lr: float, elapsed_s: float) -> None:
         losses = window.means()
         done = self._done(elapsed_s)
         at = Progress(
@@ -213,22 +181,20 @@ class Trainer:
             lr,
             losses,
         )
-        curve.append(_row(at, elapsed_s) | {key: round(value, 5) for key, value in losses.items()})
+        curve.append(curve_row(at, elapsed_s) | {key: round(value, 5) for key, value in losses.items()})
         self._report(at)
 
     def _eta_s(self, elapsed_s: float) -> float:
         done = self._done(elapsed_s)
         return elapsed_s * (1.0 - done) / done if done > 0 else 0.0
 
-    def _judge(self, curve: Curve, lr: float, watch: _Watch) -> None:
+    def _judge(self, curve: Curve, lr: float, watch: Watch) -> None:
         """Validate the average; keep it where it is the best, or always where there is nothing to judge on."""
         if not self._judged:
             self._save_best({})
             return
         config = self._config
-        verdict = validate(
-            self._average.model, self._judged, config.validation, device=config.device, bf16=config.bf16
-        )
+        verdict = validate(self._average.model, self._judged, config.validation, device=config.device, bf16=config.bf16)
         if self._best is None or verdict.hmean > self._best:
             self._best = verdict.hmean
             self._save_best(verdict.to_dict())
@@ -243,7 +209,7 @@ class Trainer:
             hmean=verdict.hmean,
             hmean_by_set={name: count.hmean for name, count in sorted(verdict.counts.items())},
         )
-        curve.append(_row(at, elapsed_s) | verdict.to_dict())
+        curve.append(curve_row(at, elapsed_s) | verdict.to_dict())
         self._report(at)
 
     def _save_best(self, verdict: Mapping[str, Any]) -> None:
@@ -276,55 +242,6 @@ class Trainer:
         checkpoint.save_atomically(values, self._folder / checkpoint.LAST_NAME)
 
 
-class _Watch:
-    """Training time over all parts of a run."""
-
-    def __init__(self, clock: Callable[[], float], before_s: float) -> None:
-        self._clock = clock
-        self._origin_s = clock() - before_s
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._clock() - self._origin_s
-
-
-class _Window:
-    """Losses and speed between two rows of the curve."""
-
-    def __init__(self, started_s: float) -> None:
-        self._started_s = started_s
-        self._terms: list[LossTerms] = []
-        self._crops = 0
-
-    def add(self, terms: LossTerms, crops: int) -> None:
-        self._terms.append(terms)
-        self._crops += crops
-
-    def means(self) -> dict[str, float]:
-        names = ("total", "bce", "threshold_l1", "dice")
-        return {
-            name: float(torch.stack([getattr(term, name).detach() for term in self._terms]).mean())
-            for name in names
-        }
-
-    def crops_per_s(self, now_s: float) -> float:
-        passed = now_s - self._started_s
-        return self._crops / passed if passed > 0 else 0.0
-
-
-def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """Return the optimiser; weight decay acts on convolution weights only."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    if config.kind == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
-
-
 def _seed(config: TrainConfig) -> None:
     random.seed(config.seed)
     np.random.seed(config.seed % 2**32)
@@ -343,14 +260,3 @@ def _targets(batch: Sample, device: str) -> Targets:
         move(batch["threshold_map"]),
         move(batch["threshold_mask"]),
     )
-
-
-def _row(at: Progress, elapsed_s: float) -> dict[str, Any]:
-    return {
-        "step": at.step,
-        "done": round(at.done, 4),
-        "elapsed_s": round(elapsed_s, 1),
-        "eta_s": round(at.eta_s, 1),
-        "crops_per_s": round(at.crops_per_s, 2),
-        "lr": at.lr,
-    }

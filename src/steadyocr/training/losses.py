@@ -53,9 +53,7 @@ class LossTerms:
     dice: Tensor
 
 
-def db_loss(
-    prob_logits: Tensor, threshold_logits: Tensor, targets: Targets, weights: LossWeights
-) -> LossTerms:
+def db_loss(prob_logits: Tensor, threshold_logits: Tensor, targets: Targets, weights: LossWeights) -> LossTerms:
     """Compute the loss.
 
     Args:

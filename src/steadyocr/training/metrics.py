@@ -121,5 +121,5 @@ def _lies_in(polygon: FloatArray, ignored: Sequence[FloatArray]) -> bool:
     touching = _boxes_touch([polygon], ignored)[0]
     return any(
         intersection_area(polygon, ignored[index]) > IGNORED_SHARE * area
-        for index in np.flatnonzero(touching)
+        for index in map(int, np.flatnonzero(touching))
     )

@@ -53,14 +53,15 @@ class ResNet18(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        c2, c3, c4, c5 = _STAGE_CHANNELS
+        self.conv1 = nn.Conv2d(3, c2, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(c2)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _stage(64, 64, stride=1)
-        self.layer2 = _stage(64, 128, stride=2)
-        self.layer3 = _stage(128, 256, stride=2)
-        self.layer4 = _stage(256, 512, stride=2)
+        self.layer1 = _stage(c2, c2, stride=1)
+        self.layer2 = _stage(c2, c3, stride=2)
+        self.layer3 = _stage(c3, c4, stride=2)
+        self.layer4 = _stage(c4, c5, stride=2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the features at 1/4, 1/8, 1/16 and 1/32 of the input size."""
@@ -82,15 +83,9 @@ class DBDecoder(nn.Module):
         self.in4 = nn.Conv2d(c4, inner_channels, 1, bias=False)
         self.in3 = nn.Conv2d(c3, inner_channels, 1, bias=False)
         self.in2 = nn.Conv2d(c2, inner_channels, 1, bias=False)
-        self.out5 = nn.Sequential(
-            _conv3x3(inner_channels, quarter), nn.Upsample(scale_factor=8, mode="nearest")
-        )
-        self.out4 = nn.Sequential(
-            _conv3x3(inner_channels, quarter), nn.Upsample(scale_factor=4, mode="nearest")
-        )
-        self.out3 = nn.Sequential(
-            _conv3x3(inner_channels, quarter), nn.Upsample(scale_factor=2, mode="nearest")
-        )
+        self.out5 = nn.Sequential(_conv3x3(inner_channels, quarter), nn.Upsample(scale_factor=8, mode="nearest"))
+        self.out4 = nn.Sequential(_conv3x3(inner_channels, quarter), nn.Upsample(scale_factor=4, mode="nearest"))
+        self.out3 = nn.Sequential(_conv3x3(inner_channels, quarter), nn.Upsample(scale_factor=2, mode="nearest"))
         self.out2 = _conv3x3(inner_channels, quarter)
         self.binarize = _head(inner_channels, quarter)
         self.thresh = _head(inner_channels, quarter)
@@ -155,9 +150,9 @@ class DBNet(nn.Module):
                 nn.init.constant_(module.bn2.weight, 0.25)
         for head, bias in ((self.decoder.binarize, _PRIOR_LOGIT), (self.decoder.thresh, 0.0)):
             last = head[6]
-            assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None  # noqa: S101 - for the type checker
-            nn.init.normal_(last.weight, std=0.01)
-            nn.init.constant_(last.bias, bias)
+            if isinstance(last, nn.ConvTranspose2d) and last.bias is not None:
+                nn.init.normal_(last.weight, std=0.01)
+                nn.init.constant_(last.bias, bias)
 
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:

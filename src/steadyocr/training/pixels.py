@@ -106,8 +106,8 @@ def noise(image: ByteArray, rng: Generator) -> ByteArray:
     height, width = image.shape[:2]
     sigma = np.float32(rng.uniform(2.0, 14.0))
     if rng.random() < 0.5:
-        grain = rng.standard_normal((height, width), np.float32) * sigma
-        grain = cv2.merge((grain, grain, grain))
+        grey = rng.standard_normal((height, width), np.float32) * sigma
+        grain: NDArray[np.float32] = np.repeat(grey[..., None], 3, axis=2)
     else:
         grain = rng.standard_normal((height, width, 3), np.float32) * sigma
     return np.asarray(cv2.add(image, grain, dtype=cv2.CV_8U), np.uint8)

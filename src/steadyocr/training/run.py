@@ -14,7 +14,8 @@ from pathlib import Path
 
 from steadyocr.errors import SteadyOCRError
 from steadyocr.training.config import TrainConfig
-from steadyocr.training.loop import Progress, train
+from steadyocr.training.loop import train
+from steadyocr.training.progress import Progress, one_line
 from steadyocr.training.rundir import CONFIG_NAME
 
 
@@ -35,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error.message}\n")
         return 1
     best = "none" if outcome.best_hmean is None else f"{outcome.best_hmean:.4f}"
-    sys.stderr.write(
-        f"{'finished' if outcome.finished else 'stopped'} at step {outcome.step}, best H-mean {best}\n"
-    )
+    sys.stderr.write(f"{'finished' if outcome.finished else 'stopped'} at step {outcome.step}, best H-mean {best}\n")
     return 0 if outcome.finished else 3
 
 
@@ -61,17 +60,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 
 def _say(at: Progress) -> None:
-    sys.stderr.write(_line(at) + "\n")
+    sys.stderr.write(one_line(at) + "\n")
     sys.stderr.flush()
-
-
-def _line(at: Progress) -> str:
-    head = f"step {at.step}/{at.total_steps} {100 * at.done:.1f}% eta {at.eta_s / 60:.0f} min"
-    if at.hmean is not None:
-        sets = " ".join(f"{name} {value:.3f}" for name, value in at.hmean_by_set.items())
-        return f"{head} H-mean {at.hmean:.4f} ({sets})"
-    losses = " ".join(f"{name} {value:.4f}" for name, value in at.losses.items())
-    return f"{head} lr {at.lr:.2e} {at.crops_per_s:.1f} crops/s {losses}"
 
 
 if __name__ == "__main__":

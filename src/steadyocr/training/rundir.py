@@ -18,18 +18,39 @@ CONFIG_NAME: Final = "config.json"
 def open_run_folder(folder: Path, *, resume: bool) -> None:
     """Create a run folder, or make sure that there is one to go on with.
 
+    A run that was killed before its first checkpoint has left nothing that could be lost, so its folder counts as
+    empty.
+
     Raises:
         ConfigError: The folder holds something and ``resume`` was not asked for, or holds no checkpoint and it was.
     """
     if resume:
-        if not (folder / LAST_NAME).is_file():
-            raise ConfigError(f"{folder}: nothing to resume, there is no {LAST_NAME}; start without resume")
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            f"{folder}: is not empty and is never overwritten; resume it or name another folder"
-        )
+        require_checkpoint(folder)
+    elif folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
+        raise ConfigError(f"{folder}: is not empty and is never overwritten; resume it or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if not resume or _is_temporary(path):
+            path.unlink()
+
+
+def require_checkpoint(folder: Path) -> None:
+    """Make sure that there is something to go on with.
+
+    Raises:
+        ConfigError: There is no checkpoint.
+    """
+    if not (folder / LAST_NAME).is_file():
+        raise ConfigError(f"{folder}: nothing to resume, there is no {LAST_NAME}; start without resume")
+
+
+def _is_leftover(path: Path) -> bool:
+    return path.is_file() and (path.name in (CONFIG_NAME, CURVE_NAME) or _is_temporary(path))
+
+
+def _is_temporary(path: Path) -> bool:
+    """A half-written file of ours that a kill has left."""
+    return path.is_file() and path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:
@@ -49,11 +70,7 @@ class Curve:
     def __init__(self, folder: Path, first_step: int) -> None:
         self._path = folder / CURVE_NAME
         if self._path.is_file():
-            kept = [
-                line
-                for line in self._path.read_text(encoding="utf-8").splitlines()
-                if _step(line) <= first_step
-            ]
+            kept = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step(line) <= first_step]
             _replace(self._path, "".join(f"{line}\n" for line in kept))
 
     def append(self, row: Mapping[str, Any]) -> None:

@@ -47,9 +47,7 @@ def _shares(source: Source, images: Sequence[LabelledImage]) -> Iterator[tuple[f
     for name, weight in weights.items():
         members = [image for image in images if image.dataset == name]
         if not members:
-            raise DatasetError(
-                f"{source.path}: no picture belongs to the data set {name!r} that has a weight"
-            )
+            raise DatasetError(f"{source.path}: no picture belongs to the data set {name!r} that has a weight")
         yield weight / total, members
 
 

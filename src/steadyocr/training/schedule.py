@@ -18,8 +18,6 @@ def progress(step: int, total_steps: int, elapsed_s: float, max_s: float) -> flo
 def learning_rate(step: int, done: float, config: OptimiserConfig) -> float:
     """Return the rate of a step: a linear climb, times the fall from the peak to zero over the run."""
     climb = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    if config.schedule == "cosine":
-        fall = 0.5 * (1.0 + math.cos(math.pi * done))
-    else:
-        fall = (1.0 - done) ** config.poly_power
+    cosine = config.schedule == "cosine"
+    fall = 0.5 * (1.0 + math.cos(math.pi * done)) if cosine else (1.0 - done) ** config.poly_power
     return config.lr * climb * fall

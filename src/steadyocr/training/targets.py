@@ -132,9 +132,10 @@ def _draw_border(polygon: FloatArray, offset: float, closeness: FloatArray, mask
     x1, y1 = np.minimum(np.ceil(grown.max(axis=0)).astype(int) + 1, (width, height))
     if x1 <= x0 or y1 <= y0:
         return
-    _fill(mask[y0:y1, x0:x1], grown - np.float32((x0, y0)), 1)
+    origin = np.array((x0, y0), np.float32)
+    _fill(mask[y0:y1, x0:x1], grown - origin, 1)
     outline = np.ones((y1 - y0, x1 - x0), np.uint8)
-    fixed = np.rint((polygon - np.float32((x0, y0)) - 0.5) * _UNITS).astype(np.int32)
+    fixed = np.rint((polygon - origin - 0.5) * _UNITS).astype(np.int32)
     cv2.polylines(outline, [fixed], True, 0, 1, cv2.LINE_8, _SHIFT)
     if outline.all():
         return

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from steadyocr.detection.postprocess import PostprocessParams, quads_from_probability_map
 from steadyocr.training.config import Source, ValidationConfig
-from steadyocr.training.dataset import ByteArray, read_image
 from steadyocr.training.labels import read_folder
 from steadyocr.training.metrics import Counts, count_matches, mean_hmean
 from steadyocr.training.model import DBNet
 from steadyocr.training.normalise import resize_for_network, to_network_input
+from steadyocr.training.pictures import read_image
 from steadyocr.training.regions import FloatArray, LabelledImage
 
 
@@ -58,9 +59,7 @@ def read_sources(sources: Iterable[Source]) -> list[LabelledImage]:
     images: list[LabelledImage] = []
     for source in sources:
         found = read_folder(Path(source.path), source.split)
-        images += [
-            image for image in found if not source.dataset_weights or image.dataset in source.dataset_weights
-        ]
+        images += [image for image in found if not source.dataset_weights or image.dataset in source.dataset_weights]
     return images
 
 
@@ -103,7 +102,7 @@ def candidates(config: ValidationConfig) -> list[PostprocessParams]:
 
 
 @torch.no_grad()
-def probability_map(model: DBNet, image: ByteArray, max_side: int, *, device: str, bf16: bool) -> FloatArray:
+def probability_map(model: DBNet, image: NDArray[np.uint8], max_side: int, *, device: str, bf16: bool) -> FloatArray:
     """Run the network over one RGB picture; (H, W) float32 at network size."""
     resized = resize_for_network(image, max_side)
     batch = to_network_input(torch.from_numpy(np.ascontiguousarray(resized))[None].to(device))
@@ -112,7 +111,7 @@ def probability_map(model: DBNet, image: ByteArray, max_side: int, *, device: st
     return np.asarray(probability[0, 0].float().cpu().numpy(), np.float32)
 
 
-def quads_in_picture(map_: FloatArray, image: ByteArray, params: PostprocessParams) -> FloatArray:
+def quads_in_picture(map_: FloatArray, image: NDArray[np.uint8], params: PostprocessParams) -> FloatArray:
     """Find text lines in a probability map; quads (N, 4, 2) in the picture's own pixels."""
     quads, _ = quads_from_probability_map(map_, params)
     scale = np.array((image.shape[1] / map_.shape[1], image.shape[0] / map_.shape[0]), np.float32)

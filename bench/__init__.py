@@ -1,0 +1,1 @@
+"""Measurements against other software and over time; see docs/benchmarks.md."""

@@ -1,0 +1,165 @@
+"""Open-loop load: requests leave at a fixed rate whatever comes back, latency counts from the intended moment.
+
+A closed loop (send, wait, send) slows down with the server and hides what users feel when it is overloaded. Here the
+capacity is measured first, then the service is loaded at 0.5, 1 and 3 times of it.
+
+    python -m bench.load [--seconds 60] [--rates 0.5,1,3] [--timeout 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+
+import httpx
+
+from bench.server import OUT, Server, running_server, send
+
+FIXTURES = Path(__file__).parent.parent / "tests/fixtures"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request: intended moment and latency in seconds, status, error code, whether the text was right."""
+
+    at: float
+    latency_s: float
+    status: int
+    code: str
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One rate: what was offered and what came back."""
+
+    factor: float
+    offered_per_s: float
+    seconds: float
+    answers: list[Answer]
+    front_rss_bytes: int
+
+    def row(self) -> dict[str, object]:
+        """Figures of this rate."""
+        good = [answer.latency_s for answer in self.answers if answer.status == 200]
+        refused = [answer.latency_s for answer in self.answers if answer.status == 503]
+        return {
+            "factor": self.factor,
+            "offered_per_s": round(self.offered_per_s, 2),
+            "sent": len(self.answers),
+            "answered": len(good),
+            "goodput_per_s": round(len(good) / self.seconds, 3),
+            "wrong": sum(answer.status == 200 and not answer.right for answer in self.answers),
+            "codes": dict(Counter(answer.code for answer in self.answers if answer.code)),
+            "accepted_p50_ms": _percentile(good, 50),
+            "accepted_p99_ms": _percentile(good, 99),
+            "refused_p50_ms": _percentile(refused, 50),
+            "refused_p99_ms": _percentile(refused, 99),
+            "front_rss_mb": round(self.front_rss_bytes / 1e6, 1),
+        }
+
+
+def _percentile(values: list[float], percent: int) -> float | None:
+    if not values:
+        return None
+    if len(values) == 1:
+        return round(values[0] * 1000, 1)
+    return round(quantiles(values, n=100, method="inclusive")[percent - 1] * 1000, 1)
+
+
+async def capacity(server: Server, client: httpx.AsyncClient, seconds: float) -> float:
+    """Answers per second with just enough in flight to keep the engines busy."""
+    end = time.monotonic() + seconds
+    done = 0
+
+    async def loop(index: int) -> None:
+        nonlocal done
+        while time.monotonic() < end:
+            answer = await _ask(server, client, index, time.monotonic(), 60.0)
+            done += answer.status == 200
+            index += 1
+
+    started = time.monotonic()
+    await asyncio.gather(*(loop(index) for index in range(4)))
+    return done / (time.monotonic() - started)
+
+
+async def load(
+    server: Server, client: httpx.AsyncClient, factor: float, rate: float, seconds: float, timeout_s: float
+) -> Outcome:
+    """Send at a fixed rate."""
+    start = time.monotonic()
+    tasks = []
+    for index in range(int(rate * seconds)):
+        intended = start + index / rate
+        await asyncio.sleep(max(0.0, intended - time.monotonic()))
+        tasks.append(asyncio.create_task(_ask(server, client, index, intended, timeout_s)))
+    rss = server.front_rss_bytes()
+    answers = await asyncio.gather(*tasks)
+    return Outcome(factor, rate, max(seconds, time.monotonic() - start), list(answers), rss)
+
+
+async def _ask(server: Server, client: httpx.AsyncClient, index: int, intended: float, timeout_s: float) -> Answer:
+    name = ("chinese", "english")[index % 2]
+    expected = ("城市图书馆", "Harbour Ferry")[index % 2]
+    response = await send(server, client, (FIXTURES / f"{name}.png").read_bytes(), timeout_s)
+    latency = time.monotonic() - intended
+    if response is None:
+        return Answer(intended, latency, 0, "connection", False)
+    body = response.json()
+    right = response.status_code == 200 and expected in body["text"]
+    return Answer(intended, latency, response.status_code, body.get("code", ""), right)
+
+
+def plot(outcomes: list[Outcome], path: Path) -> None:
+    """Latency of accepted requests, one histogram for each rate."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(outcomes), figsize=(5 * len(outcomes), 3.5), squeeze=False)
+    for axis, outcome in zip(axes[0], outcomes, strict=True):
+        good = [answer.latency_s for answer in outcome.answers if answer.status == 200]
+        axis.hist(good, bins=30, color="#2563eb")
+        axis.set_title(f"{outcome.factor:g} x capacity: {len(good)} of {len(outcome.answers)} answered")
+        axis.set_xlabel("latency from the intended moment, s")
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+async def main() -> int:
+    """Run and print; exit 1 when a promise of the design is not kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rates", default="0.5,1,3")
+    parser.add_argument("--timeout", type=float, default=20.0, help="deadline of each request, seconds")
+    arguments = parser.parse_args()
+    factors = [float(text) for text in arguments.rates.split(",")]
+    outcomes = []
+    with running_server() as server:
+        limits = httpx.Limits(max_connections=2000, max_keepalive_connections=64)
+        async with httpx.AsyncClient(timeout=arguments.timeout + 30, limits=limits) as client:
+            per_s = await capacity(server, client, min(20.0, arguments.seconds))
+            print(f"capacity {per_s:.2f} pictures/s, load average {os.getloadavg()[0]:.1f}")
+            for factor in factors:
+                outcome = await load(server, client, factor, factor * per_s, arguments.seconds, arguments.timeout)
+                outcomes.append(outcome)
+                print(json.dumps(outcome.row(), ensure_ascii=False))
+    OUT.mkdir(exist_ok=True)
+    rows = [outcome.row() for outcome in outcomes]
+    (OUT / "load.json").write_text(json.dumps(rows, indent=1) + "\n")
+    plot(outcomes, OUT / "load.png")
+    wrong = sum(answer.status == 200 and not answer.right for o in outcomes for answer in o.answers)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(asyncio.run(main()))

@@ -1,0 +1,73 @@
+"""Changing one value in a TOML settings file and nothing else in it, comments included."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from steadyocr.errors import ConfigError
+
+
+def set_value(path: Path, section: str, key: str, value: str) -> None:
+    """Set ``[section] key = "value"``, creating what is missing.
+
+    Raises:
+        ConfigError: The file is not valid TOML, or says this in a way that cannot be changed safely.
+    """
+    text = _read(path)
+    before = _parse(text, path)
+    changed = _with_value(text, section, key, value)
+    wanted = {**before, section: {**before.get(section, {}), key: value}}
+    # The proof that only this value has changed: both texts are parsed and compared.
+    if _parse(changed, path) != wanted:
+        raise ConfigError(f'{path}: cannot be changed safely; write [{section}] {key} = "{value}" by hand')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(changed, encoding="utf-8")
+    if path.exists():
+        temporary.chmod(path.stat().st_mode)
+    temporary.replace(path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error}") from error
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the settings file {path} is not valid TOML: {error}") from error
+
+
+def _with_value(text: str, section: str, key: str, value: str) -> str:
+    lines = text.splitlines()
+    row = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    header = _first(lines, rf"\s*\[\s*{section}\s*\]", 0)
+    if header is None:
+        dotted = _first(lines, rf"\s*{section}\s*\.\s*{key}\s*=", 0)
+        if dotted is not None:
+            lines[dotted] = f"{section}.{row}"
+        else:
+            lines += ["", f"[{section}]", row] if lines else [f"[{section}]", row]
+        return "\n".join(lines) + "\n"
+    end = _first(lines, r"\s*\[", header + 1) or len(lines)
+    old = _first(lines[:end], rf"\s*{key}\s*=", header + 1)
+    if old is None:
+        lines.insert(header + 1, row)
+    else:
+        lines[old] = row
+    return "\n".join(lines) + "\n"
+
+
+def _first(lines: list[str], pattern: str, start: int) -> int | None:
+    return next((index for index in range(start, len(lines)) if re.match(pattern, lines[index])), None)

@@ -1,0 +1,197 @@
+"""Zip archives sent in place of pictures: checked against every known trick before and while they are unpacked.
+
+Nothing is ever written to a path that an archive names; names are labels. Entries that cannot be used become items
+that have failed, each with its reason; only an archive that is dangerous or broken as a whole is refused.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
+
+from steadyocr.errors import (
+    EmptyInput,
+    InputError,
+    InvalidRequest,
+    PayloadTooLarge,
+    UndecodableImage,
+    UnsupportedMediaType,
+)
+from steadyocr.jobs.blobs import BlobStore
+from steadyocr.jobs.config import ArchiveLimits
+from steadyocr.jobs.models import NewItem
+
+_END_RECORD: Final = struct.Struct("<4s4H2LH")
+_END_MAGIC: Final = b"PK\x05\x06"
+_END64_LOCATOR: Final = struct.Struct("<4sLQL")
+_END64_RECORD: Final = struct.Struct("<4sQ2H2L4Q")
+_LOCAL_HEADER_BYTES: Final = 30
+_ENCRYPTED: Final = 0x1
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NESTED: Final = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")
+# What file managers add on their own.
+_CLUTTER: Final = ("thumbs.db", "desktop.ini", ".ds_store")
+# Names may be long, but the whole directory is read into memory, so their average is bounded.
+_DIRECTORY_BYTES_PER_ENTRY: Final = 512
+_DIRECTORY_SLACK_BYTES: Final = 65_536
+# Small files may be as compressible as they like.
+_RATIO_FROM_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 18
+
+
+def unpack(
+    stream: BinaryIO, limits: ArchiveLimits, blobs: BlobStore, *, keep_on: Callable[[], bool] = lambda: True
+) -> list[NewItem]:
+    """Store the files of an archive as blobs and return the items they make, in the archive's order.
+
+    Args:
+        stream: The archive; must be able to seek.
+        limits: What it may be at most.
+        blobs: Where the files go.
+        keep_on: Asked before each file; once it says no, what there is so far is returned.
+
+    Raises:
+        InvalidRequest: It is no zip archive, is damaged, or its parts overlap.
+        PayloadTooLarge: It holds too many files or bytes.
+        EmptyInput: It holds no file.
+    """
+    with _opened(stream, limits) as archive:
+        entries = list(_checked(archive, limits))
+        if not entries:
+            raise EmptyInput("the archive holds no file")
+        items = []
+        for entry, refusal in entries:
+            if not keep_on():
+                break
+            items.append(_refused(entry, refusal) if refusal else _stored(archive, entry, limits, blobs))
+    return items
+
+
+def _opened(stream: BinaryIO, limits: ArchiveLimits) -> zipfile.ZipFile:
+    count, directory_bytes = _announced(stream)
+    allowed_bytes = limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY + _DIRECTORY_SLACK_BYTES
+    if count > limits.max_entries or directory_bytes > allowed_bytes:
+        raise PayloadTooLarge(
+            f"the archive holds more than {limits.max_entries} files, or their names are too long",
+            limit=limits.max_entries,
+        )
+    try:
+        archive = zipfile.ZipFile(stream)
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error, ValueError, OSError) as error:
+        raise _damaged() from error
+    if len(archive.infolist()) > limits.max_entries:
+        raise PayloadTooLarge(f"the archive holds more than {limits.max_entries} files", limit=limits.max_entries)
+    return archive
+
+
+def _damaged() -> InvalidRequest:
+    return InvalidRequest("the archive is not a zip file, or is damaged or cut off; pack it again")
+
+
+def _announced(stream: BinaryIO) -> tuple[int, int]:
+    """Read from the end how many entries there are and how large their directory is, before either is loaded."""
+    size = stream.seek(0, 2)
+    start = max(0, size - _END_RECORD.size - 0xFFFF)
+    stream.seek(start)
+    tail = stream.read()
+    found = tail.rfind(_END_MAGIC)
+    if found < 0 or len(tail) - found < _END_RECORD.size:
+        raise _damaged()
+    *_, count, directory_bytes, _offset, _comment = _END_RECORD.unpack_from(tail, found)
+    locator_at = start + found - _END64_LOCATOR.size
+    if locator_at < 0:
+        return count, directory_bytes
+    stream.seek(locator_at)
+    magic, _disk, record_at, _disks = _END64_LOCATOR.unpack(stream.read(_END64_LOCATOR.size))
+    if magic != b"PK\x06\x07":
+        return count, directory_bytes
+    stream.seek(min(record_at, size))
+    record = stream.read(_END64_RECORD.size)
+    if len(record) < _END64_RECORD.size or not record.startswith(b"PK\x06\x06"):
+        raise _damaged()
+    *_, count, directory_bytes, _offset = _END64_RECORD.unpack(record)
+    return count, directory_bytes
+
+
+def _checked(archive: zipfile.ZipFile, limits: ArchiveLimits) -> Iterator[tuple[zipfile.ZipInfo, InputError | None]]:
+    """Go through the files with what is wrong with each, after looking at the archive as a whole.
+
+    Raises:
+        InvalidRequest: Parts overlap, as only in archives made to burst.
+        PayloadTooLarge: All files together are too large.
+    """
+    total = 0
+    end = 0
+    for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise InvalidRequest("parts of the archive overlap; pack it again")
+        end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
+        total += entry.file_size
+    if total > limits.max_total_bytes:
+        raise PayloadTooLarge(
+            f"the archive unpacks to {total} bytes; the limit is {limits.max_total_bytes}",
+            limit_bytes=limits.max_total_bytes,
+        )
+    for entry in archive.infolist():
+        if not entry.is_dir() and not _is_clutter(entry.filename):
+            yield entry, _refusal(entry, limits)
+
+
+def _is_clutter(name: str) -> bool:
+    parts = name.lower().split("/")
+    return parts[-1] in _CLUTTER or parts[-1].startswith("._") or parts[0] == "__macosx"
+
+
+def _refusal(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> InputError | None:
+    """Say what is wrong with a file by what the directory tells of it."""
+    if _is_tricky(entry.filename):
+        return InvalidRequest("the name of this file in the archive leads out of the archive")
+    mode = entry.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        return InvalidRequest("this entry of the archive is a link or a device, not a file")
+    if entry.flag_bits & _ENCRYPTED:
+        return InvalidRequest("this file of the archive is encrypted; pack it without a password")
+    if entry.compress_type not in _METHODS:
+        return UnsupportedMediaType("this file of the archive is packed in an unusual way; use plain zip (deflate)")
+    if entry.file_size == 0:
+        return EmptyInput("this file of the archive is empty")
+    if entry.file_size > limits.max_entry_bytes:
+        return PayloadTooLarge(
+            f"this file of the archive has {entry.file_size} bytes; the limit is {limits.max_entry_bytes}",
+            limit_bytes=limits.max_entry_bytes,
+        )
+    if entry.file_size > max(_RATIO_FROM_BYTES, entry.compress_size * limits.max_ratio):
+        return PayloadTooLarge("this file of the archive is packed suspiciously tight", limit_ratio=limits.max_ratio)
+    return None
+
+
+def _is_tricky(name: str) -> bool:
+    normal = name.replace("\\", "/")
+    drive = len(normal) > 1 and normal[1] == ":"
+    control = any(ord(letter) < 32 or ord(letter) == 127 for letter in normal)
+    return drive or control or normal.startswith("/") or ".." in normal.split("/")
+
+
+def _refused(entry: zipfile.ZipInfo, refusal: InputError) -> NewItem:
+    return NewItem(input_ref=None, name=entry.filename, error=refusal.to_wire())
+
+
+def _stored(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: ArchiveLimits, blobs: BlobStore) -> NewItem:
+    try:
+        with blobs.writer(limits.max_entry_bytes) as writer, archive.open(entry) as content:
+            chunk = content.read(_CHUNK_BYTES)
+            if chunk.startswith(_NESTED):
+                raise UnsupportedMediaType("this file of the archive is an archive itself; send it on its own")
+            while chunk:
+                writer.write(chunk)
+                chunk = content.read(_CHUNK_BYTES)
+            blob = writer.commit()
+    except InputError as error:
+        return _refused(entry, error)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error):
+        return _refused(entry, UndecodableImage("this file of the archive is damaged; pack it again"))
+    return NewItem(input_ref=blob.key, name=entry.filename, size_bytes=blob.size_bytes)

@@ -1,0 +1,195 @@
+"""Where pictures, archives and large results lie: by the sha256 of their content, each content once.
+
+A blob is stored before the row that refers to it, so a crash leaves at most a blob that nobody refers to, which
+:mod:`steadyocr.jobs.sweep` deletes when it is old. Storing what is there already makes it young again; that is what
+keeps the sweep from taking a blob that is just about to be referred to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Protocol, Self
+
+from steadyocr.errors import InsufficientStorage, NotFoundError, PayloadTooLarge
+from steadyocr.jobs.disk import refuse_low_disk
+
+KEY: Final = re.compile(r"[0-9a-f]{64}")
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CHECK_DISK_EVERY_BYTES: Final = 16 << 20
+_CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored blob: the sha256 of its content in hexadecimal digits, and its size."""
+
+    key: str
+    size_bytes: int
+
+
+class BlobStore(Protocol):
+    """Content by its hash. Blocking; :func:`put_stream` is for event loops."""
+
+    def writer(self, max_bytes: int) -> BlobWriter:
+        """Return a writer for a blob of at most this size."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a blob for reading, at any place.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is such a blob."""
+
+    def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
+        """Delete a blob unless it is younger than this; returns whether it was deleted."""
+
+    def list_older(self, min_age_s: float) -> Iterator[Blob]:
+        """Go through all blobs that are at least this old."""
+
+    def usage_bytes(self) -> int:
+        """Return what all blobs take."""
+
+    def sweep_unfinished(self, min_age_s: float) -> int:
+        """Delete what uploads that broke off have left behind; returns how many files."""
+
+
+def check_key(key: str) -> str:
+    """Return the key, which names a file.
+
+    Raises:
+        NotFoundError: It cannot be a key.
+    """
+    if not KEY.fullmatch(key):
+        raise NotFoundError("this is not the key of a blob")
+    return key
+
+
+class BlobWriter:
+    """Takes the content of one blob bit by bit, into a file beside the store. Nothing is kept without a commit.
+
+    Args:
+        folder: Where the file is written.
+        keep: Makes the written file a blob, under its key.
+        max_bytes: More is refused as soon as it comes.
+        min_free_bytes: Disk space that must stay free.
+    """
+
+    def __init__(
+        self, folder: Path, keep: Callable[[Path, Blob], None], *, max_bytes: int, min_free_bytes: int
+    ) -> None:
+        refuse_low_disk(folder, min_free_bytes)
+        self._folder = folder
+        self._keep = keep
+        self._max_bytes = max_bytes
+        self._min_free_bytes = min_free_bytes
+        self._hash = hashlib.sha256()
+        self._size_bytes = 0
+        self._checked_bytes = 0
+        descriptor, name = tempfile.mkstemp(prefix="upload-", dir=folder)
+        self._path = Path(name)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Add some bytes.
+
+        Raises:
+            PayloadTooLarge: They are more than allowed.
+            InsufficientStorage: They do not fit on the disk.
+        """
+        self._size_bytes += len(chunk)
+        if self._size_bytes > self._max_bytes:
+            raise PayloadTooLarge(f"the upload has more than {self._max_bytes} bytes", limit_bytes=self._max_bytes)
+        if self._size_bytes - self._checked_bytes > _CHECK_DISK_EVERY_BYTES:
+            self._checked_bytes = self._size_bytes
+            refuse_low_disk(self._folder, self._min_free_bytes)
+        self._hash.update(chunk)
+        rest = memoryview(chunk)
+        with _disk_errors():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def commit(self) -> Blob:
+        """Make what was written a blob that survives a power cut.
+
+        Raises:
+            InsufficientStorage: It does not fit on the disk.
+        """
+        blob = Blob(self._hash.hexdigest(), self._size_bytes)
+        with _disk_errors():
+            os.fsync(self._file.fileno())
+            self._keep(self._path, blob)
+        return blob
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise InsufficientStorage("the disk for pictures is full; free some space", retry_after_s=60.0) from error
+        raise
+
+
+async def put_stream(blobs: BlobStore, chunks: AsyncIterable[bytes], max_bytes: int) -> Blob:
+    """Store an upload while it comes in; memory holds at most about a megabyte of it.
+
+    Raises:
+        PayloadTooLarge: It has more bytes than allowed.
+        InsufficientStorage: It does not fit on the disk.
+    """
+    buffer = bytearray()
+    with await asyncio.to_thread(blobs.writer, max_bytes) as writer:
+        async for chunk in chunks:
+            buffer += chunk
+            if len(buffer) >= _CHUNK_BYTES:
+                await asyncio.to_thread(writer.write, buffer)
+                buffer = bytearray()
+        await asyncio.to_thread(writer.write, buffer)
+        return await asyncio.to_thread(writer.commit)
+
+
+def put_bytes(blobs: BlobStore, content: bytes) -> Blob:
+    """Store what is in memory already."""
+    with blobs.writer(len(content)) as writer:
+        writer.write(content)
+        return writer.commit()
+
+
+def sweep_folder(folder: Path, min_age_s: float) -> int:
+    """Delete the files of a folder that are at least this old; returns how many."""
+    deleted = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if age_s(path) >= min_age_s:
+                path.unlink()
+                deleted += 1
+    return deleted
+
+
+def age_s(path: Path) -> float:
+    """Return how long ago a file was stored or made young again."""
+    return time.time() - path.stat().st_mtime

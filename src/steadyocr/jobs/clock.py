@@ -1,0 +1,66 @@
+"""The time that leases live by.
+
+On PostgreSQL it is the server's, so that nodes need not agree. On SQLite all processes are on one machine, and wall
+clocks jump (an NTP step, an operator's hand): a jump must neither end every lease at once nor keep dead ones alive
+for years. So a machine's time runs on ``CLOCK_BOOTTIME``, which only ever goes forward and is the same in every
+process, shifted by an offset to the wall clock that the first process after a boot writes into the database. After
+a boot no lease can have a living holder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, select, update
+
+from steadyocr.jobs.models import ItemState
+from steadyocr.jobs.schema import fact, is_state, item
+
+Clock = Callable[[], float]
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Return what tells one run of this machine from the next."""
+    return _BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def boottime() -> float:
+    """Return seconds since this machine was started, sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class MachineClock:
+    """Seconds since 1970 that never jump while the machine runs."""
+
+    def __init__(self, offset_s: float, boottime: Clock = boottime) -> None:
+        self._offset_s = offset_s
+        self._boottime = boottime
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self._offset_s + self._boottime()
+
+
+def machine_clock(
+    connection: Connection, *, boot: str | None = None, wall: Clock = time.time, boottime: Clock = boottime
+) -> MachineClock:
+    """Return the clock that every process of this machine shares, within a write transaction.
+
+    The first call after a boot sets it, ends all leases and lets all that waits out a back-off run.
+    """
+    boot = boot or boot_id()
+    known = dict(connection.execute(select(fact.c.name, fact.c.value)).tuples().all())
+    if known.get("boot") == boot:
+        return MachineClock(float(known["clock_offset_s"]), boottime)
+    offset = wall() - boottime()
+    values = {"boot": boot, "clock_offset_s": repr(offset)}
+    connection.execute(fact.delete().where(fact.c.name.in_(values)))
+    connection.execute(fact.insert(), [{"name": name, "value": value} for name, value in values.items()])
+    connection.execute(update(item).where(is_state(ItemState.LEASED)).values(lease_until=0.0))
+    connection.execute(update(item).where(is_state(ItemState.QUEUED)).values(run_at=0.0))
+    return MachineClock(offset, boottime)

@@ -1,0 +1,50 @@
+"""Items side by side, except for those that must be alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+
+class Gate:
+    """Lets many pass together, or one alone. Who must be alone keeps newcomers out while it waits."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._inside = 0
+        self._alone = 0
+        self._taken = False
+
+    async def wait_open(self) -> None:
+        """Wait until nobody is or wants to be alone."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._alone)
+
+    @contextlib.asynccontextmanager
+    async def passing(self, *, alone: bool) -> AsyncIterator[None]:
+        """Be inside, alone or not."""
+        await self._enter(alone=alone)
+        try:
+            yield
+        finally:
+            await self._leave(alone=alone)
+
+    async def _enter(self, *, alone: bool) -> None:
+        self._alone += alone
+        try:
+            async with self._changed:
+                free = (lambda: not self._inside) if alone else (lambda: not self._taken and not self._alone)
+                await self._changed.wait_for(free)
+                self._inside += 1
+                self._taken = alone
+        except BaseException:
+            self._alone -= alone
+            raise
+
+    async def _leave(self, *, alone: bool) -> None:
+        self._inside -= 1
+        self._alone -= alone
+        self._taken = False
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,79 @@
+"""The work on one item: a picture is read, an archive unpacked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from steadyocr.errors import InvalidOption
+from steadyocr.jobs.archive_input import unpack
+from steadyocr.jobs.blobs import BlobStore, put_bytes
+from steadyocr.jobs.config import RunnerConfig
+from steadyocr.jobs.models import ItemOutcome, Lease, NewItem
+from steadyocr.jobs.records import dump
+from steadyocr.scheduling.items import Priority, Reply
+from steadyocr.types import OcrOptions
+
+
+class Submit(Protocol):
+    """The one way in for pictures; :meth:`steadyocr.service.Service.read` is one."""
+
+    def __call__(
+        self, data: bytes, options: OcrOptions, *, priority: Priority, request_id: str | None
+    ) -> Awaitable[Reply]:
+        """Read one picture."""
+
+
+class ItemReader:
+    """Does the work on items. Keeps nothing between two of them.
+
+    Args:
+        blobs: Where pictures come from and large results go.
+        submit: Where pictures go in.
+        config: Limits.
+    """
+
+    def __init__(self, blobs: BlobStore, submit: Submit, config: RunnerConfig) -> None:
+        self._blobs = blobs
+        self._submit = submit
+        self._config = config
+
+    async def run(self, lease: Lease, wanted: Callable[[], bool]) -> ItemOutcome | list[NewItem]:
+        """Read a picture, or unpack an archive for as long as it is wanted.
+
+        Raises:
+            SteadyOCRError: Why it did not work out.
+        """
+        if lease.kind == "expand":
+            return await asyncio.to_thread(self._unpack, lease, wanted)
+        options = _options(lease)
+        data = await asyncio.to_thread(self._load, lease)
+        request_id = f"job-{lease.job_id}-{lease.position}"
+        reply = await self._submit(data, options, priority=Priority.BATCH, request_id=request_id)
+        return await asyncio.to_thread(self._store, reply)
+
+    def _load(self, lease: Lease) -> bytes:
+        with self._blobs.open(lease.input_ref) as stream:
+            return stream.read()
+
+    def _unpack(self, lease: Lease, wanted: Callable[[], bool]) -> list[NewItem]:
+        with self._blobs.open(lease.input_ref) as stream:
+            return unpack(stream, self._config.archive, self._blobs, keep_on=wanted)
+
+    def _store(self, reply: Reply) -> ItemOutcome:
+        page = reply.message["page"]
+        text = dump(page).encode()
+        overlay = put_bytes(self._blobs, reply.payload).key if reply.payload else None
+        stored_bytes = len(text) + len(reply.payload)
+        if len(text) <= self._config.inline_result_bytes:
+            return ItemOutcome(result=page, overlay_ref=overlay, stored_bytes=stored_bytes)
+        key = put_bytes(self._blobs, text).key
+        return ItemOutcome(result_ref=key, overlay_ref=overlay, stored_bytes=stored_bytes)
+
+
+def _options(lease: Lease) -> OcrOptions:
+    try:
+        return OcrOptions(**lease.options)
+    except TypeError as error:
+        raise InvalidOption("the job was made with options that this version does not know") from error

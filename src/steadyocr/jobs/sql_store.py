@@ -1,0 +1,177 @@
+"""The job store on a database: each call is one transaction."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+
+from steadyocr.jobs import control, leasing, outcomes, queries, retention
+from steadyocr.jobs.config import StoreConfig
+from steadyocr.jobs.database import Database, open_database
+from steadyocr.jobs.disk import refuse_low_disk
+from steadyocr.jobs.models import (
+    ErrorWire,
+    Event,
+    Heartbeat,
+    Item,
+    ItemOutcome,
+    ItemState,
+    Job,
+    JobState,
+    Lease,
+    NewItem,
+    NewJob,
+    Progress,
+)
+from steadyocr.jobs.store import RETRYABLE
+from steadyocr.jobs.submit import refuse_wrong_count, submit
+from steadyocr.jobs.watch import Watch, open_watch
+
+
+class SqlJobStore:
+    """A job store on SQLite or PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def submit(self, new: NewJob) -> Job:
+        """See :meth:`JobStore.submit`."""
+        refuse_wrong_count(len(new.items), self._database.config.max_items)
+        if self._database.path is not None:
+            refuse_low_disk(self._database.path.parent, self._database.config.min_free_bytes)
+        job_id = uuid.uuid4().hex
+        return self._database.write(lambda tx: submit(tx, job_id, new))
+
+    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0) -> list[Lease]:
+        """See :meth:`JobStore.claim`."""
+        token = secrets.token_hex(8)
+        return self._database.write(lambda tx: leasing.claim(tx, owner, token, limit, lease_s))
+
+    def begin(self, lease: Lease) -> bool:
+        """See :meth:`JobStore.begin`."""
+        return self._database.write(lambda tx: leasing.begin(tx, lease))
+
+    def heartbeat(self, leases: Sequence[Lease], *, lease_s: float = 30.0) -> Heartbeat:
+        """See :meth:`JobStore.heartbeat`."""
+        return self._database.write(lambda tx: leasing.heartbeat(tx, leases, lease_s))
+
+    def complete(self, lease: Lease, outcome: ItemOutcome) -> bool:
+        """See :meth:`JobStore.complete`."""
+        return self._database.write(lambda tx: outcomes.complete(tx, lease, outcome))
+
+    def expand(self, lease: Lease, children: Sequence[NewItem]) -> bool:
+        """See :meth:`JobStore.expand`."""
+        return self._database.write(lambda tx: outcomes.expand(tx, lease, children))
+
+    def fail(self, lease: Lease, error: ErrorWire) -> bool:
+        """See :meth:`JobStore.fail`."""
+        return self._database.write(lambda tx: outcomes.fail(tx, lease, error))
+
+    def retry_later(self, lease: Lease, error: ErrorWire) -> ItemState | None:
+        """See :meth:`JobStore.retry_later`."""
+        return self._database.write(lambda tx: outcomes.retry_later(tx, lease, error))
+
+    def release(self, lease: Lease, *, delay_s: float = 0.0) -> bool:
+        """See :meth:`JobStore.release`."""
+        return self._database.write(lambda tx: outcomes.release(tx, lease, delay_s))
+
+    def reap(self) -> int:
+        """See :meth:`JobStore.reap`."""
+        return self._database.write(leasing.reap)
+
+    def expire_overdue(self) -> int:
+        """See :meth:`JobStore.expire_overdue`."""
+        return self._database.write(control.expire_overdue)
+
+    def cancel(self, job_id: str) -> Job:
+        """See :meth:`JobStore.cancel`."""
+        return self._database.write(lambda tx: control.cancel(tx, job_id))
+
+    def retry(self, job_id: str, states: Collection[ItemState] = RETRYABLE) -> Job:
+        """See :meth:`JobStore.retry`."""
+        return self._database.write(lambda tx: control.retry(tx, job_id, states))
+
+    def delete(self, job_id: str) -> None:
+        """See :meth:`JobStore.delete`."""
+        self._database.write(lambda tx: control.delete_job(tx, job_id))
+
+    def job(self, job_id: str) -> Job:
+        """See :meth:`JobStore.job`."""
+        return self._database.read(lambda tx: queries.get_job(tx, job_id))
+
+    def jobs(
+        self,
+        *,
+        tenant: str | None = None,
+        states: Collection[JobState] | None = None,
+        before: Job | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """See :meth:`JobStore.jobs`."""
+        return self._database.read(
+            lambda tx: queries.list_jobs(tx, tenant=tenant, states=states, before=before, limit=limit)
+        )
+
+    def progress(self, job_id: str) -> Progress:
+        """See :meth:`JobStore.progress`."""
+        return self._database.read(lambda tx: queries.progress(tx, job_id))
+
+    def items(
+        self, job_id: str, *, after: int = -1, limit: int = 100, states: Collection[ItemState] | None = None
+    ) -> list[Item]:
+        """See :meth:`JobStore.items`."""
+        return self._database.read(lambda tx: queries.get_items(tx, job_id, after=after, limit=limit, states=states))
+
+    def results(self, job_id: str, *, after: int = -1, limit: int = 100) -> list[Item]:
+        """See :meth:`JobStore.results`."""
+        return self._database.read(lambda tx: queries.get_results(tx, job_id, after=after, limit=limit))
+
+    def events(self, job_id: str, *, after: int = 0, limit: int = 100) -> list[Event]:
+        """See :meth:`JobStore.events`."""
+        return self._database.read(lambda tx: queries.get_events(tx, job_id, after=after, limit=limit))
+
+    def waiting(self) -> int:
+        """See :meth:`JobStore.waiting`."""
+        return self._database.read(queries.waiting)
+
+    def referenced(self, keys: Iterable[str]) -> set[str]:
+        """See :meth:`JobStore.referenced`."""
+        wanted = list(keys)
+        return self._database.read(lambda tx: queries.referenced(tx, wanted))
+
+    def stored_bytes(self) -> int:
+        """See :meth:`JobStore.stored_bytes`."""
+        return self._database.read(queries.stored_bytes)
+
+    def prune(self, older_than_s: float) -> int:
+        """See :meth:`JobStore.prune`."""
+        deleted = 0
+        while some := self._database.write(lambda tx: retention.prune(tx, older_than_s)):
+            deleted += some
+        return deleted
+
+    def prune_to_quota(self, max_bytes: int) -> int:
+        """See :meth:`JobStore.prune_to_quota`."""
+        deleted = 0
+        while some := self._database.write(lambda tx: retention.prune_to_quota(tx, max_bytes)):
+            deleted += some
+        return deleted
+
+    def watch(self) -> Watch:
+        """See :meth:`JobStore.watch`."""
+        return open_watch(self._database)
+
+    def close(self) -> None:
+        """See :meth:`JobStore.close`."""
+        self._database.close()
+
+
+def open_job_store(url: str, config: StoreConfig | None = None) -> SqlJobStore:
+    """Open the job store that a URL names, ``sqlite:////path/to/jobs.db`` or ``postgresql://user@host/name``.
+
+    Raises:
+        ConfigError: The URL, the file system or the schema version cannot be used.
+        Unavailable: The server does not answer.
+    """
+    return SqlJobStore(open_database(url, config))

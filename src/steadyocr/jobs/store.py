@@ -1,0 +1,166 @@
+"""What a job store does, for whoever uses one. There is one on a database and one in memory, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+from steadyocr.jobs.models import (
+    ErrorWire,
+    Event,
+    Heartbeat,
+    Item,
+    ItemOutcome,
+    ItemState,
+    Job,
+    JobState,
+    Lease,
+    NewItem,
+    NewJob,
+    Progress,
+)
+from steadyocr.jobs.watch import Watch
+
+RETRYABLE = (ItemState.FAILED, ItemState.DEAD)
+
+
+class JobStore(Protocol):
+    """Jobs, their items, and who works on them. Blocking; see :mod:`steadyocr.jobs.async_store`.
+
+    Every call is one transaction: it happens or it does not. Calls about a lease answer whether the lease still
+    counted; with a lost one they change nothing. All of them raise :class:`Unavailable` when the store cannot be
+    reached and :class:`InsufficientStorage` when its disk is full.
+    """
+
+    def submit(self, new: NewJob) -> Job:
+        """Store a job; a repeated idempotency key gives the first one's job.
+
+        Raises:
+            EmptyInput: It has no items.
+            PayloadTooLarge: It has too many.
+            IdempotencyConflict: Its key stands for another request.
+            InsufficientStorage: The disk is low; nothing new is taken.
+        """
+
+    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0) -> list[Lease]:
+        """Lease the next items. Of several, each needs :meth:`begin` before it is run."""
+
+    def begin(self, lease: Lease) -> bool:
+        """Say that work on one of several claimed items starts now."""
+
+    def heartbeat(self, leases: Sequence[Lease], *, lease_s: float = 30.0) -> Heartbeat:
+        """Extend exactly these leases."""
+
+    def complete(self, lease: Lease, outcome: ItemOutcome) -> bool:
+        """Make an item's result visible."""
+
+    def expand(self, lease: Lease, children: Sequence[NewItem]) -> bool:
+        """Complete an archive's item and queue its content.
+
+        Raises:
+            PayloadTooLarge: The job would have too many items.
+        """
+
+    def fail(self, lease: Lease, error: ErrorWire) -> bool:
+        """End an item for what it is."""
+
+    def retry_later(self, lease: Lease, error: ErrorWire) -> ItemState | None:
+        """Count a bad run: queued again after a pause, or dead; ``None`` when the lease was lost."""
+
+    def release(self, lease: Lease, *, delay_s: float = 0.0) -> bool:
+        """Put an item back with nobody to blame."""
+
+    def reap(self) -> int:
+        """Take back items whose lease has run out."""
+
+    def expire_overdue(self) -> int:
+        """End what waits in jobs whose deadline has passed."""
+
+    def cancel(self, job_id: str) -> Job:
+        """End what waits; what runs is stopped at its next heartbeat.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def retry(self, job_id: str, states: Collection[ItemState] = RETRYABLE) -> Job:
+        """Run items that ended in one of these states again, with a clean slate.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job and all about it; leases on its items are lost.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def job(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def jobs(
+        self,
+        *,
+        tenant: str | None = None,
+        states: Collection[JobState] | None = None,
+        before: Job | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Return jobs, newest first, from the one after `before` on."""
+
+    def progress(self, job_id: str) -> Progress:
+        """Return how far a job is and how much is before it.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def items(
+        self, job_id: str, *, after: int = -1, limit: int = 100, states: Collection[ItemState] | None = None
+    ) -> list[Item]:
+        """Return items by position, without results.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def results(self, job_id: str, *, after: int = -1, limit: int = 100) -> list[Item]:
+        """Return ended items with results by position, up to the first unfinished one.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def events(self, job_id: str, *, after: int = 0, limit: int = 100) -> list[Event]:
+        """Return events by number.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+
+    def waiting(self) -> int:
+        """Return how many items are queued."""
+
+    def referenced(self, keys: Iterable[str]) -> set[str]:
+        """Return those blob keys that an item refers to."""
+
+    def stored_bytes(self) -> int:
+        """Return what all jobs take."""
+
+    def prune(self, older_than_s: float) -> int:
+        """Delete jobs that ended longer ago than this; returns how many."""
+
+    def prune_to_quota(self, max_bytes: int) -> int:
+        """Delete ended jobs, oldest first, until all take no more than this; returns how many."""
+
+    def watch(self) -> Watch:
+        """Return something that waits for changes."""
+
+    def close(self) -> None:
+        """Let go of everything. Safe to call twice."""

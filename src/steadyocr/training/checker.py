@@ -1,0 +1,265 @@
+"""Everything that is wrong with a data folder, with file and line; reads all layouts that training reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from steadyocr.errors import DatasetError
+from steadyocr.training.label_lines import Finding, Severity, inspect_line, repaired, shape_findings
+from steadyocr.training.labels import (
+    IMAGE_SUFFIXES,
+    read_coco,
+    read_labelme,
+    read_text,
+    resolve_entry,
+)
+from steadyocr.training.pictures import read_image
+from steadyocr.training.regions import LabelledImage
+
+_BOM: Final = "\ufeff".encode()
+_SPLITS: Final = ("train", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem and where it is; ``line`` counts from 1 and is ``None`` for a whole file."""
+
+    path: Path
+    line: int | None
+    finding: Finding
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}" if self.line is not None else str(self.path)
+        return f"{where}: {self.finding.severity}: {self.finding.message} [{self.finding.kind}]"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelText:
+    """A checked text file and what it should be; the same text where nothing can be mended."""
+
+    path: Path
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Outcome of a check."""
+
+    pictures: int
+    problems: tuple[Problem, ...]
+    texts: tuple[LabelText, ...]
+
+    def count(self, severity: Severity) -> int:
+        """How many problems of a severity."""
+        return sum(problem.finding.severity == severity for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    image: Path
+    label: Path
+
+
+class _Check:
+    """What has been found so far."""
+
+    def __init__(self, advance: Callable[[], object]) -> None:
+        self.problems: list[Problem] = []
+        self.texts: list[LabelText] = []
+        self.pictures = 0
+        self._advance = advance
+
+    def say(self, path: Path, line: int | None, kind: str, severity: Severity, message: str) -> None:
+        self.problems.append(Problem(path, line, Finding(kind, severity, message)))
+
+    def picture_size(self, path: Path) -> tuple[int, int] | None:
+        """Decode a picture; width and height, or ``None`` after saying what is wrong."""
+        self.pictures += 1
+        self._advance()
+        if not path.is_file():
+            self.say(path, None, "missing_picture", "error", "no such picture")
+            return None
+        try:
+            image = read_image(path)
+        except DatasetError as error:
+            self.say(path, None, "unreadable_picture", "error", error.message.removeprefix(f"{path}: "))
+            return None
+        return image.shape[1], image.shape[0]
+
+    def pair(self, pair: _Pair) -> None:
+        """Check a picture and its label file."""
+        size = self.picture_size(pair.image)
+        if not pair.label.is_file():
+            self.say(pair.label, None, "missing_label", "error", f"no label file for {pair.image.name}")
+            return
+        lines = self.lines(pair.label)
+        if lines is None:
+            return
+        if not any(line.strip() for line in lines):
+            self.say(pair.label, None, "empty", "note", "no label: taken as a picture without text")
+        self.texts.append(LabelText(pair.label, pair.label.read_bytes(), self._rows(pair.label, lines, size)))
+
+    def _rows(self, path: Path, lines: list[str], size: tuple[int, int] | None) -> bytes:
+        """Check the rows of a label file; returns the file as it should be."""
+        kept: list[str] = []
+        seen: dict[str, int] = {}
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            if line in seen:
+                message = f"the same row as line {seen[line]}"
+                self.problems.append(Problem(path, number, Finding("duplicate", "warning", message, fixable=True)))
+                continue
+            seen[line] = number
+            findings, region = inspect_line(line, f"{path}:{number}", size)
+            self.problems += [Problem(path, number, finding) for finding in findings]
+            kept.append(line if region is None else repaired(line, region, findings, size))
+        return "".join(f"{line}\n" for line in kept).encode()
+
+    def lines(self, path: Path) -> list[str] | None:
+        """Lines of a text file, or ``None`` after saying why there are none."""
+        try:
+            text = read_text(path)
+        except DatasetError as error:
+            line = error.message.removeprefix(f"{path}:").split(":")[0]
+            number = int(line) if line.isdigit() else None
+            self.say(path, number, "not_utf8", "error", "not UTF-8; save it as UTF-8")
+            return None
+        if path.read_bytes().startswith(_BOM):
+            message = "starts with a byte order mark; other tools take it for part of the first number"
+            self.problems.append(Problem(path, 1, Finding("bom", "warning", message, fixable=True)))
+        return text.splitlines()
+
+
+def check_folder(root: Path, advance: Callable[[], object] = lambda: None) -> Report:
+    """Check a folder in any layout.
+
+    Args:
+        root: The folder.
+        advance: Called for each picture.
+
+    Raises:
+        DatasetError: There is no such folder or nothing in it is a data set.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder")
+    check = _Check(advance)
+    lists = [split for split in _SPLITS if (root / f"{split}_list.txt").is_file()]
+    if lists:
+        for split in lists:
+            for pair in _listed(check, root, split):
+                check.pair(pair)
+    elif (root / "images").is_dir():
+        for pair in _beside(check, root):
+            check.pair(pair)
+    elif next(root.glob("*.json"), None) is not None:
+        _check_json(check, root)
+    else:
+        raise DatasetError(f"{root}: neither train_list.txt nor an images folder nor *.json labels are here")
+    return Report(check.pictures, tuple(check.problems), tuple(check.texts))
+
+
+def _listed(check: _Check, root: Path, split: str) -> Iterator[_Pair]:
+    """Pairs of an ICDAR-2015 list."""
+    list_path = root / f"{split}_list.txt"
+    lines = check.lines(list_path)
+    if lines is None:
+        return
+    rows = "".join(f"{line}\n" for line in lines if line.strip()).encode()
+    check.texts.append(LabelText(list_path, list_path.read_bytes(), rows))
+    seen: dict[Path, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            image, label = resolve_entry(root, split, line.strip(), list_path, number)
+        except DatasetError as error:
+            check.say(list_path, number, "missing_file", "error", error.message.removeprefix(f"{list_path}:{number}: "))
+            continue
+        if image in seen:
+            check.say(list_path, number, "listed_twice", "warning", f"the same picture as line {seen[image]}")
+            continue
+        seen[image] = number
+        yield _Pair(image, label)
+    if not seen:
+        check.say(list_path, None, "no_pictures", "error", "lists no picture that is there")
+
+
+def _beside(check: _Check, root: Path) -> Iterator[_Pair]:
+    """Pairs of an ``images`` and a ``labels`` folder, or of its manifest."""
+    manifest = root / "manifest.jsonl"
+    if manifest.is_file():
+        yield from _in_manifest(check, root, manifest)
+        return
+    names = set()
+    for path in sorted((root / "images").iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            names.add(path.stem)
+            yield _Pair(path, root / "labels" / f"{path.stem}.txt")
+    if not names:
+        check.say(root / "images", None, "no_pictures", "error", "no picture is here")
+    for label in sorted((root / "labels").glob("*.txt")):
+        if label.stem not in names:
+            check.say(label, None, "orphan_label", "warning", "no picture of this name")
+
+
+def _in_manifest(check: _Check, root: Path, manifest: Path) -> Iterator[_Pair]:
+    for number, line in enumerate(check.lines(manifest) or [], start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            file = root / row["file"]
+            label = root / (row.get("label") or f"labels/{file.stem}.txt")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            check.say(manifest, number, "bad_row", "error", f"not a manifest row: {error}")
+            continue
+        yield _Pair(file, label)
+
+
+def _check_json(check: _Check, root: Path) -> None:
+    """LabelMe and COCO files; their regions have numbers instead of lines."""
+    for path in sorted(root.glob("*.json")):
+        try:
+            images = _json_images(path)
+        except DatasetError as error:
+            check.say(path, None, "bad_json", "error", error.message.removeprefix(f"{path}: "))
+            continue
+        for labelled in images:
+            size = check.picture_size(labelled.path)
+            for index, region in enumerate(labelled.regions):
+                for finding in shape_findings(region.polygon, size):
+                    message = f"{labelled.path.name}, region {index}: {finding.message}"
+                    check.say(path, None, finding.kind, finding.severity, message)
+
+
+def _json_images(path: Path) -> list[LabelledImage]:
+    try:
+        is_coco = "annotations" in json.loads(read_text(path))
+    except (ValueError, TypeError):
+        is_coco = False  # the reader says what is wrong
+    return read_coco(path) if is_coco else [read_labelme(path)]
+
+
+def apply_fixes(report: Report) -> list[Path]:
+    """Write what :func:`check_folder` mended; each file's first version is kept beside it as ``NAME.orig``.
+
+    Returns:
+        The files that were changed.
+    """
+    changed = []
+    # A row break at the end and Unix row ends are put in order along with other repairs.
+    for text in report.texts:
+        if text.after == text.before:
+            continue
+        original = text.path.with_name(f"{text.path.name}.orig")
+        if not original.exists():
+            original.write_bytes(text.before)
+        text.path.write_bytes(text.after)
+        changed.append(text.path)
+    return changed

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from support import KnownPicture, RunningServer, known_picture, running_server
+
+# Property tests must not depend on the machine's speed, nor CI on its luck.
+settings.register_profile(
+    "steadyocr",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("steadyocr")
+
+
+@pytest.fixture(scope="session")
+def chinese() -> KnownPicture:
+    return known_picture("chinese")
+
+
+@pytest.fixture(scope="session")
+def english() -> KnownPicture:
+    return known_picture("english")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests that leave it as it was."""
+    with running_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def isolated_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No settings from whoever runs the tests; returns the data folder."""
+    for name in list(os.environ):
+        if name.startswith("STEADYOCR_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return tmp_path / "steadyocr"
+
+
+@pytest.fixture
+def untouched_logging() -> Iterator[None]:
+    """Put the root logger back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    access_disabled = logging.getLogger("uvicorn.access").disabled
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("uvicorn.access").disabled = access_disabled

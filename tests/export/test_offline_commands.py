@@ -1,0 +1,186 @@
+"""The offline commands as a user types them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from labelled import make_folder, make_icdar
+from steadyocr.cli.main import app
+from steadyocr.cli.settings_file import set_value
+from steadyocr.errors import CheckpointMismatch, ConfigError, InvalidOption, ModelCorrupt, ModelMissing
+
+pytestmark = pytest.mark.usefixtures("isolated_environment")
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return f"{result.exit_code}\n{result.output}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train"],
+        ["synth"],
+        ["evaluate"],
+        ["export"],
+        ["models"],
+        ["models", "import"],
+        ["dataset"],
+        ["dataset", "check"],
+    ],
+)
+def test_help_of_every_command(command: list[str]) -> None:
+    assert run(*command, "--help").startswith("0\n")
+
+
+def test_starting_the_command_line_loads_no_heavy_library() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, steadyocr.cli.main; "
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino', 'cv2', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_dataset_check_repairs_and_reports(tmp_path: Path) -> None:
+    root = make_icdar(tmp_path / "set", 2)
+    (root / "train_gts" / "1.txt").write_text("10,10,10,30,80,30,80,10,t\n1,2\n", encoding="utf-8-sig")
+    first = run("dataset", "check", root)
+    assert first.startswith("3\n")
+    assert "1.txt:1: warning: corners run counter-clockwise [counter_clockwise]" in first
+    assert "--fix would repair 2" in first
+    second = run("dataset", "check", root, "--fix")
+    assert second.startswith("3\n")
+    assert "1 errors, 0 warnings" in second
+    (root / "train_gts" / "1.txt").write_text("10,10,80,10,80,30,10,30,t\n", encoding="utf-8")
+    assert run("dataset", "check", root).startswith("0\n")
+
+
+def test_dataset_split(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "in", 4)
+    assert "3 pictures to train on, 1 to judge on" in run(
+        "dataset", "split", root, "-o", tmp_path / "out", "--val", 0.25
+    )
+
+
+def test_evaluate_writes_figures_and_the_worst_pictures(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", 2)
+    output = run(
+        "evaluate", root, "-m", "pp-ocrv6-small-det", "--max-side", 128, "--bin", "0.2,0.3", "--threads", 1,
+        "--json", tmp_path / "figures.json", "--worst", 1, "--worst-dir", tmp_path / "worst",
+    )  # fmt: skip
+    assert output.startswith("0\n")
+    assert "mean of sets" in output
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert figures["pictures"] == 2
+    assert len(figures["detectors"][0]["tried"]) == 2
+    assert len(list((tmp_path / "worst" / "pp-ocrv6-small-det").iterdir())) == 1
+
+
+def test_evaluate_refuses_what_makes_no_sense(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="name a detector"):
+        run("evaluate", make_folder(tmp_path / "data", 1))
+    with pytest.raises(InvalidOption, match="not a list of numbers"):
+        run("evaluate", tmp_path, "-m", "pp-ocrv6-small-det", "--bin", "high")
+
+
+def test_use_writes_the_settings_file_and_nothing_else(isolated_environment: Path) -> None:
+    file = isolated_environment / "steadyocr.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# mine\n[queue]\nmax_size = 5  # small\n", encoding="utf-8")
+    assert "restart" in run("models", "use", "pp-ocrv6-small-det")
+    assert file.read_text(encoding="utf-8") == (
+        '# mine\n[queue]\nmax_size = 5  # small\n\n[models]\ndetector = "pp-ocrv6-small-det"\n'
+    )
+    run("models", "use", "pp-ocrv6-small-rec")
+    assert tomllib.loads(file.read_text(encoding="utf-8"))["models"] == {
+        "detector": "pp-ocrv6-small-det",
+        "recogniser": "pp-ocrv6-small-rec",
+    }
+    with pytest.raises(ModelMissing):
+        run("models", "use", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", '[models]\ndetector = "x"\n'),
+        ('models.detector = "old"\n', 'models.detector = "x"\n'),
+        ('[models] # which\ndetector = "old"\n[queue]\n', '[models] # which\ndetector = "x"\n[queue]\n'),
+        (
+            '[a]\ndetector = "theirs"\n[models]\n[queue]\n',
+            '[a]\ndetector = "theirs"\n[models]\ndetector = "x"\n[queue]\n',
+        ),
+    ],
+)
+def test_one_value_is_changed(tmp_path: Path, before: str, after: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(before, encoding="utf-8")
+    set_value(path, "models", "detector", "x")
+    assert path.read_text(encoding="utf-8") == after
+
+
+@pytest.mark.parametrize("text", ['models = { detector = "old" }\n', "not toml", '[models]\ndetector = """\nold"""\n'])
+def test_what_cannot_be_changed_safely_is_left_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError):
+        set_value(path, "models", "detector", "x")
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_models_are_listed_and_verified(isolated_environment: Path) -> None:
+    assert "pp-ocrv6-small-det" in run("models", "list")
+    assert run("models", "verify").startswith("0\n")
+    broken = isolated_environment / "models" / "mine"
+    broken.mkdir(parents=True)
+    (broken / "manifest.toml").write_text("name = 3", encoding="utf-8")
+    assert "mine" in run("models", "list")
+    output = run("models", "verify")
+    assert output.startswith("5\n")
+    assert "model_corrupt" in output
+
+
+def test_import_use_and_serve_settings(isolated_environment: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="import needs torch, which is not installed")
+    pytest.importorskip("onnx")
+    from steadyocr.settings import load_settings
+    from steadyocr.training.model import DBNet
+
+    flat = {f"model.module.{name}": value for name, value in DBNet(16).state_dict().items()}
+    torch.save(flat, tmp_path / "final.pt")
+    output = run("models", "import", tmp_path / "final.pt", "--name", "theirs", "--licence", "Apache-2.0")
+    assert "model.module. checkpoint" in output
+    manifest = tomllib.loads((isolated_environment / "models" / "theirs" / "manifest.toml").read_text(encoding="utf-8"))
+    assert manifest["input"]["channel_order"] == "BGR"
+    assert manifest["input"]["mean"] == [123.68, 116.78, 103.94]
+    assert manifest["input"]["std"] == [255.0, 255.0, 255.0]
+    assert manifest["defaults"]["bin_threshold"] == 0.2
+    run("models", "use", "theirs")
+    assert load_settings()[0].models.detector == "theirs"
+    assert run("models", "verify").startswith("0\n")
+
+    (isolated_environment / "models" / "theirs" / "model.onnx").write_bytes(b"damaged")
+    assert run("models", "verify").startswith("5\n")
+    with pytest.raises(ModelCorrupt):
+        run("models", "use", "theirs")
+
+
+def test_import_refuses_bad_names_and_networks(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="import needs torch, which is not installed")
+    with pytest.raises(InvalidOption, match="model name"):
+        run("models", "import", tmp_path / "x.pt", "--name", "../x")
+    torch.save({"backbone.layer2.0.conv2_offset.weight": torch.zeros(1)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointMismatch, match="deformable"):
+        run("models", "import", tmp_path / "x.pt", "--name", "x")

@@ -1,0 +1,81 @@
+"""An engine without a process, for tests of what stands in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from steadyocr.errors import EngineDied, UndecodableImage
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.engine import EngineProcess, EngineState
+from steadyocr.scheduling.items import Reply, WorkItem
+
+ENGINE = EngineConfig(detector="d", recogniser="r")
+# How long it works on anything, in seconds.
+SERVICE_S = 0.5
+
+
+class ScriptedEngine(EngineProcess):
+    """An engine without a process. What it does with an item is written in the item.
+
+    ``die`` ends it; ``die once`` only at the first attempt; ``hang`` never answers; ``bad`` is answered with a typed
+    error; ``take N`` is answered after N seconds; ``die after`` answers and then ends; anything else is answered.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(ENGINE)
+        self.number = number
+        self.seen: list[bytes] = []
+        self.killed = False
+        self._end = asyncio.Event()
+
+    @property
+    def exit_code(self) -> int | None:
+        return -9 if self._end.is_set() else None
+
+    async def start(self, timeout_s: float) -> None:
+        await asyncio.sleep(1)
+        self.ready = {"pid": self.number, "models": {}, "start_ms": 1000}
+        self.state = EngineState.READY
+
+    async def run(self, item: WorkItem) -> None:
+        self.seen.append(item.payload)
+        self.state = EngineState.BUSY
+        order = item.payload.decode()
+        await self._until_done_or_dead(SERVICE_S)
+        if order == "die" or (order == "die once" and item.attempts == 0):
+            self.die()
+        if order == "hang":
+            await self._until_done_or_dead(1e9)
+        if order.startswith("take "):
+            await self._until_done_or_dead(float(order[5:]))
+        if self._end.is_set():
+            raise EngineDied("the engine ended with this picture in hand")
+        if order == "bad":
+            item.fail(UndecodableImage("damaged"))
+        else:
+            item.succeed(Reply({"echo": order, "engine": self.number}))
+        self.items += 1
+        self.state = EngineState.READY
+        if order == "die after":
+            self.die()
+
+    async def _until_done_or_dead(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._end.wait()
+        except TimeoutError:
+            return
+
+    def die(self) -> None:
+        self.state = EngineState.DEAD
+        self._end.set()
+
+    async def exited(self) -> None:
+        await self._end.wait()
+
+    async def stop(self) -> None:
+        await self.kill()
+
+    async def kill(self) -> None:
+        self.killed = self.killed or not self._end.is_set()
+        self.die()

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labelled import make_folder, make_icdar
+from steadyocr.errors import ConflictError, DatasetError
+from steadyocr.training.checker import Report, apply_fixes, check_folder
+from steadyocr.training.labels import read_folder
+from steadyocr.training.split import split_folder, split_images
+
+GOOD = "10,10,80,10,80,30,10,30,text"
+
+
+def kinds(report: Report) -> dict[str, int | None]:
+    return {problem.finding.kind: problem.line for problem in report.problems}
+
+
+def with_rows(root: Path, *rows: str) -> Path:
+    make_icdar(root, 1)
+    (root / "train_gts" / "0.txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("make", [make_folder, make_icdar])
+def test_good_folder_has_no_problem(tmp_path: Path, make: object) -> None:
+    root = make_folder(tmp_path / "x") if make is make_folder else make_icdar(tmp_path / "x")
+    report = check_folder(root)
+    assert not report.problems
+    assert report.pictures >= 3
+    assert apply_fixes(report) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "severity"),
+    [
+        ("1,2,3", "bad_row", "error"),
+        ("1,2,x,2,31,12,1,12,t", "bad_row", "error"),
+        ("1,2,inf,2,31,12,1,12,t", "bad_row", "error"),
+        ("10,10,10,30,80,30,80,10,t", "counter_clockwise", "warning"),
+        ("10,10,80,30,80,10,10,30,t", "crossed", "warning"),
+        ("10,10,80,10,80,12,10,12,t", "tiny", "warning"),
+        ("10,10,80,10,80,10,10,10,t", "no_area", "error"),
+        ("-1,10,80,10,80,30,-1,30,t", "outside", "warning"),
+        ("10,10,800,10,800,30,10,30,t", "far_outside", "error"),
+        (f"{GOOD},more", "comma_in_text", "note"),
+        ("10,10,80,10,80,30,10,30", "no_text", "note"),
+    ],
+)
+def test_problem_is_named_with_its_line(tmp_path: Path, row: str, kind: str, severity: str) -> None:
+    report = check_folder(with_rows(tmp_path, GOOD, "", row))
+    assert kinds(report) == {kind: 3}
+    (problem,) = report.problems
+    assert problem.finding.severity == severity
+    assert str(problem).startswith(f"{tmp_path / 'train_gts' / '0.txt'}:3: {severity}: ")
+
+
+def test_duplicate_row_names_the_first(tmp_path: Path) -> None:
+    report = check_folder(with_rows(tmp_path, GOOD, GOOD))
+    assert kinds(report) == {"duplicate": 2}
+    assert "line 1" in report.problems[0].finding.message
+
+
+def test_files_that_are_missing_or_broken(tmp_path: Path) -> None:
+    root = make_icdar(tmp_path, 4)
+    (root / "train_images" / "1.png").write_bytes(b"no picture")
+    (root / "train_gts" / "2.txt").write_bytes("1,2,3,4,5,6,7,8,中".encode("gbk"))
+    (root / "train_gts" / "3.txt").write_text("", encoding="utf-8")
+    (root / "train_list.txt").write_text("0.png\ngone.png\n1.png\n0.png\n2.png\n3.png\n", encoding="utf-8-sig")
+    found = {(problem.finding.kind, problem.line) for problem in check_folder(root).problems}
+    assert found == {
+        ("bom", 1),
+        ("missing_file", 2),
+        ("unreadable_picture", None),
+        ("listed_twice", 4),
+        ("not_utf8", 1),
+        ("empty", None),
+    }
+
+
+def test_own_layout_names_missing_and_orphaned_labels(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, 3)
+    (root / "labels" / "0.txt").rename(root / "labels" / "other.txt")
+    assert kinds(check_folder(root)) == {"missing_label": None, "orphan_label": None}
+    (root / "manifest.jsonl").write_text('{"file": "images/gone.png", "label": "labels/1.txt"}\n[]\n', encoding="utf-8")
+    assert kinds(check_folder(root)) == {"missing_picture": None, "bad_row": 2}
+
+
+def test_json_layouts_are_checked(tmp_path: Path) -> None:
+    make_folder(tmp_path / "x", 1)
+    picture = tmp_path / "x" / "images" / "0.png"
+    picture.rename(tmp_path / "0.png")
+    shape = '{"label": "t", "points": [[10, 10], [10, 30], [900, 30], [900, 10]]}'
+    (tmp_path / "0.json").write_text(f'{{"imagePath": "0.png", "shapes": [{shape}]}}', encoding="utf-8")
+    (tmp_path / "1.json").write_text("{", encoding="utf-8")
+    assert set(kinds(check_folder(tmp_path))) == {"counter_clockwise", "far_outside", "bad_json"}
+
+
+def test_fix_repairs_what_is_safe_and_keeps_the_first_version(tmp_path: Path) -> None:
+    root = make_icdar(tmp_path, 1)
+    path = root / "train_gts" / "0.txt"
+    broken = (
+        "\ufeff10,10,10,30,80,30,80,10,counter, clockwise\r\n"
+        "10,50,80,70,80,50,10,70,crossed\r\n"
+        "\r\n"
+        "-1.5,40,80,40,80,48,-1.5,48,###\r\n"
+        "-1.5,40,80,40,80,48,-1.5,48,###\r\n"
+        "1,2,3,broken stays"
+    )
+    path.write_bytes(broken.encode())
+    assert apply_fixes(check_folder(root)) == [path]
+    assert path.read_text(encoding="utf-8") == (
+        "10,10,80,10,80,30,10,30,counter, clockwise\n"
+        "10,50,80,50,80,70,10,70,crossed\n"
+        "0,40,80,40,80,48,0,48,###\n"
+        "1,2,3,broken stays\n"
+    )
+    assert path.with_name("0.txt.orig").read_bytes() == broken.encode()
+    assert set(kinds(check_folder(root))) == {"bad_row", "comma_in_text"}
+    # A second repair finds nothing, and never touches the first version.
+    assert apply_fixes(check_folder(root)) == []
+
+
+def test_nothing_to_check(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="neither"):
+        check_folder(tmp_path)
+    with pytest.raises(DatasetError, match="no such folder"):
+        check_folder(tmp_path / "gone")
+
+
+def test_split_keeps_every_picture_once_and_the_labels(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "in", 10)
+    assert split_folder(source, tmp_path / "out", 0.3, seed=4) == (7, 3)
+    parts = [read_folder(tmp_path / "out", split) for split in ("train", "test")]
+    assert sorted(image.path.name for part in parts for image in part) == [f"{n}.png" for n in range(10)]
+    before = {image.path.name: image.regions[0].polygon.tolist() for image in read_folder(source)}
+    assert {i.path.name: i.regions[0].polygon.tolist() for part in parts for i in part} == before
+    with pytest.raises(ConflictError):
+        split_folder(source, tmp_path / "out", 0.3, seed=4)
+
+
+def test_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    images = read_folder(make_folder(tmp_path, 12))
+    one, again, other = (
+        split_images(images, 0.25, 1),
+        split_images(images[::-1], 0.25, 1),
+        split_images(images, 0.25, 2),
+    )
+    assert [[i.path for i in part] for part in one] == [[i.path for i in part] for part in again]
+    assert {i.path for i in one[1]} != {i.path for i in other[1]}
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.5), (4, 0.0), (4, 1.0)])
+def test_split_refuses_what_makes_no_sense(tmp_path: Path, count: int, share: float) -> None:
+    with pytest.raises(DatasetError):
+        split_folder(make_folder(tmp_path / "in", count), tmp_path / "out", share, seed=0)

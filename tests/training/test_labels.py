@@ -1,0 +1,154 @@
+"""Three ICDAR dialects, our own layout, LabelMe and COCO; errors name file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelled import make_folder, make_icdar
+from steadyocr.errors import DatasetError
+from steadyocr.training.labels import parse_label_line, read_coco, read_folder, read_label_file, read_labelme
+
+ROW = "1,2,31,2,31,12,1,12,text"
+
+
+def test_dialect_a(tmp_path: Path) -> None:
+    images = read_folder(make_icdar(tmp_path / "set"))
+    assert [image.path.name for image in images] == ["0.png", "1.png", "2.png"]
+    assert all(len(image.regions) == 1 and image.dataset == "set" for image in images)
+
+
+def test_dialect_b_names_both_files(tmp_path: Path) -> None:
+    root = make_icdar(tmp_path)
+    rows = [f"train_images/{n}.png train_gts/{n}.txt" for n in (2, 0)]
+    (root / "train_list.txt").write_text("\n".join(rows), encoding="utf-8")
+    assert [image.path.name for image in read_folder(root)] == ["2.png", "0.png"]
+
+
+def test_dialect_c_has_a_prefix_and_a_bom(tmp_path: Path) -> None:
+    images = read_folder(make_icdar(tmp_path, prefix="gt_", bom=True))
+    assert len(images) == 3
+    assert images[0].regions[0].text == "bar"
+
+
+def test_test_split_is_read_when_asked_for(tmp_path: Path) -> None:
+    make_icdar(tmp_path, 3)
+    make_icdar(tmp_path, 2, "test")
+    assert len(read_folder(tmp_path, "test")) == 2
+
+
+def test_picture_name_with_a_blank(tmp_path: Path) -> None:
+    root = make_icdar(tmp_path, 1)
+    (root / "train_images" / "0.png").rename(root / "train_images" / "a b.png")
+    (root / "train_gts" / "0.txt").rename(root / "train_gts" / "a b.txt")
+    (root / "train_list.txt").write_text("a b.png\n", encoding="utf-8")
+    assert read_folder(root)[0].path.name == "a b.png"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("gone.png", r"train_list.txt:2: no such picture: gone.png"),
+        ("train_images/0.png train_gts/gone.txt", r"train_list.txt:2: no such label file: train_gts/gone.txt"),
+    ],
+)
+def test_missing_file_is_named_with_its_line(tmp_path: Path, entry: str, message: str) -> None:
+    root = make_icdar(tmp_path)
+    (root / "train_list.txt").write_text(f"0.png\n{entry}\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=message):
+        read_folder(root)
+
+
+def test_own_layout_reads_the_sets_from_its_manifest(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "own", 2)
+    assert {image.dataset for image in read_folder(root)} == {"own"}
+    rows = [{"file": "images/1.png", "dataset": "forms"}, {"file": "images/0.png", "label": "labels/0.txt"}]
+    (root / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert [(image.path.name, image.dataset) for image in read_folder(root)] == [("1.png", "forms"), ("0.png", "own")]
+    (root / "manifest.jsonl").write_text('\n{"nofile": 1}\n', encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"manifest.jsonl:2"):
+        read_folder(root)
+
+
+def test_text_may_hold_commas_and_be_ignored() -> None:
+    assert parse_label_line(f"{ROW},with, commas", "f:1").text == "text,with, commas"
+    assert parse_label_line("1,2,31,2,31,12,1,12,###", "f:1").ignore
+    assert not parse_label_line("1,2,31,2,31,12,1,12,", "f:1").ignore
+    assert parse_label_line("1.5,2,31,2,31,12,1,12", "f:1").polygon[0] == pytest.approx([1.5, 2])
+
+
+def test_bom_blank_lines_and_foreign_row_ends_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + f"\r\n{ROW}\r\n\r\n{ROW}".encode())
+    assert [region.text for region in read_label_file(path)] == ["text", "text"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1,2,3", r"a.txt:3: 3 fields"),
+        ("1,2,x,2,31,12,1,12,t", r"a.txt:3: a coordinate is not a number"),
+        ("1,2,nan,2,31,12,1,12,t", r"a.txt:3: a coordinate is not finite"),
+    ],
+)
+def test_bad_row_is_named(tmp_path: Path, row: str, message: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(f"{ROW}\n\n{row}\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=message):
+        read_label_file(path)
+
+
+def test_other_encodings_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(f"{ROW}\n".encode() + "1,2,31,2,31,12,1,12,中文\n".encode("gbk"))
+    with pytest.raises(DatasetError, match=r"a.txt:2: not UTF-8"):
+        read_label_file(path)
+
+
+def test_labelme(tmp_path: Path) -> None:
+    shapes = [
+        {"label": "a", "points": [[0, 0], [9, 0], [9, 5], [4, 7], [0, 5]]},
+        {"label": "###", "shape_type": "rectangle", "points": [[20, 30], [10, 25]]},
+    ]
+    path = tmp_path / "page.json"
+    path.write_text(json.dumps({"imagePath": "page.png", "shapes": shapes}), encoding="utf-8")
+    found = read_labelme(path)
+    assert found.path == tmp_path / "page.png"
+    assert [len(region.polygon) for region in found.regions] == [5, 4]
+    assert found.regions[1].polygon.tolist() == [[10, 25], [20, 25], [20, 30], [10, 30]]
+    assert found.regions[1].ignore
+    assert read_folder(tmp_path)[0].path.name == "page.png"
+
+
+def test_coco(tmp_path: Path) -> None:
+    values = {
+        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}],
+        "annotations": [
+            {"image_id": 7, "segmentation": [[0, 0, 9, 0, 9, 5, 0, 5]], "attributes": {"text": "hello"}},
+            {"image_id": 7, "bbox": [1, 2, 3, 4], "iscrowd": 1},
+        ],
+    }
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    first, second = read_coco(path)
+    assert (first.path, second.regions) == (tmp_path / "a.jpg", ())
+    assert [region.text for region in first.regions] == ["hello", ""]
+    assert first.regions[1].ignore
+    assert np.array_equal(first.regions[1].polygon, [[1, 2], [4, 2], [4, 6], [1, 6]])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"annotations": [{"image_id": 1}], "images": []}'])
+def test_bad_json_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"x.json"):
+        read_folder(tmp_path)
+
+
+def test_folder_without_a_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="neither"):
+        read_folder(tmp_path)
+    with pytest.raises(DatasetError, match="no such folder"):
+        read_folder(tmp_path / "gone")

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from steadyocr.errors import DeadlineExceeded, QueueFull
+from steadyocr.scheduling.admission import AdmissionQueue
+from steadyocr.scheduling.items import Priority, WorkItem
+from steadyocr.types import OcrOptions
+from support import without_waiting
+
+
+def item(name: str = "", *, allowed_s: float = 60.0, priority: Priority = Priority.INTERACTIVE) -> WorkItem:
+    deadline = asyncio.get_running_loop().time() + allowed_s
+    return WorkItem(name.encode(), OcrOptions(), deadline, priority=priority)
+
+
+def filled(max_size: int, *names: str) -> AdmissionQueue:
+    queue = AdmissionQueue(max_size)
+    for name in names:
+        queue.put(item(name))
+    return queue
+
+
+async def taken(queue: AdmissionQueue) -> list[str]:
+    """Names of all that can be taken without waiting, in order."""
+    names = []
+    while len(queue):
+        names.append((await queue.get()).payload.decode())
+    return names
+
+
+@without_waiting
+async def test_first_come_first_served() -> None:
+    assert await taken(filled(5, "a", "b", "c")) == ["a", "b", "c"]
+
+
+@without_waiting
+async def test_one_more_than_fits_is_refused_and_told_when_to_come_back() -> None:
+    queue = filled(2, "a", "b")
+    with pytest.raises(QueueFull) as raised:
+        queue.put(item("c"))
+    assert raised.value.retry_after_s is not None
+    assert raised.value.retry_after_s >= 1
+    assert raised.value.details == {"queue_size": 2}
+    assert await taken(queue) == ["a", "b"]
+    queue.put(item("d"))
+
+
+@without_waiting
+async def test_the_advice_grows_with_the_queue_and_the_measured_time() -> None:
+    short, long, slow, wide = filled(99, "a"), filled(99, *"abcdefgh"), filled(99, "a"), filled(99, *"abcdefgh")
+    for _ in range(30):
+        slow.record_service(20.0)
+    wide.servers = 4
+    assert short.expected_wait_s() < long.expected_wait_s()
+    assert short.expected_wait_s() < slow.expected_wait_s() == pytest.approx(40, rel=0.05)
+    assert wide.expected_wait_s() == pytest.approx(long.expected_wait_s() / 4)
+    for _ in range(30):
+        slow.record_service(1e6)
+    assert slow.expected_wait_s() <= 120
+
+
+@without_waiting
+async def test_a_waiting_taker_gets_what_arrives() -> None:
+    queue = AdmissionQueue(5)
+    taking = asyncio.create_task(queue.get())
+    await asyncio.sleep(3)
+    assert not taking.done()
+    queue.put(item("late"))
+    assert (await taking).payload == b"late"
+
+
+@without_waiting
+async def test_two_takers_never_get_the_same_item() -> None:
+    queue = AdmissionQueue(9)
+    takers = [asyncio.create_task(queue.get()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for name in "abc":
+        queue.put(item(name))
+    assert sorted(taken.payload for taken in await asyncio.gather(*takers)) == [b"a", b"b", b"c"]
+
+
+@without_waiting
+async def test_interactive_goes_first_but_neither_kind_starves() -> None:
+    queue = AdmissionQueue(1000)
+    for index in range(100):
+        queue.put(item(f"b{index}", priority=Priority.BATCH))
+    for index in range(100):
+        queue.put(item(f"i{index}"))
+    order = await taken(queue)
+    first = order[:45]
+    assert order[0] == "i0"
+    assert sum(name.startswith("b") for name in first) == 5
+    assert [name for name in order if name.startswith("b")] == [f"b{index}" for index in range(100)]
+    assert [name for name in order if name.startswith("i")] == [f"i{index}" for index in range(100)]
+
+
+@without_waiting
+async def test_batch_work_gets_through_a_steady_stream_of_interactive_work() -> None:
+    queue = AdmissionQueue(10)
+    queue.put(item("batch", priority=Priority.BATCH))
+    served = []
+    for _ in range(20):
+        queue.put(item("interactive"))
+        served.append((await queue.get()).payload)
+    assert b"batch" in served
+
+
+@without_waiting
+async def test_expired_items_are_failed_and_not_handed_out() -> None:
+    queue = AdmissionQueue(5)
+    hasty, patient = item("hasty", allowed_s=1), item("patient", allowed_s=10)
+    queue.put(hasty)
+    queue.put(patient)
+    await asyncio.sleep(2)
+    assert await queue.get() is patient
+    with pytest.raises(DeadlineExceeded):
+        await hasty.outcome
+
+
+@without_waiting
+async def test_an_expired_retry_is_failed_too() -> None:
+    queue = AdmissionQueue(5)
+    hasty = item(allowed_s=1)
+    queue.put_back(hasty)
+    queue.put(item("next"))
+    await asyncio.sleep(2)
+    assert (await queue.get()).payload == b"next"
+    assert isinstance(hasty.outcome.exception(), DeadlineExceeded)
+
+
+@without_waiting
+async def test_abandoned_items_are_not_handed_out() -> None:
+    queue = AdmissionQueue(5)
+    gone, waiting = item("gone"), item("waiting")
+    queue.put(gone)
+    queue.put(waiting)
+    gone.outcome.cancel()
+    assert await queue.get() is waiting
+
+
+@without_waiting
+async def test_ghosts_do_not_make_the_queue_full() -> None:
+    queue = AdmissionQueue(3)
+    for priority in (Priority.INTERACTIVE, Priority.BATCH, Priority.INTERACTIVE):
+        ghost = item(priority=priority)
+        queue.put(ghost)
+        ghost.outcome.cancel()
+    queue.refuse_when_full()
+    for name in "abc":
+        queue.put(item(name))
+    with pytest.raises(QueueFull):
+        queue.put(item("d"))
+    assert await taken(queue) == ["a", "b", "c"]
+
+
+@without_waiting
+async def test_a_returned_item_goes_first_and_is_never_refused() -> None:
+    queue = filled(2, "a", "b")
+    queue.put_back(item("returned"))
+    assert len(queue) == 3
+    assert await taken(queue) == ["returned", "a", "b"]
+
+
+@without_waiting
+async def test_a_cancelled_taker_loses_nothing() -> None:
+    queue = AdmissionQueue(2)
+    taking = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    queue.put(item("kept"))
+    taking.cancel()
+    await asyncio.wait({taking})
+    assert await taken(queue) == ["kept"]

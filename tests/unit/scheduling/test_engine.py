@@ -1,0 +1,150 @@
+"""The handle on an engine process, against stand-ins that misbehave in all the ways a process can."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from steadyocr.errors import EngineDied, ModelCorrupt, ModelError
+from steadyocr.scheduling import engine as module
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.engine import EngineProcess, EngineState
+from steadyocr.scheduling.items import WorkItem
+from steadyocr.types import OcrOptions
+from support import in_real_time, is_running
+
+STUB = Path(__file__).with_name("stub_worker.py")
+START_S = 20.0
+
+
+@asynccontextmanager
+async def engine_that(mode: str) -> AsyncIterator[EngineProcess]:
+    engine = EngineProcess(EngineConfig(detector="d", recogniser="r"), (sys.executable, str(STUB), mode))
+    try:
+        yield engine
+    finally:
+        pid = engine.pid
+        await engine.kill()
+        await engine.kill()
+        assert engine.state is EngineState.DEAD
+        assert pid is None or not is_running(pid)
+
+
+def item(payload: bytes = b"picture") -> WorkItem:
+    return WorkItem(payload, OcrOptions(), asyncio.get_running_loop().time() + 60)
+
+
+@in_real_time
+async def test_a_good_engine_answers_and_reports_its_memory() -> None:
+    async with engine_that("behaves") as engine:
+        await engine.start(START_S)
+        assert engine.state is EngineState.READY
+        for payload in (b"picture", b"x" * 3_000_000, b""):
+            work = item(payload)
+            await engine.run(work)
+            reply = work.outcome.result()
+            assert reply.message["size"] == len(payload)
+            assert reply.payload == payload[::-1]
+        assert (engine.state, engine.items, engine.stage) == (EngineState.READY, 3, None)
+        assert (engine.rss_bytes, engine.peak_rss_bytes) == (5, 9)
+        await engine.stop()
+        assert engine.exit_code == 0
+
+
+@in_real_time
+async def test_an_engine_that_exits_while_starting_is_a_death() -> None:
+    async with engine_that("exits while starting") as engine:
+        with pytest.raises(EngineDied, match="exit code 3"):
+            await engine.start(START_S)
+
+
+@in_real_time
+async def test_an_engine_that_never_gets_ready_is_given_up() -> None:
+    async with engine_that("silent while starting") as engine:
+        with pytest.raises(EngineDied, match="not ready after"):
+            await engine.start(0.5)
+
+
+@in_real_time
+async def test_what_is_wrong_with_the_model_is_passed_on() -> None:
+    async with engine_that("has no model") as engine:
+        with pytest.raises(ModelCorrupt, match="wrong hash"):
+            await engine.start(START_S)
+
+
+@in_real_time
+async def test_an_engine_that_misreads_the_golden_picture_never_serves() -> None:
+    async with engine_that("misreads") as engine:
+        with pytest.raises(ModelError, match="golden picture: 2 lines found, 3 expected"):
+            await engine.start(START_S)
+        assert engine.state is EngineState.STARTING
+
+
+@in_real_time
+async def test_a_machine_without_room_for_a_process_is_a_death_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_room(*_: Any, **__: Any) -> NoReturn:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_room)
+    async with engine_that("behaves") as engine:
+        with pytest.raises(EngineDied, match="could not be started"):
+            await engine.start(START_S)
+
+
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        ("is killed", "signal SIGKILL"),
+        ("exits", "exit code 7"),
+        ("answers by half", "exit code 0"),
+        ("sends garbage", "still there"),
+        ("announces too much", "still there"),
+    ],
+)
+@in_real_time
+async def test_an_engine_that_fails_with_an_item_leaves_it_unsettled(
+    monkeypatch: pytest.MonkeyPatch, mode: str, how: str
+) -> None:
+    if how == "still there":
+        monkeypatch.setattr(module, "_STOP_GRACE_S", 0.1)
+    async with engine_that(mode) as engine:
+        await engine.start(START_S)
+        work = item()
+        with pytest.raises(EngineDied, match=how):
+            await engine.run(work)
+        assert not work.outcome.done()
+        assert engine.state is EngineState.DEAD
+
+
+@in_real_time
+async def test_an_engine_that_dies_after_its_answer_has_answered() -> None:
+    async with engine_that("dies after its answer") as engine:
+        await engine.start(START_S)
+        work = item(b"abc")
+        await engine.run(work)
+        assert work.outcome.result().payload == b"cba"
+        assert engine.state is EngineState.DEAD
+
+
+@in_real_time
+async def test_an_engine_that_will_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STOP_GRACE_S", 0.1)
+    async with engine_that("ignores stop") as engine:
+        await engine.start(START_S)
+        await engine.stop()
+        assert engine.exit_code == -9
+
+
+@in_real_time
+async def test_an_engine_never_started_runs_and_stops_nothing() -> None:
+    async with engine_that("behaves") as engine:
+        with pytest.raises(EngineDied):
+            await engine.run(item())
+        await engine.stop()

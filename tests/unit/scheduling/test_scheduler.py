@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from scripted_engine import ENGINE, SERVICE_S, ScriptedEngine
+from steadyocr.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Draining,
+    EngineDied,
+    ModelCorrupt,
+    NotReady,
+    QueueFull,
+    SteadyOCRError,
+    UndecodableImage,
+)
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.engine import EngineProcess, EngineState
+from steadyocr.scheduling.items import WorkItem
+from steadyocr.scheduling.scheduler import Scheduler, SchedulerConfig
+from steadyocr.telemetry.loops import Loops
+from steadyocr.types import OcrOptions
+from support import without_waiting
+
+
+class Lab:
+    """A scheduler over scripted engines."""
+
+    def __init__(self, make_engine: Callable[[int], EngineProcess] = ScriptedEngine, **config: Any) -> None:
+        self.engines: list[Any] = []
+        self.loops = Loops()
+        self._make_engine = make_engine
+        self.scheduler = Scheduler(SchedulerConfig(engine=ENGINE, **config), self.loops, self._next_engine)
+
+    def _next_engine(self, config: EngineConfig) -> EngineProcess:
+        assert config is ENGINE
+        self.engines.append(None)
+        self.engines[-1] = self._make_engine(len(self.engines))
+        engine: EngineProcess = self.engines[-1]
+        return engine
+
+    def item(self, order: str, allowed_s: float = 300.0) -> WorkItem:
+        return WorkItem(order.encode(), OcrOptions(), asyncio.get_running_loop().time() + allowed_s)
+
+    async def read(self, order: str, allowed_s: float = 300.0) -> str:
+        reply = await self.scheduler.submit(self.item(order, allowed_s))
+        echo: str = reply.message["echo"]
+        return echo
+
+    def reading(self, *orders: str) -> list[asyncio.Task[str]]:
+        return [asyncio.create_task(self.read(order)) for order in orders]
+
+    def takes_work(self) -> bool:
+        return self.scheduler.ready
+
+    async def stop(self) -> None:
+        await self.loops.stop()
+        await self.scheduler.stop()
+
+
+@asynccontextmanager
+async def lab(make_engine: Callable[[int], EngineProcess] = ScriptedEngine, **config: Any) -> AsyncIterator[Lab]:
+    made = Lab(make_engine, **config)
+    try:
+        await made.scheduler.start()
+        yield made
+    finally:
+        await made.stop()
+        assert all(engine is None or engine.state is EngineState.DEAD for engine in made.engines)
+
+
+@without_waiting
+async def test_an_answer_comes_back_to_who_asked() -> None:
+    async with lab(engines=2) as made:
+        orders = [f"picture {index}" for index in range(20)]
+        assert await asyncio.gather(*made.reading(*orders)) == orders
+        assert made.scheduler.completed == 20
+        assert len(made.engines) == 2
+
+
+@without_waiting
+async def test_an_engines_typed_error_reaches_the_caller_and_spares_the_engine() -> None:
+    async with lab() as made:
+        with pytest.raises(UndecodableImage):
+            await made.read("bad")
+        assert await made.read("next") == "next"
+        assert len(made.engines) == 1
+
+
+@without_waiting
+async def test_an_item_whose_engine_dies_is_tried_once_more_elsewhere() -> None:
+    async with lab() as made:
+        assert await made.read("die once") == "die once"
+        assert [engine.seen for engine in made.engines] == [[b"die once"], [b"die once"]]
+        assert made.scheduler.slots[0].restarts == 1
+
+
+@without_waiting
+async def test_a_retried_item_goes_before_those_who_wait() -> None:
+    async with lab() as made:
+        await asyncio.gather(*made.reading("die once", "a", "b"))
+        assert made.engines[1].seen == [b"die once", b"a", b"b"]
+
+
+@without_waiting
+async def test_two_deaths_are_a_typed_error_and_the_neighbours_are_served() -> None:
+    async with lab() as made:
+        poison, *neighbours = made.reading("die", "a", "b")
+        with pytest.raises(EngineDied, match="twice"):
+            await poison
+        assert await asyncio.gather(*neighbours) == ["a", "b"]
+        assert [b"die" in engine.seen for engine in made.engines] == [True, True, False]
+
+
+@without_waiting
+async def test_an_engine_that_dies_after_its_answer_costs_nothing() -> None:
+    async with lab() as made:
+        assert await asyncio.gather(*made.reading("die after", "next")) == ["die after", "next"]
+        assert [engine.seen for engine in made.engines] == [[b"die after"], [b"next"]]
+
+
+@without_waiting
+async def test_an_engine_that_dies_while_idle_is_replaced_and_the_next_item_served() -> None:
+    async with lab() as made:
+        # Nobody asks anything for an hour, readiness included.
+        await asyncio.sleep(3600)
+        made.engines[0].die()
+        await asyncio.sleep(0.1)
+        assert await made.read("next") == "next"
+        assert made.engines[1].seen == [b"next"]
+
+
+@without_waiting
+async def test_a_hanging_engine_is_killed_at_the_item_limit() -> None:
+    async with lab(item_limit_s=20.0) as made:
+        started = asyncio.get_running_loop().time()
+        hanging, waiting = made.reading("hang", "next")
+        with pytest.raises(DeadlineExceeded):
+            await hanging
+        assert asyncio.get_running_loop().time() - started == pytest.approx(20, abs=0.1)
+        assert await waiting == "next"
+        assert made.engines[0].killed
+        assert made.engines[0].seen == [b"hang"]
+
+
+@without_waiting
+async def test_a_hasty_client_is_answered_in_time_and_kills_no_engine() -> None:
+    async with lab(kill_grace_s=5.0) as made:
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(DeadlineExceeded):
+            await made.read("take 3", allowed_s=1.0)
+        assert asyncio.get_running_loop().time() - started == pytest.approx(1, abs=0.01)
+        assert await made.read("next") == "next"
+        assert made.engines[0].seen == [b"take 3", b"next"]
+
+
+@without_waiting
+async def test_work_that_nobody_waits_for_is_killed_after_the_grace() -> None:
+    async with lab(kill_grace_s=5.0) as made:
+        with pytest.raises(DeadlineExceeded):
+            await made.read("take 30", allowed_s=1.0)
+        started = asyncio.get_running_loop().time()
+        assert await made.read("next") == "next"
+        assert asyncio.get_running_loop().time() - started < 8
+        assert made.engines[1].seen == [b"next"]
+
+
+@without_waiting
+async def test_what_expires_in_the_queue_never_reaches_an_engine() -> None:
+    async with lab() as made:
+        first = asyncio.create_task(made.read("take 10"))
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceeded):
+            await made.read("too late", allowed_s=2.0)
+        await first
+        await made.read("next")
+        assert made.engines[0].seen == [b"take 10", b"next"]
+
+
+@without_waiting
+async def test_what_is_cancelled_in_the_queue_never_reaches_an_engine() -> None:
+    async with lab() as made:
+        first, gone, last = made.reading("take 10", "gone", "last")
+        await asyncio.sleep(1)
+        gone.cancel()
+        await asyncio.gather(first, last)
+        assert gone.cancelled()
+        assert made.engines[0].seen == [b"take 10", b"last"]
+
+
+@without_waiting
+async def test_an_item_whose_client_has_gone_is_not_tried_again() -> None:
+    async with lab() as made:
+        (gone,) = made.reading("die once")
+        await asyncio.sleep(SERVICE_S / 2)
+        gone.cancel()
+        assert await made.read("next") == "next"
+        assert made.engines[1].seen == [b"next"]
+
+
+@without_waiting
+async def test_one_hanging_engine_does_not_hold_the_other_up() -> None:
+    async with lab(engines=2) as made:
+        hanging, *others = made.reading("hang", *"abcdef")
+        assert await asyncio.gather(*others) == list("abcdef")
+        assert not hanging.done()
+        hanging.cancel()
+
+
+@without_waiting
+async def test_a_full_queue_refuses_with_advice() -> None:
+    async with lab(queue_size=2) as made:
+        (in_hand,) = made.reading("take 10")
+        await asyncio.sleep(0.1)
+        queued = made.reading("a", "b")
+        await asyncio.sleep(0.1)
+        with pytest.raises(QueueFull) as raised:
+            await made.read("c")
+        assert raised.value.retry_after_s is not None
+        with pytest.raises(QueueFull):
+            made.scheduler.refuse_early()
+        assert await asyncio.gather(in_hand, *queued) == ["take 10", "a", "b"]
+
+
+@without_waiting
+async def test_nothing_is_taken_before_the_first_engine_is_ready() -> None:
+    made = Lab()
+    with pytest.raises(NotReady):
+        await made.read("early")
+    starting = asyncio.create_task(made.scheduler.start())
+    await asyncio.sleep(0.5)
+    assert not made.takes_work()
+    with pytest.raises(NotReady):
+        await made.read("early")
+    await starting
+    assert made.takes_work()
+    await made.stop()
+
+
+@without_waiting
+async def test_draining_finishes_what_was_accepted_and_refuses_the_rest() -> None:
+    async with lab() as made:
+        accepted = made.reading("take 3", "a", "b")
+        await asyncio.sleep(0.1)
+        draining = asyncio.create_task(made.scheduler.drain(60))
+        await asyncio.sleep(0.1)
+        assert not made.takes_work()
+        with pytest.raises(Draining):
+            await made.read("too late")
+        assert await draining
+        assert [task.result() for task in accepted] == ["take 3", "a", "b"]
+
+
+@without_waiting
+async def test_draining_is_bounded() -> None:
+    async with lab() as made:
+        (hanging,) = made.reading("hang")
+        await asyncio.sleep(0.1)
+        started = asyncio.get_running_loop().time()
+        assert not await made.scheduler.drain(7)
+        assert asyncio.get_running_loop().time() - started == pytest.approx(7, abs=0.1)
+        hanging.cancel()
+
+
+@without_waiting
+async def test_stopping_settles_everything_at_once() -> None:
+    made = Lab(engines=2)
+    await made.scheduler.start()
+    tasks = made.reading("hang", "hang", "queued", "queued too")
+    await asyncio.sleep(1)
+    started = asyncio.get_running_loop().time()
+    await made.stop()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Cancelled] * 4
+    assert asyncio.get_running_loop().time() - started < 1
+
+
+class StartFails(ScriptedEngine):
+    """Cannot be started."""
+
+    error: SteadyOCRError = EngineDied("ended while starting")
+
+    async def start(self, timeout_s: float) -> None:
+        await asyncio.sleep(1)
+        raise self.error
+
+
+class ModelIsWrong(StartFails):
+    error = ModelCorrupt("wrong hash")
+
+
+def starts_from(number_of_first_good: int) -> Callable[[int], EngineProcess]:
+    return lambda number: ScriptedEngine(number) if number >= number_of_first_good else StartFails(number)
+
+
+@without_waiting
+async def test_a_wrong_model_is_not_tried_again() -> None:
+    made = Lab(ModelIsWrong)
+    with pytest.raises(ModelCorrupt):
+        await made.scheduler.start()
+    await made.stop()
+    assert len(made.engines) <= 2, "one, and at most the next already begun"
+
+
+@without_waiting
+async def test_a_first_engine_that_dies_gets_some_more_tries() -> None:
+    async with lab(starts_from(3), first_starts=3) as made:
+        assert await made.read("a") == "a"
+        assert made.engines[2].seen == [b"a"]
+
+
+@without_waiting
+async def test_when_all_tries_fail_starting_fails() -> None:
+    made = Lab(StartFails, first_starts=3)
+    with pytest.raises(EngineDied):
+        await made.scheduler.start()
+    assert len(made.engines) == 3
+    await made.stop()
+
+
+@without_waiting
+async def test_an_engine_that_keeps_dying_is_restarted_ever_more_slowly_and_not_ready() -> None:
+    def first_good_then_none(number: int) -> EngineProcess:
+        return ScriptedEngine(number) if number == 1 else StartFails(number)
+
+    async with lab(first_good_then_none) as made:
+        made.engines[0].die()
+        await asyncio.sleep(0.1)
+        assert made.takes_work(), "a replacement is on its way"
+        await asyncio.sleep(600)
+        assert not made.takes_work()
+        with pytest.raises(NotReady) as raised:
+            await made.read("a")
+        assert raised.value.retry_after_s is not None
+        assert 10 < len(made.engines) < 40
+        assert made.loops.dead == {}
+
+
+@without_waiting
+async def test_after_good_service_a_death_is_followed_by_an_immediate_restart() -> None:
+    async with lab(starts_from(6), first_starts=9) as made:
+        for _ in range(3):
+            await made.read("a")
+            made.engines[-1].die()
+            await asyncio.sleep(0)
+            started = asyncio.get_running_loop().time()
+            await made.read("b")
+            assert asyncio.get_running_loop().time() - started < 1.5 + SERVICE_S
+
+
+@without_waiting
+async def test_a_slot_whose_loop_fails_is_seen() -> None:
+    def breaks_down(number: int) -> EngineProcess:
+        if number > 1:
+            raise RuntimeError("a fault of ours")
+        return ScriptedEngine(number)
+
+    async with lab(breaks_down) as made:
+        made.engines[0].die()
+        await asyncio.sleep(1)
+        assert list(made.loops.dead) == ["engine-slot-0"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+@without_waiting
+async def test_every_item_has_exactly_one_outcome_whatever_dies(seed: int) -> None:
+    chance = random.Random(seed)
+    orders = ["ok", "die", "die once", "die after", "bad", "hang", "take 2", "take 40"]
+    submitted = [f"{chance.choice(orders)}" for _ in range(200)]
+    async with lab(engines=3, queue_size=30, item_limit_s=10.0) as made:
+
+        async def assassin() -> None:
+            while True:
+                await asyncio.sleep(chance.expovariate(0.3))
+                chance.choice(made.engines).die()
+
+        async def client(order: str) -> str:
+            await asyncio.sleep(chance.uniform(0, 200))
+            try:
+                reading = made.read(order, allowed_s=chance.choice([5, 60]))
+                if chance.random() < 0.2:
+                    async with asyncio.timeout(chance.uniform(0, 3)):
+                        await reading
+                else:
+                    await reading
+            except (SteadyOCRError, TimeoutError) as error:
+                return type(error).__name__
+            return "answered"
+
+        killer = asyncio.create_task(assassin())
+        async with asyncio.timeout(2000):
+            outcomes = await asyncio.gather(*(client(order) for order in submitted))
+        killer.cancel()
+        assert len(outcomes) == len(submitted)
+        assert Counter(outcomes)["answered"] > 30
+        assert set(outcomes) <= {
+            "answered", "TimeoutError", "UndecodableImage", "EngineDied", "DeadlineExceeded", "QueueFull", "NotReady"
+        }  # fmt: skip
+        assert made.loops.dead == {}
+        assert await made.scheduler.drain(100)
+        assert len(made.scheduler.queue) == 0

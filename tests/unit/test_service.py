@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from scripted_engine import ScriptedEngine
+from steadyocr.errors import InternalError, NotReady, TooManyPixels, UnsupportedMediaType
+from steadyocr.scheduling.engine import EngineProcess
+from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.scheduling.scheduler import Scheduler
+from steadyocr.service import Service
+from steadyocr.settings import load_settings
+from steadyocr.types import OcrOptions
+from support import FIXTURES, without_waiting
+
+PICTURE = (FIXTURES / "english.png").read_bytes()
+
+
+class GoldenReader(ScriptedEngine):
+    """Answers the golden picture, counts how often; any other picture is answered as it is."""
+
+    golden_runs = 0
+    golden_ok = True
+    every_picture_fails = False
+
+    async def run(self, item: WorkItem) -> None:
+        if item.kind == "golden":
+            type(self).golden_runs += 1
+            await asyncio.sleep(0.1)
+            problem = "" if self.golden_ok else "a text is not what it should be"
+            item.succeed(Reply({"golden": {"ok": self.golden_ok, "problem": problem}}))
+            return
+        await asyncio.sleep(0.1)
+        if self.every_picture_fails:
+            item.fail(InternalError("a fault of ours"))
+        else:
+            item.succeed(Reply({"page": {}}))
+
+
+@pytest.fixture
+def golden_reader(monkeypatch: pytest.MonkeyPatch) -> type[GoldenReader]:
+    """A fresh kind of engine for each test, used by every service in it."""
+    kind = type("FreshGoldenReader", (GoldenReader,), {})
+    numbers = iter(range(1000))
+
+    def make(_: object) -> EngineProcess:
+        engine: EngineProcess = kind(next(numbers))
+        return engine
+
+    monkeypatch.setattr("steadyocr.service.Scheduler", functools.partial(Scheduler, engine_factory=make))
+    return kind
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, **queue: str) -> AsyncIterator[Service]:
+    environ = {
+        "STEADYOCR_DATA_DIR": str(tmp_path),
+        **{f"STEADYOCR_{name.upper()}": text for name, text in queue.items()},
+    }
+    service = Service(load_settings(environ=environ)[0])
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+        await service.stop()
+
+
+def engine_of(service: Service) -> ScriptedEngine:
+    engine = service.scheduler.slots[0].engine
+    assert isinstance(engine, ScriptedEngine)
+    return engine
+
+
+@without_waiting
+async def test_without_traffic_health_rests_on_the_golden_picture(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path) as service:
+        health = await service.check_health()
+        assert (health.ok, health.source) == (True, "golden")
+
+
+@without_waiting
+async def test_fresh_traffic_proves_health_and_stale_traffic_does_not(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path) as service:
+        await service.read(PICTURE, OcrOptions())
+        assert (await service.check_health()).source == "traffic"
+        assert golden_reader.golden_runs == 0
+        await asyncio.sleep(60)
+        assert (await service.check_health()).source == "golden"
+
+
+@without_waiting
+async def test_health_checks_cannot_be_used_to_load_the_service(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path) as service:
+        await asyncio.gather(*(service.check_health() for _ in range(50)))
+        assert golden_reader.golden_runs == 1
+
+
+@without_waiting
+async def test_a_misread_golden_picture_is_ill_health(tmp_path: Path, golden_reader: type[GoldenReader]) -> None:
+    async with running(tmp_path) as service:
+        golden_reader.golden_ok = False
+        health = await service.check_health()
+        assert (health.ok, health.reason) == (False, "a text is not what it should be")
+
+
+@without_waiting
+async def test_a_golden_run_is_no_proof_by_traffic(tmp_path: Path, golden_reader: type[GoldenReader]) -> None:
+    async with running(tmp_path) as service:
+        golden_reader.golden_ok = False
+        await service.check_health()
+        await asyncio.sleep(1)
+        assert not (await service.check_health()).ok
+
+
+@without_waiting
+async def test_busy_is_not_dead(tmp_path: Path, golden_reader: type[GoldenReader]) -> None:
+    async with running(tmp_path, queue__max_size="1", engines__count="1") as service:
+        reading = []
+        for _ in range(2):
+            reading.append(asyncio.create_task(service.read(PICTURE, OcrOptions())))
+            await asyncio.sleep(0.01)
+        health = await service.check_health()
+        assert (health.ok, health.source) == (True, "queue")
+        assert len(await asyncio.gather(*reading)) == 2
+
+
+@without_waiting
+async def test_errors_are_no_proof_of_health(tmp_path: Path, golden_reader: type[GoldenReader]) -> None:
+    async with running(tmp_path) as service:
+        golden_reader.every_picture_fails = True
+        with pytest.raises(InternalError):
+            await service.read(PICTURE, OcrOptions())
+        assert (await service.check_health()).source == "golden"
+
+
+@without_waiting
+async def test_a_dead_loop_turns_readiness_and_health_red(
+    tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, engines__count="1") as service:
+        assert service.unready_reason() == ""
+
+        def breaks(_: object) -> EngineProcess:
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(service.scheduler, "_new_engine", breaks)
+        engine_of(service).die()
+        await asyncio.sleep(1)
+        assert service.unready_reason() == "a loop died: engine-slot-0"
+        health = await service.check_health()
+        assert (health.ok, health.source) == (False, "state")
+
+
+@without_waiting
+async def test_a_picture_that_cannot_be_read_takes_no_place_in_the_queue(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path, limits__max_pixels="2000") as service:
+        with pytest.raises(TooManyPixels):
+            await service.read(PICTURE, OcrOptions())
+        with pytest.raises(UnsupportedMediaType):
+            await service.read(b"no picture", OcrOptions())
+        assert service.scheduler.completed == 0
+
+
+@without_waiting
+async def test_a_service_not_started_says_so(tmp_path: Path) -> None:
+    service = Service(load_settings(environ={"STEADYOCR_DATA_DIR": str(tmp_path)})[0])
+    assert service.unready_reason() == "not started"
+    with pytest.raises(NotReady):
+        service.refuse_early()
+    await service.stop()
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"), [(None, 60), (5, 5), (10_000, 300)], ids=["default", "as asked", "at most"]
+)
+def test_a_client_may_shorten_and_lengthen_its_time_within_bounds(
+    tmp_path: Path, golden_reader: type[GoldenReader], asked: float | None, allowed: float
+) -> None:
+    seen: list[float] = []
+
+    @without_waiting
+    async def scenario() -> None:
+        async with running(tmp_path) as service:
+            submit = service.scheduler.submit
+
+            async def note(item: WorkItem) -> Reply:
+                seen.append(item.deadline - asyncio.get_running_loop().time())
+                return await submit(item)
+
+            service.scheduler.submit = note  # type: ignore[method-assign]
+            await service.read(PICTURE, OcrOptions(), timeout_s=asked)
+
+    scenario()
+    assert seen == [pytest.approx(allowed)]
