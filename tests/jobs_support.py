@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -18,6 +19,9 @@ from support import free_port, wait_until
 
 from steadyocr.jobs.models import ItemKind, Job, Lease, NewItem, NewJob
 from steadyocr.jobs.store import JobStore
+
+# In memory where possible: these tests flush all the time, and mean what is written, not the disk.
+FAST_FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
 
 _numbers = itertools.count(1)
 
@@ -104,6 +108,11 @@ class PostgresServer:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.url(name)
 
+    @functools.cached_property
+    def shared_database(self) -> str:
+        """One database for all tests that empty it first; making one costs hundreds of files."""
+        return self.new_database()
+
     def stop(self) -> None:
         """End it at once, as a crash would, but without leaving children behind."""
         if self._process is not None:
@@ -117,7 +126,7 @@ def postgres_server(*options: str) -> Iterator[PostgresServer]:
     binaries = _postgres_bin()
     if binaries is None:
         pytest.skip("no PostgreSQL server is installed (initdb and postgres were looked for)")
-    folder = Path(tempfile.mkdtemp(prefix="steadyocr-postgres-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="steadyocr-postgres-", dir=FAST_FOLDER))
     server = PostgresServer(binaries, folder, *options)
     try:
         server.create()

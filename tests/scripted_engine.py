@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from collections.abc import Callable
 
 from steadyocr.errors import EngineDied, UndecodableImage
 from steadyocr.scheduling.config import EngineConfig
@@ -12,13 +14,16 @@ from steadyocr.scheduling.items import Reply, WorkItem
 ENGINE = EngineConfig(detector="d", recogniser="r")
 # How long it works on anything, in seconds.
 SERVICE_S = 0.5
+BASE_BYTES = 300 << 20
 
 
 class ScriptedEngine(EngineProcess):
     """An engine without a process. What it does with an item is written in the item.
 
-    ``die`` ends it; ``die once`` only at the first attempt; ``hang`` never answers; ``bad`` is answered with a typed
-    error; ``take N`` is answered after N seconds; ``die after`` answers and then ends; anything else is answered.
+    ``die`` crashes it; ``die once`` only at the first attempt; ``hang`` never answers; ``bad`` is answered with a
+    typed error; ``take N`` is answered after N silent seconds, ``work N`` after N seconds with a sign of life each
+    second; ``die after`` answers and then ends; ``grow`` leaves it larger; ``exhaust`` runs it out of memory; anything
+    else is answered.
     """
 
     def __init__(self, number: int) -> None:
@@ -26,18 +31,25 @@ class ScriptedEngine(EngineProcess):
         self.number = number
         self.seen: list[bytes] = []
         self.killed = False
+        self.deaf = False
+        self._code = 0
         self._end = asyncio.Event()
 
     @property
     def exit_code(self) -> int | None:
-        return -9 if self._end.is_set() else None
+        return self._code if self._end.is_set() else None
 
     async def start(self, timeout_s: float) -> None:
         await asyncio.sleep(1)
-        self.ready = {"pid": self.number, "models": {}, "start_ms": 1000}
+        self.ready = {"pid": self.number, "models": {}, "start_ms": 1000, "rss_bytes": BASE_BYTES}
+        self.rss_bytes = BASE_BYTES
         self.state = EngineState.READY
 
-    async def run(self, item: WorkItem) -> None:
+    async def ping(self) -> None:
+        if self.deaf:
+            await asyncio.sleep(1e9)
+
+    async def run(self, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
         self.seen.append(item.payload)
         self.state = EngineState.BUSY
         order = item.payload.decode()
@@ -48,16 +60,26 @@ class ScriptedEngine(EngineProcess):
             await self._until_done_or_dead(1e9)
         if order.startswith("take "):
             await self._until_done_or_dead(float(order[5:]))
+        if order.startswith("work "):
+            for _ in range(int(order[5:])):
+                await self._until_done_or_dead(1)
+                on_frame()
         if self._end.is_set():
             raise EngineDied("the engine ended with this picture in hand")
+        self._answer(item, order)
+        if order == "die after":
+            self.die()
+
+    def _answer(self, item: WorkItem, order: str) -> None:
         if order == "bad":
             item.fail(UndecodableImage("damaged"))
         else:
-            item.succeed(Reply({"echo": order, "engine": self.number}))
+            item.succeed(Reply({"echo": order, "engine": self.number, "cap": item.cap}))
+        if order == "grow":
+            self.rss_bytes += 1 << 30
+        self.allocation_failed = order == "exhaust"
         self.items += 1
         self.state = EngineState.READY
-        if order == "die after":
-            self.die()
 
     async def _until_done_or_dead(self, seconds: float) -> None:
         try:
@@ -66,7 +88,9 @@ class ScriptedEngine(EngineProcess):
         except TimeoutError:
             return
 
-    def die(self) -> None:
+    def die(self, code: int = -signal.SIGSEGV) -> None:
+        if not self._end.is_set():
+            self._code = code
         self.state = EngineState.DEAD
         self._end.set()
 
@@ -78,4 +102,4 @@ class ScriptedEngine(EngineProcess):
 
     async def kill(self) -> None:
         self.killed = self.killed or not self._end.is_set()
-        self.die()
+        self.die(-signal.SIGKILL)

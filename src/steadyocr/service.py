@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ class Service:
         *,
         timeout_s: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        client: str = "",
         request_id: str | None = None,
     ) -> Reply:
         """Read one picture. The one way in, for every entrance.
@@ -102,6 +104,7 @@ class Service:
             options: What to do with it.
             timeout_s: Seconds until nobody waits any more; the configured default when ``None``.
             priority: Who goes first.
+            client: Who sent it, for fairness; an opaque name.
             request_id: For the logs.
 
         Raises:
@@ -109,21 +112,14 @@ class Service:
             SteadyOCRError: See :meth:`Scheduler.submit`.
         """
         check_size(len(data), self.limits)
-        check_limits(probe(data), self.limits)
-        return await self._submit(data, options, timeout_s=timeout_s, priority=priority, request_id=request_id)
-
-    async def _submit(
-        self,
-        data: bytes,
-        options: OcrOptions,
-        *,
-        timeout_s: float | None,
-        priority: Priority,
-        request_id: str | None,
-    ) -> Reply:
+        header = probe(data)
+        check_limits(header, self.limits)
+        quarantine = self.scheduler.quarantine
+        if len(quarantine):
+            quarantine.check(hashlib.sha256(data).hexdigest())
         allowed = min(timeout_s or self.settings.queue.timeout_s, self.settings.queue.max_timeout_s)
         deadline = asyncio.get_running_loop().time() + allowed
-        item = WorkItem(data, options, deadline, priority=priority, request_id=request_id)
+        item = WorkItem(data, options, deadline, priority=priority, client=client, header=header, request_id=request_id)
         return await self.scheduler.submit(item)
 
     def unready_reason(self) -> str:
@@ -136,7 +132,7 @@ class Service:
             return "shutting down"
         return "" if self._scheduler.ready else "no engine is ready"
 
-    def refuse_early(self) -> None:
+    def refuse_early(self, client: str = "") -> None:
         """Refuse new work that is sure to be refused, before its body is read.
 
         Raises:
@@ -144,7 +140,7 @@ class Service:
         """
         if self._scheduler is None:
             raise NotReady("the service is starting", retry_after_s=2.0)
-        self._scheduler.refuse_early()
+        self._scheduler.refuse_early(client)
 
     async def check_health(self) -> Health:
         """Prove that pictures are answered rightly: by traffic if there is any, else by reading the golden picture.
@@ -200,5 +196,19 @@ class Service:
                 "max_size": self.scheduler.queue.max_size,
                 "completed": self.scheduler.completed,
             },
+            "memory": self._memory_facts(),
+            "quarantined": len(self.scheduler.quarantine),
             "settings": self.settings.model_dump(mode="json"),
+        }
+
+    def _memory_facts(self) -> dict[str, Any]:
+        scheduler = self.scheduler
+        return {
+            "pressure": scheduler.ladder.level.name.lower(),
+            "budget_bytes": scheduler.governor.budget_bytes,
+            "available_bytes": round(scheduler.governor.available_bytes),
+            "reserved_bytes": scheduler.governor.reserved_bytes,
+            "fit": scheduler.contract.fit.to_wire(),
+            "predicted_within_20_percent": scheduler.contract.within_20_percent,
+            "degraded": scheduler.degraded,
         }

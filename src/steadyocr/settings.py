@@ -17,7 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from steadyocr.errors import ConfigError
 from steadyocr.runtime.cpu import available_threads
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.pressure import LadderParams
 from steadyocr.scheduling.scheduler import SchedulerConfig
+from steadyocr.scheduling.slot import SlotConfig
 
 ENV_PREFIX = "STEADYOCR_"
 _NESTING = "__"
@@ -67,6 +69,7 @@ class QueueSettings(_Section):
     """The admission queue."""
 
     max_size: int = Field(64, ge=1, le=100_000, description="pictures that may wait; one more gets 503")
+    max_per_client: int = Field(0, ge=0, description="of one client; one more gets 429; 0 is no such bound")
     timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds a request may take when it does not say")
     max_timeout_s: float = Field(300.0, gt=0, le=3600, description="most that a request may ask for, in seconds")
 
@@ -80,11 +83,27 @@ class EngineSettings(_Section):
     precision: Literal["auto", "f32"] = Field("auto", description="auto uses bf16 where the CPU has it")
     start_timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds until a starting engine is given up")
     item_limit_s: float = Field(60.0, gt=0, le=3600, description="seconds on one picture after which an engine hangs")
+    heartbeat_s: float = Field(20.0, gt=0, le=600, description="seconds of silence after which an engine hangs")
+    retire_items: int = Field(50_000, ge=0, description="pictures after which an engine is replaced; 0 never")
+    retire_growth_bytes: int = Field(
+        256 << 20, ge=0, description="bytes of growth while idle after which an engine is replaced"
+    )
     memory_slack_bytes: int = Field(
         32 << 20,
         ge=0,
         description="bytes an engine may keep over its base line before it gives scratch memory back",
     )
+
+
+class MemorySettings(_Section):
+    """The memory contract and the pressure ladder."""
+
+    budget_bytes: int = Field(0, ge=0, description="bytes of the whole service; 0 takes the tightest limit found")
+    calibrate: bool = Field(True, description="measure what pictures cost when first started on a machine")
+    smaller_at: float = Field(0.80, gt=0, le=1, description="used share from which pictures are made smaller")
+    one_at_a_time_at: float = Field(0.88, gt=0, le=1, description="used share from which one engine works at a time")
+    shed_at: float = Field(0.95, gt=0, le=1, description="used share from which new work is refused")
+    smaller_side: int = Field(960, ge=32, description="side limit under pressure, in pixels")
 
 
 class ModelSettings(_Section):
@@ -115,6 +134,7 @@ class Settings(_Section):
     limits: LimitSettings = LimitSettings()
     queue: QueueSettings = QueueSettings()
     engines: EngineSettings = EngineSettings()
+    memory: MemorySettings = MemorySettings()
     models: ModelSettings = ModelSettings()
     logging: LoggingSettings = LoggingSettings()
 
@@ -124,24 +144,43 @@ class Settings(_Section):
         count = self.engines.count or max(1, cores // 2)
         threads = self.engines.threads or max(1, cores // count)
         return SchedulerConfig(
-            engine=EngineConfig(
-                detector=self.models.detector,
-                recogniser=self.models.recogniser,
-                user_models=str(self.data_dir / "models"),
-                backend=self.engines.backend,
-                precision=self.engines.precision,
-                threads=threads,
-                max_bytes=self.limits.max_bytes,
-                max_pixels=self.limits.max_pixels,
-                max_side_ratio=self.limits.max_side_ratio,
-                memory_slack_bytes=self.engines.memory_slack_bytes,
-                log_format=self.logging.format,
-                log_level=self.logging.level,
+            slot=SlotConfig(
+                engine=self._engine_config(threads),
+                start_timeout_s=self.engines.start_timeout_s,
+                item_limit_s=self.engines.item_limit_s,
+                heartbeat_s=self.engines.heartbeat_s,
+                retire_items=self.engines.retire_items,
+                retire_growth_bytes=self.engines.retire_growth_bytes,
             ),
             engines=count,
             queue_size=self.queue.max_size,
-            start_timeout_s=self.engines.start_timeout_s,
-            item_limit_s=self.engines.item_limit_s,
+            max_per_client=self.queue.max_per_client,
+            budget_bytes=self.memory.budget_bytes,
+            calibrate=self.memory.calibrate,
+            ladder=LadderParams(
+                smaller_at=self.memory.smaller_at,
+                one_at_a_time_at=self.memory.one_at_a_time_at,
+                shed_at=self.memory.shed_at,
+                smaller_side=self.memory.smaller_side,
+            ),
+            quarantine_file=self.data_dir / "quarantine.json",
+        )
+
+    def _engine_config(self, threads: int) -> EngineConfig:
+        return EngineConfig(
+            detector=self.models.detector,
+            recogniser=self.models.recogniser,
+            user_models=str(self.data_dir / "models"),
+            backend=self.engines.backend,
+            precision=self.engines.precision,
+            threads=threads,
+            max_bytes=self.limits.max_bytes,
+            max_pixels=self.limits.max_pixels,
+            max_side_ratio=self.limits.max_side_ratio,
+            memory_slack_bytes=self.engines.memory_slack_bytes,
+            cache_dir=str(self.data_dir / "cache"),
+            log_format=self.logging.format,
+            log_level=self.logging.level,
         )
 
     def refuse_open_door(self) -> None:

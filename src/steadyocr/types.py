@@ -110,6 +110,19 @@ class OcrOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SideCap:
+    """A side limit that the service sets below what the request asked for, because memory is short.
+
+    Attributes:
+        max_side: Longest side given to the detector, in pixels.
+        steps: The steps of the ladder behind it, as short stable words.
+    """
+
+    max_side: int
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """The answer for one picture.
 

@@ -137,7 +137,7 @@ def test_a_picture_that_kills_engines_is_given_up_with_a_typed_error(
 
     def strike_again() -> bool:
         (engine,) = battered.info()["engines"]
-        in_hand = engine["pid"] != first and engine["state"] == "busy"
+        in_hand: bool = engine["pid"] != first and engine["state"] == "busy"
         if in_hand:
             os.kill(engine["pid"], signal.SIGKILL)
         return in_hand

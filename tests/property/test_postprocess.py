@@ -23,18 +23,20 @@ PROBABILITY_MAPS = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 70), st.i
 
 
 def blurred_noise(seed: int, height: int, width: int, blur: float) -> FloatArray:
-    noise: FloatArray = np.random.default_rng(seed).random((height, width)).astype(np.float32)
-    if blur > 0.5:
-        noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), blur), np.float32)
-        noise = ((noise - noise.min()) / max(float(np.ptp(noise)), 1e-6)).astype(np.float32)
-    return noise
+    noise = np.random.default_rng(seed).random((height, width)).astype(np.float32)
+    if blur < 0.5:
+        return noise
+    blurred = np.asarray(cv2.GaussianBlur(noise, (0, 0), blur), np.float32)
+    stretched: FloatArray = ((blurred - blurred.min()) / max(float(np.ptp(blurred)), 1e-6)).astype(np.float32)
+    return stretched
 
 
 def corners(rect: Rect, scale: float = 1.0) -> FloatArray:
     """Corners of a rectangle in pixel-edge coordinates, clockwise from top-left."""
     x, y, width, height, degrees = rect
     points = cv2.boxPoints(((x * scale, y * scale), (width * scale, height * scale), degrees))
-    return order_quads(np.asarray(points, np.float32)[None])[0]
+    ordered: FloatArray = order_quads(np.asarray(points, np.float32)[None])[0]
+    return ordered
 
 
 def drawn(*rects: Rect, size: int = 200, scale: float = 1.0, probability: float = 0.9) -> FloatArray:

@@ -9,12 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="checkpoints need torch, which is not installed")
 
+from torch import Tensor  # noqa: E402
+
 from steadyocr.errors import CheckpointMismatch, ModelCorrupt, ModelMissing  # noqa: E402
 from steadyocr.training.dialects import MODELSCOPE, OURS, read_weights  # noqa: E402
 from steadyocr.training.model import DBNet  # noqa: E402
 
 WIDTH = 16
-Tensors = dict[str, "torch.Tensor"]
+Tensors = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,6 @@ def test_own_checkpoint_brings_its_thresholds(flat: Tensors, saved: Callable[...
         "config": TrainConfig(sources=(Source(path="x"),)).to_dict(),
     }
     weights = read_weights(saved(values))
-    assert weights.preprocessing.mean == (1, 2, 3)
-    assert (weights.bin_threshold, weights.unclip_ratio, weights.max_side) == (0.4, 1.2, 960)
+    assert weights.preprocessing.mean == pytest.approx((1, 2, 3))
+    assert (weights.bin_threshold, weights.unclip_ratio, weights.max_side) == pytest.approx((0.4, 1.2, 960))
     assert weights.preprocessing.channel_order == OURS.channel_order

@@ -21,7 +21,7 @@ def test_loss_is_finite_with_and_without_text(text: bool, learnable: bool) -> No
     logits = torch.randn(2, 1, 16, 16, requires_grad=True)
     borders = torch.randn(2, 1, 16, 16, requires_grad=True)
     terms = db_loss(logits, borders, targets(text, learnable), LossWeights())
-    terms.total.backward()
+    terms.total.backward()  # type: ignore[no-untyped-call]
     for value in (terms.total, terms.bce, terms.threshold_l1, terms.dice):
         assert torch.isfinite(value)
     assert logits.grad is not None

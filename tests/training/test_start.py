@@ -10,6 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, which is not installed")
 pytest.importorskip("onnx", reason="model folders need onnx, which is not installed")
 
+from torch import Tensor  # noqa: E402
+
 from steadyocr.errors import ModelMissing  # noqa: E402
 from steadyocr.export.onnx import Label, write_model_folder  # noqa: E402
 from steadyocr.training.dialects import MODELSCOPE, OURS, DetectorWeights, Preprocessing  # noqa: E402
@@ -48,9 +50,10 @@ def test_folder_without_remainder_cannot_be_trained(weights: DetectorWeights, tm
         starting_weights(tmp_path / "m")
 
 
-def prepared(pixels: torch.Tensor, how: Preprocessing) -> torch.Tensor:
+def prepared(pixels: Tensor, how: Preprocessing) -> Tensor:
     planes = pixels if how.channel_order == "RGB" else pixels.flip(1)
-    return (planes - torch.tensor(how.mean)[:, None, None]) / torch.tensor(how.std)[:, None, None]
+    result: Tensor = (planes - torch.tensor(how.mean)[:, None, None]) / torch.tensor(how.std)[:, None, None]
+    return result
 
 
 def test_foreign_preprocessing_moves_into_the_first_layer(weights: DetectorWeights) -> None:

@@ -12,8 +12,8 @@ from steadyocr.training.regions import Region
 from steadyocr.training.targets import TargetParams, make_targets, offset_polygon, shrink_offset
 
 
-def box(x0: float, y0: float, x1: float, y1: float, **more: bool) -> Region:
-    return Region(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32), **more)
+def box(x0: float, y0: float, x1: float, y1: float, *, ignore: bool = False) -> Region:
+    return Region(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32), ignore=ignore)
 
 
 def turned(cx: float, cy: float, width: float, height: float, angle: float) -> Region:

@@ -80,19 +80,18 @@ def test_each_line_is_read_once_and_the_answers_keep_their_places(widths: list[i
     assert sum(shape[0] for shape in session.shapes) == len(widths)
 
 
-@given(st.lists(st.integers(16, 4000), min_size=1, max_size=30))
-def test_batches_keep_their_bounds(widths: list[int]) -> None:
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=30))
+def test_lines_run_one_by_one_at_few_widths(widths: list[int]) -> None:
     image, quads, _ = painted(widths)
     session = ShadeReader()
     Recognizer(session, manifest()).read(image, quads)
+    assert session.shapes == sorted(session.shapes)
     wanted = sorted(width * HEIGHT / 20 for width in widths)
-    for count, planes, height, width in session.shapes:
-        assert (planes, height, width % 8) == (3, HEIGHT, 0)
-        assert 32 <= width <= module._MAX_WIDTH + 8
-        assert count == 1 or count * width <= module._MAX_BATCH_COLUMNS
-        narrowest = max(wanted[0], 32)
-        del wanted[:count]
-        assert count == 1 or width <= module._MAX_WIDTH_SPREAD * (narrowest + 8)
+    for (count, planes, height, width), needed in zip(session.shapes, wanted, strict=True):
+        assert (count, planes, height) == (1, 3, HEIGHT)
+        step = module._FINE_STEP if width <= module._COARSE_ABOVE else module._COARSE_STEP
+        assert width % step == 0
+        assert min(needed, module._MAX_WIDTH) <= width < max(needed, 1) + step
 
 
 def test_a_page_without_lines_runs_nothing() -> None:
@@ -108,7 +107,7 @@ def test_a_tall_line_is_read_both_ways_and_the_surer_reading_wins(bright_end: st
     image[rows] = 200
     session = ShadeReader()
     (line,) = Recognizer(session, manifest()).read(image, np.array([quad(0, 0, 20, 200)], np.float32))
-    assert session.shapes == [(2, 3, HEIGHT, 480)]
+    assert session.shapes == [(1, 3, HEIGHT, 512)] * 2
     assert line.text == CHARACTERS[199]
 
 

@@ -189,12 +189,12 @@ def test_engines_fit_the_machine_where_nothing_is_said(
 ) -> None:
     monkeypatch.setattr("steadyocr.settings.available_threads", lambda: 8)
     config = from_env(**given).scheduler_config()
-    assert (config.engines, config.engine.threads) == (count, threads)
+    assert (config.engines, config.slot.engine.threads) == (count, threads)
 
 
 def test_what_is_set_reaches_the_engines() -> None:
     settings = from_env(LIMITS__MAX_PIXELS="5000", QUEUE__MAX_SIZE="3", ENGINES__ITEM_LIMIT_S="7", DATA_DIR="/d")
     config: Any = settings.scheduler_config()
-    assert config.engine.max_pixels == 5000
-    assert config.engine.user_models == "/d/models"
-    assert (config.queue_size, config.item_limit_s) == (3, 7)
+    assert config.slot.engine.max_pixels == 5000
+    assert config.slot.engine.user_models == "/d/models"
+    assert (config.queue_size, config.slot.item_limit_s) == (3, 7)

@@ -98,7 +98,8 @@ async def detect(request: Request) -> Response:
 async def _answer(request: Request, *, recognise: bool) -> Response:
     service: Service = request.app.state.service
     # Before the body: whoever must be turned away is turned away in milliseconds.
-    service.refuse_early()
+    client = client_of(request)
+    service.refuse_early(client)
     timeout_s = _client_timeout(request)
     upload = await read_upload(request)
     kind = str(upload.options.pop("format", "json"))
@@ -107,7 +108,7 @@ async def _answer(request: Request, *, recognise: bool) -> Response:
     options = parse_options(upload.options, recognise=recognise, overlay=kind == "overlay.png")
     request_id: str = request.state.request_id
     reply = await _unless_disconnected(
-        request, service.read(upload.data, options, timeout_s=timeout_s, request_id=request_id)
+        request, service.read(upload.data, options, timeout_s=timeout_s, client=client, request_id=request_id)
     )
     if kind == "overlay.png":
         return Response(reply.payload, media_type=MEDIA_TYPES[kind])
@@ -115,6 +116,12 @@ async def _answer(request: Request, *, recognise: bool) -> Response:
     if kind == "json":
         return JSONResponse({**page, "request_id": request_id})
     return Response(render_page(page, kind), media_type=MEDIA_TYPES[kind])
+
+
+def client_of(request: Request) -> str:
+    """Name the client, for fairness: by its key where keys are on, by its address otherwise."""
+    key: str | None = getattr(request.state, "key_id", None)
+    return key or (request.client.host if request.client else "")
 
 
 def _client_timeout(request: Request) -> float | None:

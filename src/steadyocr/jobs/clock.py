@@ -54,7 +54,7 @@ def machine_clock(
     The first call after a boot sets it, ends all leases and lets all that waits out a back-off run.
     """
     boot = boot or boot_id()
-    known = dict(connection.execute(select(fact.c.name, fact.c.value)).tuples().all())
+    known = {row.name: row.value for row in connection.execute(select(fact))}
     if known.get("boot") == boot:
         return MachineClock(float(known["clock_offset_s"]), boottime)
     offset = wall() - boottime()

@@ -73,9 +73,10 @@ class ObjectBlobs:
     def _age_s(self, key: str) -> float | None:
         import obstore
 
+        path = self._path(key)
         try:
             with _translated():
-                info = obstore.head(self._store, self._path(key))
+                info = obstore.head(self._store, path)
         except NotFoundError:
             return None
         return (datetime.now(UTC) - info["last_modified"]).total_seconds()

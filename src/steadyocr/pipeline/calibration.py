@@ -7,6 +7,7 @@ from encoded bytes to a page is measured.
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ from steadyocr.runtime import memory
 from steadyocr.types import OcrOptions
 
 DoubleArray = NDArray[np.float64]
+
+# A full page; more would take long to read and tell nothing more, since lines are read in batches.
+_MAX_TILES: Final = 20
 
 # (width, height, side limit): small to large, and large ones shrunk, so that both slopes can be told apart.
 SHAPES: Final = (
@@ -83,9 +87,9 @@ def _non_negative_slopes(features: DoubleArray, extra: DoubleArray) -> DoubleArr
 def _picture(width: int, height: int) -> bytes:
     tile = Image.open(io.BytesIO(golden_picture())).convert("RGB")
     page = Image.new("RGB", (width, height), tile.getpixel((0, 0)))
-    for y in range(0, height, tile.height):
-        for x in range(0, width, tile.width):
-            page.paste(tile, (x, y))
+    places = ((x, y) for y in range(0, height, tile.height) for x in range(0, width, tile.width))
+    for place in itertools.islice(places, _MAX_TILES):
+        page.paste(tile, place)
     stream = io.BytesIO()
     page.save(stream, "PNG", compress_level=1)
     return stream.getvalue()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from steadyocr.recognition.recognizer import LineText, Recognizer
 from steadyocr.runtime.base import Session, SessionOptions
 from steadyocr.runtime.loader import Backend, open_session
 from steadyocr.runtime.manifest import Manifest
-from steadyocr.types import Degradation, ModelIdentity, OcrOptions, Page, Quad, TextLine
+from steadyocr.types import Degradation, ModelIdentity, OcrOptions, Page, Quad, SideCap, TextLine
 
 StageListener = Callable[[str], None]
 
@@ -57,6 +57,8 @@ class OcrPipeline:
         limits: What a picture may be.
     """
 
+    loads: ClassVar[int] = 0
+
     def __init__(
         self,
         detector: Manifest,
@@ -70,6 +72,7 @@ class OcrPipeline:
             "detector": _open(detector, backend, session_options),
             "recogniser": _open(recogniser, backend, session_options),
         }
+        OcrPipeline.loads += 1
         self.models = {name: part.identity for name, part in parts.items()}
         self.defaults = detector.defaults
         self._sessions = [part.session for part in parts.values()]
@@ -77,13 +80,20 @@ class OcrPipeline:
         self._recognizer = Recognizer(parts["recogniser"].session, recogniser)
         self._limits = limits
 
-    def read(self, data: bytes, options: OcrOptions, on_stage: StageListener | None = None) -> OcrResult:
+    def read(
+        self,
+        data: bytes,
+        options: OcrOptions,
+        on_stage: StageListener | None = None,
+        cap: SideCap | None = None,
+    ) -> OcrResult:
         """Turn the bytes of a picture into a page.
 
         Args:
             data: An encoded picture.
             options: What to do with it; ``None`` fields take the detector's defaults.
-            on_stage: Told the name of each stage as it begins.
+            on_stage: Told the name of each stage as it begins, and again at each sign of progress.
+            cap: A side limit of the service's own, when memory is short.
 
         Raises:
             InputError: A subclass of it, when the picture is at fault.
@@ -92,7 +102,7 @@ class OcrPipeline:
         with stages("decode"):
             image = decode(data, self._limits)
         with stages("detect"):
-            effective = self._effective(options)
+            effective = self._effective(options, cap)
             detection = self._detect(image, effective)
         with stages("order"):
             order = reading_order(detection.quads)
@@ -108,7 +118,7 @@ class OcrPipeline:
         page = Page(
             image=image.info,
             lines=_lines(quads, scores, texts),
-            degraded=_degradation(detection),
+            degraded=_degradation(detection, cap),
             timings_ms=stages.timings_ms,
             models=self.models,
             options=effective,
@@ -120,13 +130,15 @@ class OcrPipeline:
         for session in self._sessions:
             session.release_memory()
 
-    def _effective(self, options: OcrOptions) -> dict[str, Any]:
-        """The options with the model's defaults filled in."""
+    def _effective(self, options: OcrOptions, cap: SideCap | None) -> dict[str, Any]:
+        """The options with the model's defaults filled in and the cap applied."""
         defaults = self.defaults
         values = options.to_wire()
         for name in ("bin_threshold", "box_threshold", "unclip_ratio", "max_side"):
             if values[name] is None:
                 values[name] = getattr(defaults, name)
+        if cap is not None:
+            values["max_side"] = min(values["max_side"], cap.max_side)
         return values
 
     def _detect(self, image: DecodedImage, effective: dict[str, Any]) -> Detection:
@@ -176,8 +188,10 @@ def _lines(
     return tuple(lines)
 
 
-def _degradation(detection: Detection) -> Degradation | None:
+def _degradation(detection: Detection, cap: SideCap | None) -> Degradation | None:
     scale = detection.plan.effective_scale
     if scale >= 1.0:
         return None
-    return Degradation(reason="max_side", steps=("shrink",), effective_scale=round(scale, 4))
+    if cap is not None:
+        return Degradation("memory_pressure", (*cap.steps, "shrink"), round(scale, 4))
+    return Degradation("max_side", ("shrink",), round(scale, 4))

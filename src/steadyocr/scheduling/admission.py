@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 
-from steadyocr.errors import DeadlineExceeded, QueueFull
+from steadyocr.errors import DeadlineExceeded, QueueFull, RateLimited
 from steadyocr.scheduling.items import Priority, WorkItem
 
 # With both kinds waiting, one batch item is taken after this many interactive ones, so that neither starves.
@@ -15,20 +15,60 @@ _FIRST_GUESS_S = 1.0
 _MAX_RETRY_AFTER_S = 120.0
 
 
+class _Line:
+    """Items of one priority: clients take turns, each client's own items stay in order."""
+
+    def __init__(self) -> None:
+        self._by_client: OrderedDict[str, deque[WorkItem]] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def waiting_of(self, client: str) -> int:
+        return len(self._by_client.get(client, ()))
+
+    def append(self, item: WorkItem) -> None:
+        self._by_client.setdefault(item.client, deque()).append(item)
+        self._size += 1
+
+    def popleft(self) -> WorkItem:
+        client, items = next(iter(self._by_client.items()))
+        item = items.popleft()
+        self._size -= 1
+        if items:
+            self._by_client.move_to_end(client)
+        else:
+            del self._by_client[client]
+        return item
+
+    def drop_abandoned(self) -> None:
+        for client in list(self._by_client):
+            kept = deque(item for item in self._by_client[client] if not item.abandoned)
+            if kept:
+                self._by_client[client] = kept
+            else:
+                del self._by_client[client]
+        self._size = sum(len(items) for items in self._by_client.values())
+
+
 class AdmissionQueue:
-    """Bounded, prioritised, aware of deadlines. Belongs to one event loop.
+    """Bounded, prioritised, fair between clients, aware of deadlines. Belongs to one event loop.
 
     Args:
         max_size: Items that may wait; one more is refused.
+        max_per_client: Items of one client that may wait; one more is refused. 0 is no such bound.
     """
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, max_per_client: int = 0) -> None:
         self.max_size = max_size
-        self._waiting: dict[Priority, deque[WorkItem]] = {priority: deque() for priority in Priority}
+        self.max_per_client = max_per_client
+        self._waiting = {priority: _Line() for priority in Priority}
         self._retries: deque[WorkItem] = deque()
         self._arrived = asyncio.Event()
         self._interactive_streak = 0
         self._service_s = _FIRST_GUESS_S
+        self._measured = False
         self.servers = 1
 
     def __len__(self) -> int:
@@ -39,26 +79,38 @@ class AdmissionQueue:
         """Take an item in.
 
         Raises:
-            QueueFull: The queue is full; the error says when a retry is worth while.
+            QueueFull: The queue is full, or so long that the item would expire in it; the error says when a retry is
+                worth while.
+            RateLimited: Too many items of this client wait.
         """
-        self.refuse_when_full()
-        item.enqueued_at = asyncio.get_running_loop().time()
+        self.refuse_when_full(item.client)
+        now = asyncio.get_running_loop().time()
+        if now + self._wait_ahead_s(item.priority) >= item.deadline > now:
+            raise self._busy("more is waiting than can be read within the time allowed")
+        item.enqueued_at = now
         self._waiting[item.priority].append(item)
         self._arrived.set()
 
-    def refuse_when_full(self) -> None:
-        """Raise what :meth:`put` would raise now.
+    def refuse_when_full(self, client: str = "") -> None:
+        """Raise what :meth:`put` would raise now for any item of a client.
 
         Raises:
             QueueFull: The queue is full.
+            RateLimited: Too many items of this client wait.
         """
         self._drop_abandoned()
         if len(self) >= self.max_size:
-            raise QueueFull(
-                "the service is busy; try again later",
+            raise self._busy("the service is busy")
+        waiting = sum(line.waiting_of(client) for line in self._waiting.values())
+        if self.max_per_client and waiting >= self.max_per_client:
+            raise RateLimited(
+                "too many of your pictures wait already; let some be answered first",
                 retry_after_s=self.expected_wait_s(),
-                queue_size=self.max_size,
+                max_per_client=self.max_per_client,
             )
+
+    def _busy(self, what: str) -> QueueFull:
+        return QueueFull(f"{what}; try again later", retry_after_s=self.expected_wait_s(), queue_size=self.max_size)
 
     def put_back(self, item: WorkItem) -> None:
         """Take an item back whose engine died: it goes first and is never refused, since it was accepted before."""
@@ -92,14 +144,22 @@ class AdmissionQueue:
         """Forget items whose client has gone, so that ghosts never make the queue full."""
         if len(self) < self.max_size:
             return
-        for priority, line in self._waiting.items():
-            self._waiting[priority] = deque(item for item in line if not item.abandoned)
+        for line in self._waiting.values():
+            line.drop_abandoned()
 
     def record_service(self, seconds: float) -> None:
         """Learn from a finished item how long one takes."""
         self._service_s += _RATE_SMOOTHING * (seconds - self._service_s)
+        self._measured = True
 
     def expected_wait_s(self) -> float:
         """How long a new item would wait, from the measured service time, in seconds."""
         wait = self._service_s * (len(self) + 1) / max(1, self.servers)
         return min(max(wait, 1.0), _MAX_RETRY_AFTER_S)
+
+    def _wait_ahead_s(self, priority: Priority) -> float:
+        """How long what goes before a new item of this priority will take, in seconds; 0 while that is a guess."""
+        if not self._measured:
+            return 0.0
+        ahead = len(self._retries) + sum(len(line) for kind, line in self._waiting.items() if kind <= priority)
+        return self._service_s * ahead / max(1, self.servers)

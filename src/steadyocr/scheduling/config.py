@@ -23,6 +23,7 @@ class EngineConfig:
         max_side_ratio: Longest side over shortest.
         memory_slack_bytes: After an item the engine may hold this much more than after warm-up before it gives
             scratch memory back; giving back costs about 30 ms on the next large picture.
+        cache_dir: Folder for measurements of this machine, or ``None``.
         log_format: Format of the engine's log lines.
         log_level: Their threshold.
     """
@@ -37,6 +38,7 @@ class EngineConfig:
     max_pixels: int = 64_000_000
     max_side_ratio: float = 100.0
     memory_slack_bytes: int = 32 << 20
+    cache_dir: str | None = None
     log_format: Literal["json", "console"] = "console"
     log_level: str = "info"
 

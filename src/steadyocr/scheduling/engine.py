@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -42,6 +43,8 @@ class EngineProcess:
         rss_bytes: Resident memory after its last item.
         stage: What it is doing with the item in hand, ``None`` when idle.
         items: How many items it has finished.
+        model_loads: How many times it has loaded its models; anything but 1 is a fault.
+        allocation_failed: It has run out of memory once and is not to be trusted any more.
     """
 
     def __init__(self, config: EngineConfig, command: Sequence[str] = WORKER_COMMAND) -> None:
@@ -56,6 +59,8 @@ class EngineProcess:
         self.peak_rss_bytes = 0
         self.stage: str | None = None
         self.items = 0
+        self.model_loads = 0
+        self.allocation_failed = False
 
     @property
     def pid(self) -> int | None:
@@ -93,6 +98,7 @@ class EngineProcess:
             raise ModelError(f"the models misread the golden picture: {message['golden']['problem']}")
         self.ready = message
         self.rss_bytes = int(message["rss_bytes"])
+        self.model_loads = int(message.get("model_loads", 1))
         self.state = EngineState.READY
 
     async def _spawn(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -110,8 +116,12 @@ class EngineProcess:
             until_handed_over.pop_all()
             return streams
 
-    async def run(self, item: WorkItem) -> None:
+    async def run(self, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
         """Hand an item over, settle it with the engine's answer, wait for the engine's memory report.
+
+        Args:
+            item: The work.
+            on_frame: Called whenever the engine says something: the sign of progress.
 
         Raises:
             EngineDied: The engine ended with this item in hand; the item is not settled.
@@ -124,10 +134,12 @@ class EngineProcess:
             "id": item.id,
             "request_id": item.request_id,
             "options": item.options.to_wire(),
+            "cap": dataclasses.asdict(item.cap) if item.cap else None,
+            **item.extra,
         }
         try:
             await send(self._writer, header, item.payload)
-            await self._settle(item, self._reader)
+            await self._settle(item, self._reader, on_frame)
         except (BrokenFrame, ConnectionError) as error:
             self.state = EngineState.DEAD
             raise EngineDied(f"the engine ended with this picture in hand ({await self._describe_exit()})") from error
@@ -137,9 +149,10 @@ class EngineProcess:
         except (BrokenFrame, ConnectionError):
             self.state = EngineState.DEAD
 
-    async def _settle(self, item: WorkItem, reader: asyncio.StreamReader) -> None:
+    async def _settle(self, item: WorkItem, reader: asyncio.StreamReader, on_frame: Callable[[], None]) -> None:
         while True:
             message, payload = await receive(reader)
+            on_frame()
             match message["kind"]:
                 case "stage":
                     self.stage = message["stage"]
@@ -152,9 +165,26 @@ class EngineProcess:
         message, _ = await receive(reader)
         self.rss_bytes = int(message["rss_bytes"])
         self.peak_rss_bytes = int(message["peak_rss_bytes"])
+        self.model_loads = int(message.get("model_loads", self.model_loads))
+        self.allocation_failed = bool(message.get("allocation_failed", False))
         self.items += 1
         self.stage = None
         self.state = EngineState.READY
+
+    async def ping(self) -> None:
+        """Make sure that an idle engine answers; the caller sets the time limit.
+
+        Raises:
+            EngineDied: It has ended.
+        """
+        if self._reader is None or self._writer is None:
+            raise EngineDied("the engine was never started")
+        try:
+            await send(self._writer, {"kind": "ping", "id": 0})
+            await receive(self._reader)
+        except (BrokenFrame, ConnectionError) as error:
+            self.state = EngineState.DEAD
+            raise EngineDied(f"the engine ended while idle ({await self._describe_exit()})") from error
 
     async def exited(self) -> None:
         """Wait until the process has ended."""

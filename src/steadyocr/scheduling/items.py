@@ -9,7 +9,8 @@ from enum import IntEnum
 from typing import Any, Literal
 
 from steadyocr.errors import SteadyOCRError
-from steadyocr.types import OcrOptions
+from steadyocr.imaging.header import ImageHeader
+from steadyocr.types import OcrOptions, SideCap
 
 _ids = itertools.count(1)
 
@@ -35,16 +36,28 @@ class WorkItem:
 
     Attributes:
         deadline: Event-loop time after which nobody waits any more.
+        client: Who sent it, for fairness; an opaque name.
+        header: What the picture says about itself, for predicting its memory; ``None`` for internal work.
+        extra: Further plain values for the engine.
         attempts: How many engines have died with this item in hand.
+        outside_deaths: How many of those were ended from outside, which proves nothing against the item.
+        suspect: An engine has died of it, perhaps; it runs alone and one step smaller.
+        cap: Side cap of the present attempt.
     """
 
     payload: bytes
     options: OcrOptions
     deadline: float
-    kind: Literal["run", "golden"] = "run"
+    kind: Literal["run", "golden", "calibrate", "fit"] = "run"
     priority: Priority = Priority.INTERACTIVE
     request_id: str | None = None
+    client: str = ""
+    header: ImageHeader | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0
+    outside_deaths: int = 0
+    suspect: bool = False
+    cap: SideCap | None = None
     enqueued_at: float = 0.0
     id: int = field(default_factory=lambda: next(_ids))
     outcome: asyncio.Future[Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

@@ -1,125 +1,112 @@
-"""Admission in front, engine slots behind: every accepted item ends in exactly one answer or one typed error.
-
-Each slot is one task that owns one engine process: it starts it, feeds it, notices its death, replaces it.
-"""
+"""Admission in front, engine slots behind: every accepted item ends in exactly one answer or one typed error."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from steadyocr.errors import (
     Cancelled,
     DeadlineExceeded,
     Draining,
     EngineDied,
+    MemoryPressure,
     ModelError,
     NotReady,
+    Quarantined,
     SteadyOCRError,
 )
 from steadyocr.scheduling.admission import AdmissionQueue
 from steadyocr.scheduling.config import EngineConfig
-from steadyocr.scheduling.engine import EngineProcess, EngineState
-from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.scheduling.deaths import Death
+from steadyocr.scheduling.engine import EngineProcess
+from steadyocr.scheduling.governor import MemoryGovernor, detect_budget_bytes
+from steadyocr.scheduling.items import Priority, Reply, WorkItem
+from steadyocr.scheduling.memory_contract import MemoryContract
+from steadyocr.scheduling.pressure import (
+    LadderParams,
+    MemorySignals,
+    PressureLadder,
+    PressureLevel,
+    read_signals,
+)
+from steadyocr.scheduling.quarantine import Quarantine
+from steadyocr.scheduling.slot import Slot, SlotConfig
 from steadyocr.telemetry.loops import Loops
+from steadyocr.types import OcrOptions
 
 _log = logging.getLogger("steadyocr.scheduler")
 
-# An item that has seen this many engines die is not tried again.
-_MAX_ATTEMPTS = 2
-_BACKOFF_FIRST_S = 0.2
-_BACKOFF_MAX_S = 30.0
+# Deaths with an item in hand for which it is not to blame (kills from outside) before it is given up, unblamed.
+_MAX_OUTSIDE_DEATHS = 5
+_PRESSURE_PERIOD_S = 1.0
+_CALIBRATION_STEP_S = 60.0
 # With no engine up, new work still waits this long for the replacement; a start takes about two seconds.
 _REPLACEMENT_GRACE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerConfig:
-    """How many engines and how patient.
+    """How many engines, how long a queue, how much memory.
 
     Attributes:
+        slot: How each engine is treated.
         engines: Engine processes.
         queue_size: Items that may wait; one more is refused.
-        start_timeout_s: An engine not ready after this is given up, in seconds.
-        item_limit_s: An engine that works on one item for longer hangs and is killed, in seconds.
-        kill_grace_s: An engine may finish an item this long after its deadline, in seconds: a client with a hasty
-            deadline must not be able to kill engines at will.
+        max_per_client: Of one client; one more is refused. 0 is no such bound.
         first_starts: Attempts to get the first engine up before the service gives up.
+        budget_bytes: Memory of the whole service; 0 takes what cgroup, limits and machine allow.
+        calibrate: Measure what pictures cost, when that is not known for this machine.
+        ladder: When quality is taken away under memory pressure.
+        quarantine_file: Where condemned pictures are remembered; ``None`` forgets them on restart.
     """
 
-    engine: EngineConfig
+    slot: SlotConfig
     engines: int = 1
     queue_size: int = 64
-    start_timeout_s: float = 60.0
-    item_limit_s: float = 60.0
-    kill_grace_s: float = 5.0
+    max_per_client: int = 0
     first_starts: int = 3
-
-
-class Slot:
-    """One place for an engine, and its history.
-
-    Attributes:
-        restarts: How many engines have died here.
-        last_death: How the last one ended.
-    """
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.engine: EngineProcess | None = None
-        self.starts = 0
-        self.restarts = 0
-        self.last_death: str | None = None
-        self.consecutive_failures = 0
-
-    @property
-    def ready(self) -> bool:
-        """Whether its engine can take work, or is working; busy is not dead."""
-        return self.engine is not None and self.engine.state in (EngineState.READY, EngineState.BUSY)
-
-    def describe(self) -> dict[str, Any]:
-        """Return plain values for the info route."""
-        engine = self.engine
-        return {
-            "slot": self.index,
-            "state": engine.state.value if engine else EngineState.DEAD.value,
-            "pid": engine.pid if engine else None,
-            "rss_bytes": engine.rss_bytes if engine else 0,
-            "peak_rss_bytes": engine.peak_rss_bytes if engine else 0,
-            "items": engine.items if engine else 0,
-            "stage": engine.stage if engine else None,
-            "model_loads": self.starts,
-            "restarts": self.restarts,
-            "last_death": self.last_death,
-        }
+    budget_bytes: int = 0
+    calibrate: bool = False
+    ladder: LadderParams = field(default_factory=LadderParams)
+    quarantine_file: Path | None = None
 
 
 class Scheduler:
-    """Owns the queue and the engines. Belongs to one event loop."""
+    """Owns the queue and the slots. Belongs to one event loop."""
 
     def __init__(
         self,
         config: SchedulerConfig,
         loops: Loops,
-        engine_factory: Callable[[EngineConfig], EngineProcess] = EngineProcess,
+        new_engine: Callable[[EngineConfig], EngineProcess] = EngineProcess,
+        signals: Callable[[], MemorySignals] = read_signals,
     ) -> None:
         self.config = config
-        self.queue = AdmissionQueue(config.queue_size)
+        self.queue = AdmissionQueue(config.queue_size, config.max_per_client)
         self.queue.servers = config.engines
-        self.slots = [Slot(index) for index in range(config.engines)]
+        self.quarantine = Quarantine(config.quarantine_file)
+        self.ladder = PressureLadder(config.ladder)
+        self.governor = MemoryGovernor(config.budget_bytes or detect_budget_bytes(), config.engines)
+        self.contract = MemoryContract(self.governor)
+        self.slots = [Slot(index, config.slot, self, new_engine) for index in range(config.engines)]
         self.completed = 0
+        self.degraded = 0
         self.last_success_at: float | None = None
         self._loops = loops
-        self._new_engine = engine_factory
+        self._signals = signals
         self._draining = False
         self._outstanding: set[WorkItem] = set()
         self._nothing_outstanding = asyncio.Event()
         self._nothing_outstanding.set()
         self._first_ready: asyncio.Future[None] | None = None
+        self._calibration: asyncio.Task[None] | None = None
         self._served_at = -math.inf
 
     @property
@@ -152,35 +139,42 @@ class Scheduler:
         """
         self._first_ready = asyncio.get_running_loop().create_future()
         for slot in self.slots:
-            self._loops.start(f"engine-slot-{slot.index}", self._run_slot(slot))
+            self._loops.start(f"engine-slot-{slot.index}", slot.run())
+        self._loops.start("memory-pressure", self._watch_pressure())
         await self._first_ready
+        if self.config.calibrate and not self.contract.fit.samples:
+            self._calibration = asyncio.create_task(self._calibrate(), name="memory-calibration")
 
-    def refuse_early(self) -> None:
+    def refuse_early(self, client: str = "") -> None:
         """Refuse what :meth:`submit` would refuse anyway.
 
         Raises:
             Draining: The service is stopping.
             NotReady: No engine is up.
+            MemoryPressure: Memory is so short that new work is shed.
             QueueFull: Too many wait already.
+            RateLimited: Too many of this client wait already.
         """
         if self._draining:
             raise Draining("the service is shutting down", retry_after_s=5.0)
         if not self.ready:
             raise NotReady("no engine is ready yet", retry_after_s=2.0)
-        self.queue.refuse_when_full()
+        if self.ladder.level is PressureLevel.SHED:
+            raise MemoryPressure(
+                "memory is short; new work is refused for now", retry_after_s=self.ladder.params.calm_s
+            )
+        self.queue.refuse_when_full(client)
 
     async def submit(self, item: WorkItem) -> Reply:
         """Queue an item and wait for its outcome.
 
         Raises:
-            QueueFull: Too many wait already.
-            Draining: The service is stopping.
-            NotReady: No engine is up.
             DeadlineExceeded: Its deadline passed while it waited or ran.
-            EngineDied: Engines died with it in hand, more than once.
-            SteadyOCRError: The engine's own typed answer.
+            EngineDied: Engines died with it in hand.
+            Quarantined: It has ended engines, alone.
+            SteadyOCRError: See :meth:`refuse_early`, or the engine's own typed answer.
         """
-        self.refuse_early()
+        self.refuse_early(item.client)
         self.queue.put(item)
         self._outstanding.add(item)
         self._nothing_outstanding.clear()
@@ -207,116 +201,133 @@ class Scheduler:
     async def stop(self) -> None:
         """End the engines and settle whatever is left. The loops themselves are stopped by their owner."""
         self._draining = True
+        if self._calibration is not None:
+            self._calibration.cancel()
         for item in self._outstanding:
             item.fail(Cancelled("the service stopped before this picture was read"))
-        engines = [slot.engine for slot in self.slots if slot.engine is not None]
-        await asyncio.gather(*(engine.stop() for engine in engines))
+        await asyncio.gather(*(slot.stop() for slot in self.slots))
 
-    async def _run_slot(self, slot: Slot) -> None:
-        while True:
-            engine = self._new_engine(self.config.engine)
-            slot.engine = engine
-            try:
-                await engine.start(self.config.start_timeout_s)
-                slot.starts += 1
-                self._report_ready(slot)
-                await self._feed(slot, engine)
-            except SteadyOCRError as error:
-                slot.last_death = error.message
-                self._report_failed_start(slot, error)
-            finally:
-                await engine.kill()
-            slot.restarts += 1
-            slot.consecutive_failures += 1
-            _log.error(
-                "An engine ended and is replaced",
-                extra={"slot": slot.index, "reason": slot.last_death, "exit_code": engine.exit_code},
+    # What the slots ask of their owner.
+
+    async def next_item(self) -> WorkItem:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        return await self.queue.get()
+
+    def take_back(self, item: WorkItem) -> None:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        self.queue.put_back(item)
+
+    async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]]) -> None:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        loop = asyncio.get_running_loop()
+        try:
+            plan = self.contract.plan(item, self.ladder.side_limit, self.engine_facts())
+            async with asyncio.timeout_at(item.deadline) as waiting:
+                async with self.governor.reserve(plan.extra_bytes, alone=item.suspect):
+                    waiting.reschedule(None)
+                    item.cap = plan.cap
+                    started = loop.time()
+                    self.contract.record(item, await run())
+        except MemoryPressure as error:
+            item.fail(error)
+            return
+        except TimeoutError:
+            item.fail(DeadlineExceeded("the time allowed ran out while the picture waited for memory"))
+            return
+        self.queue.record_service(loop.time() - started)
+        self.completed += 1
+        self.degraded += item.cap is not None
+        self.last_success_at = loop.time()
+
+    def after_death(self, item: WorkItem, death: Death) -> None:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        item.attempts += 1
+        if item.abandoned:
+            return
+        if not death.blames_the_item:
+            self._retry_unblamed(item, death)
+        elif item.suspect:
+            self._condemn(item, death)
+        else:
+            item.suspect = True
+            self._retry(item, death)
+
+    def _retry_unblamed(self, item: WorkItem, death: Death) -> None:
+        item.outside_deaths += 1
+        if item.outside_deaths >= _MAX_OUTSIDE_DEATHS:
+            item.fail(EngineDied("engines were ended from outside again and again; try again", retry_after_s=5.0))
+        else:
+            self._retry(item, death)
+
+    def _retry(self, item: WorkItem, death: Death) -> None:
+        extra = {"item": item.id, "request_id": item.request_id, "death": str(death), "alone": item.suspect}
+        _log.warning("An engine died with an item in hand; the item is retried", extra=extra)
+        self.queue.put_back(item)
+
+    def _condemn(self, item: WorkItem, death: Death) -> None:
+        digest = hashlib.sha256(item.payload).hexdigest()
+        if item.kind == "run":
+            self.quarantine.condemn(
+                digest, {**self.contract.describe(item), **death.describe(), "deaths": item.attempts}
             )
-            if slot.consecutive_failures > 1:
-                backoff = _BACKOFF_FIRST_S * 2 ** min(slot.consecutive_failures, 16)
-                await asyncio.sleep(min(backoff, _BACKOFF_MAX_S))
-
-    def _report_ready(self, slot: Slot) -> None:
-        facts = slot.engine.ready if slot.engine else {}
-        _log.info(
-            "An engine is ready",
-            extra={"slot": slot.index, "engine_pid": facts.get("pid"), "start_ms": facts.get("start_ms")},
+        item.fail(
+            Quarantined(
+                f"this picture ended {item.attempts} engines ({death}); it is quarantined and will be refused",
+                sha256=digest,
+            )
         )
+
+    def slot_ready(self, slot: Slot) -> None:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        facts = slot.engine.ready if slot.engine else {}
+        self.contract.learn(facts)
+        extra = {"slot": slot.index, "engine_pid": facts.get("pid"), "start_ms": facts.get("start_ms")}
+        _log.info("An engine is ready", extra=extra)
         if self._first_ready is not None and not self._first_ready.done():
             self._first_ready.set_result(None)
 
-    def _report_failed_start(self, slot: Slot, error: SteadyOCRError) -> None:
+    def slot_failed(self, slot: Slot, error: SteadyOCRError) -> None:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        self._served_at = asyncio.get_running_loop().time()
         if self._first_ready is None or self._first_ready.done():
             return
         # A wrong model stays wrong; a death while starting may be bad luck, so it gets a few tries.
         if isinstance(error, ModelError) or slot.consecutive_failures + 1 >= self.config.first_starts:
             self._first_ready.set_exception(error)
 
-    async def _feed(self, slot: Slot, engine: EngineProcess) -> None:
-        """Give an engine work until it ends.
+    def room_for_standby(self) -> bool:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        return self.governor.available_bytes - self.governor.reserved_bytes >= self.governor.engine_base_bytes
 
-        Raises:
-            EngineDied: How it ended.
-        """
-        exited = asyncio.create_task(engine.exited(), name=f"engine-{slot.index}-exit")
+    async def _calibrate(self) -> None:
+        """Measure what pictures cost, one small item at a time and at batch priority, so that nobody waits for it."""
+        samples: list[dict[str, Any]] = []
         try:
-            while engine.state is EngineState.READY:
-                item = await self._next_item(exited)
-                if item is None:
-                    break
-                await self._work(slot, engine, item)
-        finally:
-            exited.cancel()
-            self._served_at = asyncio.get_running_loop().time()
-        raise EngineDied(f"the engine ended while idle (exit code {engine.exit_code})")
+            steps = 1
+            while len(samples) < steps:
+                reply = await self._internal("calibrate", step=len(samples))
+                samples.append(reply["sample"])
+                steps = reply["steps"]
+            self.contract.learn_fit((await self._internal("fit", samples=samples))["memory_fit"])
+        except SteadyOCRError as error:
+            _log.warning("Memory could not be measured; a cautious guess stays", extra={"reason": error.message})
+        else:
+            _log.info("Memory is measured", extra={"fit": self.contract.fit.to_wire()})
 
-    async def _next_item(self, exited: asyncio.Task[None]) -> WorkItem | None:
-        """Wait for work or for the engine's end, which gives ``None``."""
-        waiting = asyncio.create_task(self.queue.get(), name="queue-get")
-        try:
-            await asyncio.wait({waiting, exited}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done() and not exited.done():
-                return waiting.result()
-            if waiting.done():
-                self.queue.put_back(waiting.result())
-            return None
-        finally:
-            waiting.cancel()
+    async def _internal(self, kind: Literal["calibrate", "fit"], **extra: object) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + _CALIBRATION_STEP_S
+        item = WorkItem(b"", OcrOptions(), deadline, kind=kind, priority=Priority.BATCH, extra=extra)
+        return (await self.submit(item)).message
 
-    async def _work(self, slot: Slot, engine: EngineProcess, item: WorkItem) -> None:
-        """Run one item; on the engine's death it is retried once elsewhere, then failed.
-
-        Raises:
-            EngineDied: The engine ended or had to be killed.
-        """
+    async def _watch_pressure(self) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        kill_at = min(started + self.config.item_limit_s, max(item.deadline, started) + self.config.kill_grace_s)
-        try:
-            async with asyncio.timeout_at(kill_at):
-                await engine.run(item)
-        except TimeoutError as error:
-            item.fail(DeadlineExceeded("the time allowed for this picture ran out while it was read"))
-            raise EngineDied(f"killed: over its time limit in stage {engine.stage}") from error
-        except EngineDied as error:
-            self._retry_or_fail(item, error)
-            raise
-        slot.consecutive_failures = 0
-        self.queue.record_service(loop.time() - started)
-        self.completed += 1
-        # A golden run proves nothing by itself (its verdict does), and neither does an engine that only gives errors.
-        if item.kind == "run" and item.answered:
-            self.last_success_at = loop.time()
-
-    def _retry_or_fail(self, item: WorkItem, error: EngineDied) -> None:
-        item.attempts += 1
-        if item.attempts >= _MAX_ATTEMPTS:
-            item.fail(
-                EngineDied("engines ended twice with this picture in hand; it is not tried again", retry_after_s=5.0)
-            )
-        elif not item.abandoned:
-            _log.warning(
-                "An engine died with an item in hand; the item is retried",
-                extra={"item": item.id, "request_id": item.request_id, "reason": error.message},
-            )
-            self.queue.put_back(item)
+        while True:
+            before = self.ladder.level
+            signals = self._signals()
+            level = self.ladder.update(signals, loop.time())
+            if level is not before:
+                self.governor.one_at_a_time = level >= PressureLevel.ONE_AT_A_TIME
+                await self.governor.wake()
+                extra = {"before": before.name, "level": level.name, "used": round(signals.used, 3)}
+                _log.warning("The memory pressure level changed", extra=extra)
+            await asyncio.sleep(_PRESSURE_PERIOD_S)

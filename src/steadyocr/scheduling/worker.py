@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import hashlib
+import json
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -17,8 +20,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steadyocr import __version__
 from steadyocr.errors import InternalError, MemoryPressure, SteadyOCRError
 from steadyocr.imaging.header import ImageLimits
+from steadyocr.pipeline import calibration
 from steadyocr.pipeline.golden import check_golden
 from steadyocr.pipeline.ocr import OcrPipeline
 from steadyocr.runtime import memory
@@ -27,7 +32,7 @@ from steadyocr.runtime.manifest import find_model
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.protocol import Message, receive_blocking, send_blocking
 from steadyocr.telemetry import logging as logs
-from steadyocr.types import OcrOptions
+from steadyocr.types import OcrOptions, SideCap
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -43,6 +48,7 @@ class Worker:
     def __init__(self, channel: socket.socket, config: EngineConfig) -> None:
         self._channel = channel
         self._config = config
+        self._allocation_failed = False
         started = time.perf_counter()
         self._pipeline = _build_pipeline(config)
         golden = check_golden(self._pipeline)
@@ -56,6 +62,8 @@ class Worker:
                 "models": {part: _plain(identity) for part, identity in self._pipeline.models.items()},
                 "defaults": self._pipeline.defaults.model_dump(),
                 "golden": _plain(golden),
+                "model_loads": OcrPipeline.loads,
+                "memory_fit": self._cached_fit(),
                 "rss_bytes": self._baseline_bytes,
                 "start_ms": round((time.perf_counter() - started) * 1000),
             }
@@ -67,16 +75,22 @@ class Worker:
             message, payload = frame
             if message["kind"] == "stop":
                 return
+            if message["kind"] == "ping":
+                self._send({"kind": "pong", "id": message["id"]})
+                continue
             memory.reset_peak_rss()
             self._handle(message, bytes(payload))
             del frame, payload
+            peak_bytes = memory.peak_rss_bytes()
             self._return_to_baseline()
             self._send(
                 {
                     "kind": "idle",
                     "id": message["id"],
                     "rss_bytes": memory.rss_bytes(),
-                    "peak_rss_bytes": memory.peak_rss_bytes(),
+                    "peak_rss_bytes": peak_bytes,
+                    "model_loads": OcrPipeline.loads,
+                    "allocation_failed": self._allocation_failed,
                 }
             )
 
@@ -84,20 +98,15 @@ class Worker:
         item_id = message["id"]
         token = logs.request_id_var.set(message.get("request_id"))
         try:
-            if message["kind"] == "golden":
-                golden = check_golden(self._pipeline)
-                self._send({"kind": "result", "id": item_id, "golden": _plain(golden)})
-                return
-            result = self._pipeline.read(
-                payload,
-                OcrOptions(**message["options"]),
-                on_stage=lambda stage: self._send({"kind": "stage", "id": item_id, "stage": stage}),
-            )
-            self._send({"kind": "result", "id": item_id, "page": result.page.to_wire()}, result.overlay or b"")
+            if message["kind"] == "run":
+                self._read(message, payload)
+            else:
+                self._send({"kind": "result", "id": item_id, **self._internal(message)})
         except SteadyOCRError as error:
             self._send({"kind": "error", "id": item_id, "error": error.to_wire()})
         except MemoryError:
             _log.exception("Out of memory on one picture")
+            self._allocation_failed = True
             refusal = MemoryPressure("not enough memory for this picture now; try again or send a smaller one")
             self._send({"kind": "error", "id": item_id, "error": refusal.to_wire()})
         except Exception:  # noqa: BLE001 - the edge of the process: whatever a library raises must become an answer
@@ -106,6 +115,60 @@ class Worker:
             self._send({"kind": "error", "id": item_id, "error": fault.to_wire()})
         finally:
             logs.request_id_var.reset(token)
+
+    def _read(self, message: Message, payload: bytes) -> None:
+        item_id = message["id"]
+        cap = message["cap"]
+        result = self._pipeline.read(
+            payload,
+            OcrOptions(**message["options"]),
+            on_stage=lambda stage: self._send({"kind": "stage", "id": item_id, "stage": stage}),
+            cap=SideCap(cap["max_side"], tuple(cap["steps"])) if cap else None,
+        )
+        self._send({"kind": "result", "id": item_id, "page": result.page.to_wire()}, result.overlay or b"")
+
+    def _internal(self, message: Message) -> Message:
+        """Do what the service asks for itself: read the golden picture, measure memory, fit the measurements."""
+        match message["kind"]:
+            case "golden":
+                return {"golden": _plain(check_golden(self._pipeline))}
+            case "calibrate":
+                sample = calibration.measure(self._pipeline, calibration.SHAPES[message["step"]])
+                return {"sample": _plain(sample), "steps": len(calibration.SHAPES)}
+            case "fit":
+                samples = [calibration.MemorySample(**sample) for sample in message["samples"]]
+                return {"memory_fit": self._store_fit(calibration.fit(samples, self._baseline_bytes))}
+        raise InternalError("the front asked for something unknown")
+
+    def _fit_file(self) -> Path | None:
+        """Where the fit for these models, backend and machine is kept."""
+        if self._config.cache_dir is None:
+            return None
+        parts = [f"{name}-{identity.sha256}-{identity.backend}" for name, identity in self._pipeline.models.items()]
+        parts += [__version__, platform.node(), platform.machine(), str(self._config.threads), self._config.precision]
+        key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+        return Path(self._config.cache_dir) / f"memory-fit-{key}.json"
+
+    def _cached_fit(self) -> dict[str, float] | None:
+        path = self._fit_file()
+        try:
+            fit: dict[str, float] | None = json.loads(path.read_text()) if path and path.is_file() else None
+        except (OSError, ValueError):
+            return None
+        return fit
+
+    def _store_fit(self, fit: dict[str, float]) -> dict[str, float]:
+        path = self._fit_file()
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_suffix(f".{os.getpid()}.tmp")
+                temporary.write_text(json.dumps(fit))
+                temporary.replace(path)
+            except OSError:
+                # It is measured again at the next start; nothing is lost but the time.
+                _log.exception("The memory fit cannot be kept")
+        return fit
 
     def _return_to_baseline(self) -> None:
         memory.trim()

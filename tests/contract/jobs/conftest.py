@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from jobs_support import postgres  # noqa: F401 - a fixture
+from jobs_support import FAST_FOLDER, postgres  # noqa: F401 - a fixture
 
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.database import open_database
@@ -20,16 +20,24 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+@pytest.fixture
+def fast_folder() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as folder:
+        yield folder
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[JobStore]:
+def store(request: pytest.FixtureRequest, fast_folder: str, clock: FakeClock) -> Iterator[JobStore]:
     """Every store there is, on a clock that the test moves."""
     opened: JobStore
     if request.param == "memory":
         opened = InMemoryJobStore(CONFIG, clock)
     elif request.param == "sqlite":
-        opened = SqlJobStore(open_database(f"sqlite:///{tmp_path}/jobs.db", CONFIG, clock=clock))
+        opened = SqlJobStore(open_database(f"sqlite:///{fast_folder}/jobs.db", CONFIG, clock=clock))
     else:
         server = request.getfixturevalue("postgres")
-        opened = SqlJobStore(open_database(server.new_database(), CONFIG, clock=clock))
+        database = open_database(server.shared_database, CONFIG, clock=clock)
+        database.write(lambda tx: tx.connection.exec_driver_sql("TRUNCATE job CASCADE"))
+        opened = SqlJobStore(database)
     yield opened
     opened.close()

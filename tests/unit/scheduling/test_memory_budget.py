@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import without_waiting
 
 from steadyocr.imaging.header import ImageHeader
 from steadyocr.scheduling.governor import MemoryGovernor, detect_budget_bytes
 from steadyocr.scheduling.memory_model import MemoryFit, largest_fitting_side, network_pixels
+from support import without_waiting
 
 FIT = MemoryFit(base=300e6, per_pixel=8.0, per_network_pixel=100.0)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_the_side_limit_follows_the_level() -> None:
 @given(st.lists(st.floats(0, 1), max_size=60))
 def test_a_level_never_falls_by_more_than_one(shares: list[float]) -> None:
     levels = [PressureLevel.FULL, *climb(PressureLadder(), *shares)]
-    assert all(after >= before - 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after >= before - 1 for before, after in itertools.pairwise(levels))
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -100,4 +101,5 @@ def test_the_share_is_of_the_cgroups_limit_without_idle_file_pages(tmp_path: Pat
 def test_without_a_cgroup_limit_the_machine_counts(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemFree: 5 kB\nMemAvailable: 400 kB\n")
     signals = read_signals(tmp_path / "none", tmp_path / "none", tmp_path)
-    assert signals == MemorySignals(pytest.approx(0.6), 0.0)
+    assert signals.used == pytest.approx(0.6)
+    assert signals.stalled == 0

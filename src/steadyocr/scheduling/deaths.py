@@ -1,0 +1,113 @@
+"""Why an engine died, and whether the picture in its hand may be blamed.
+
+A picture is blamed for a crash of its own making (a fault signal, an exit of the interpreter), for a hang that had to
+be ended, and for being killed by the kernel for memory. A kill from outside — an operator, a test, an orchestrator —
+proves nothing about the picture, and only the kernel's own counters tell the two kinds of SIGKILL apart.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from steadyocr.runtime.cpu import cgroup_folders
+
+
+class DeathCause(StrEnum):
+    """What ended an engine."""
+
+    CRASH = "crash"
+    OUT_OF_MEMORY = "out_of_memory"
+    HANG = "hang"
+    EXIT = "exit"
+    OUTSIDE = "outside"
+
+
+# Signals that a faulty native library raises in its own process.
+_FAULTS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How an engine ended.
+
+    Attributes:
+        cause: What ended it.
+        exit_code: Of the process, negative for a signal.
+        stage: What it was doing with the item in hand, ``None`` when idle or unknown.
+    """
+
+    cause: DeathCause
+    exit_code: int | None
+    stage: str | None
+
+    @property
+    def blames_the_item(self) -> bool:
+        """Whether the item in hand may be the reason."""
+        return self.cause is not DeathCause.OUTSIDE
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain values for a record."""
+        return {"cause": self.cause.value, "exit_code": self.exit_code, "stage": self.stage}
+
+    def __str__(self) -> str:
+        """Say it in words, for logs and records."""
+        code = self.exit_code
+        how = "unknown" if code is None else f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
+        where = f" in stage {self.stage}" if self.stage else ""
+        return f"{self.cause.value}{where} ({how})"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def classify(exit_code: int | None, *, killed_by_us: bool, out_of_memory: bool) -> DeathCause:
+    """Tell what ended an engine.
+
+    Args:
+        exit_code: Of the process, negative for a signal; ``None`` when it had not ended.
+        killed_by_us: The supervisor killed it, for hanging.
+        out_of_memory: The kernel counted a kill for memory since the engine took the item.
+    """
+    if killed_by_us:
+        return DeathCause.HANG
+    if exit_code is None or exit_code >= 0:
+        return DeathCause.EXIT
+    if -exit_code == signal.SIGKILL:
+        return DeathCause.OUT_OF_MEMORY if out_of_memory else DeathCause.OUTSIDE
+    return DeathCause.CRASH if -exit_code in _FAULTS else DeathCause.OUTSIDE
+
+
+def memory_kills(
+    root: Path = Path("/sys/fs/cgroup"),
+    membership: Path = Path("/proc/self/cgroup"),
+    vmstat: Path = Path("/proc/vmstat"),
+) -> int:
+    """Return how many processes the kernel has killed for memory here: in our cgroups and on the whole machine.
+
+    Only its growth means something.
+    """
+    total = _counter(vmstat, "oom_kill")
+    for controller, name in (("", "memory.events"), ("memory", "memory.oom_control")):
+        for folder in cgroup_folders(root, membership, controller):
+            total += _counter(folder / name, "oom_kill")
+    return total
+
+
+def _counter(path: Path, key: str) -> int:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        name, _, value = line.partition(" ")
+        if name == key and value.strip().isdigit():
+            return int(value)
+    return 0

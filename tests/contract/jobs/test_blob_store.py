@@ -1,0 +1,196 @@
+"""What every blob store does: the folder, and the bucket (in memory; a real S3 server is tried by hand)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import time
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support import in_real_time
+
+from steadyocr.errors import InsufficientStorage, NotFoundError, PayloadTooLarge
+from steadyocr.jobs.blobs import BlobStore, put_bytes, put_stream
+from steadyocr.jobs.local_blobs import LocalBlobs
+from steadyocr.jobs.object_blobs import ObjectBlobs
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """Where uploads under way are written."""
+    return tmp_path / "blobs" / "unfinished"
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path, work: Path) -> BlobStore:
+    if request.param == "folder":
+        return LocalBlobs(tmp_path / "blobs")
+    obstore = pytest.importorskip("obstore.store")
+    return ObjectBlobs(obstore.MemoryStore(), work)
+
+
+async def chunks_of(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        await asyncio.sleep(0)
+        yield chunk
+
+
+def content_of(blobs: BlobStore, key: str) -> bytes:
+    with blobs.open(key) as stream:
+        return stream.read()
+
+
+def test_a_blob_is_known_by_its_content(blobs: BlobStore, work: Path) -> None:
+    blob = put_bytes(blobs, b"picture")
+    assert (blob.key, blob.size_bytes) == (hashlib.sha256(b"picture").hexdigest(), 7)
+    assert blobs.exists(blob.key)
+    assert content_of(blobs, blob.key) == b"picture"
+    assert list(work.iterdir()) == []
+
+
+def test_the_same_content_is_stored_once(blobs: BlobStore) -> None:
+    first, second = put_bytes(blobs, b"picture"), put_bytes(blobs, b"picture")
+    put_bytes(blobs, b"other")
+    assert first == second
+    assert blobs.usage_bytes() == 12
+    assert len(list(blobs.list_older(0))) == 2
+
+
+def test_an_empty_blob_is_a_blob(blobs: BlobStore) -> None:
+    assert content_of(blobs, put_bytes(blobs, b"").key) == b""
+
+
+@in_real_time
+async def test_an_upload_is_stored_as_it_comes(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    parts = [bytes([n]) * 700_000 for n in range(5)]
+    blob = await put_stream(blobs, chunks_of(*parts), max_bytes=10_000_000)
+    assert content_of(blobs, blob.key) == b"".join(parts)
+
+
+def test_too_many_bytes_are_refused_as_soon_as_they_come(blobs: BlobStore, work: Path) -> None:
+    seen = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal seen
+        while True:
+            seen += 1_000_000
+            yield bytes(1_000_000)
+
+    with pytest.raises(PayloadTooLarge):
+        asyncio.run(put_stream(blobs, endless(), max_bytes=3_000_000))
+    assert seen < 8_000_000
+    assert list(work.iterdir()) == []
+    assert blobs.usage_bytes() == 0
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(blobs: BlobStore, work: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield bytes(2_000_000)
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(put_stream(blobs, broken(), max_bytes=10_000_000))
+    assert list(work.iterdir()) == []
+    assert blobs.usage_bytes() == 0
+
+
+def test_a_low_disk_refuses_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    for blobs in (
+        LocalBlobs(tmp_path / "blobs", min_free_bytes=1 << 60),
+        ObjectBlobs(pytest.importorskip("obstore.store").MemoryStore(), tmp_path / "spool", min_free_bytes=1 << 60),
+    ):
+        with pytest.raises(InsufficientStorage) as caught:
+            put_bytes(blobs, b"picture")
+        assert caught.value.retry_after_s is not None
+
+
+def test_a_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
+    # /dev/full takes no byte: writes to it fail as they do on a full disk.
+    blobs = LocalBlobs(tmp_path / "blobs")
+    writer = blobs.writer(100)
+    with pytest.raises(InsufficientStorage), writer, open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+        os.dup2(full.fileno(), writer._file.fileno())
+        writer.write(b"picture")
+    assert list((tmp_path / "blobs" / "unfinished").iterdir()) == []
+
+
+def test_what_is_not_there_is_said_to_be_missing(blobs: BlobStore) -> None:
+    key = hashlib.sha256(b"missing").hexdigest()
+    assert not blobs.exists(key)
+    assert not blobs.delete(key)
+    with pytest.raises(NotFoundError):
+        blobs.open(key)
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "", "ABCD" * 16, "a" * 63, "a" * 64 + "\n"])
+def test_only_a_key_is_a_key(blobs: BlobStore, key: str) -> None:
+    with pytest.raises(NotFoundError):
+        blobs.open(key)
+    with pytest.raises(NotFoundError):
+        blobs.delete(key)
+
+
+def test_a_deleted_blob_is_gone_and_can_come_again(blobs: BlobStore) -> None:
+    key = put_bytes(blobs, b"picture").key
+    assert blobs.delete(key)
+    assert not blobs.exists(key)
+    assert put_bytes(blobs, b"picture").key == key
+    assert blobs.exists(key)
+
+
+def test_young_blobs_are_not_listed_and_not_deleted(blobs: BlobStore) -> None:
+    key = put_bytes(blobs, b"picture").key
+    assert list(blobs.list_older(60)) == []
+    assert not blobs.delete(key, min_age_s=60)
+    assert [blob.key for blob in blobs.list_older(0)] == [key]
+    assert blobs.delete(key, min_age_s=0)
+
+
+def test_storing_again_makes_young_again(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    key = put_bytes(blobs, b"picture").key
+    (path,) = (tmp_path / "blobs").glob(f"*/*/{key}")
+    os.utime(path, (time.time() - 1000, time.time() - 1000))
+    assert [blob.key for blob in blobs.list_older(500)] == [key]
+    put_bytes(blobs, b"picture")
+    assert list(blobs.list_older(500)) == []
+
+
+def test_a_blob_stored_again_while_it_is_swept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    key = put_bytes(blobs, b"picture").key
+    (path,) = (tmp_path / "blobs").glob(f"*/*/{key}")
+    os.utime(path, (time.time() - 1000, time.time() - 1000))
+    moved = Path.rename
+
+    def store_first(self: Path, target: Path) -> Path:
+        monkeypatch.undo()
+        put_bytes(blobs, b"picture")
+        return moved(self, target)
+
+    monkeypatch.setattr(Path, "rename", store_first)
+    assert not blobs.delete(key, min_age_s=500)
+    assert content_of(blobs, key) == b"picture"
+
+
+def test_leftovers_of_broken_uploads_are_swept_when_old(blobs: BlobStore, work: Path) -> None:
+    (work / "upload-old").write_bytes(b"x")
+    (work / "upload-new").write_bytes(b"x")
+    os.utime(work / "upload-old", (time.time() - 1000, time.time() - 1000))
+    assert blobs.sweep_unfinished(500) == 1
+    assert [path.name for path in work.iterdir()] == ["upload-new"]
+
+
+def test_a_blob_can_be_read_at_any_place(blobs: BlobStore) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.txt", b"hello" * 1000)
+    with blobs.open(put_bytes(blobs, packed.getvalue()).key) as stream, zipfile.ZipFile(stream) as archive:
+        assert archive.read("a.txt") == b"hello" * 1000

@@ -1,0 +1,92 @@
+"""``steadyocr train`` from a folder to a model that serves, with few channels so that it takes seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch, which is not installed")
+pytest.importorskip("onnx", reason="model folders need onnx, which is not installed")
+
+from typer.testing import CliRunner
+
+from labelled import make_icdar
+from steadyocr.cli.main import app
+from steadyocr.errors import ConfigError, InvalidOption, ModelMissing
+from steadyocr.export import deliver
+from steadyocr.runtime.manifest import load_manifest
+from steadyocr.training import model
+
+SMALL = ("--crop-size", "64", "--batch-size", "2", "--crops-per-picture", "1", "--workers", "0", "--threads", "1")
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch: pytest.MonkeyPatch, isolated_environment: Path) -> None:
+    monkeypatch.setattr(model, "_STAGE_CHANNELS", (8, 8, 16, 16))
+    monkeypatch.setattr(deliver, "SHAPES", ((1, 32, 64),))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    make_icdar(tmp_path / "data", 2)
+    return make_icdar(tmp_path / "data", 1, "test")
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def config_of(folder: Path) -> dict[str, object]:
+    values: dict[str, object] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return values
+
+
+def test_train_import_and_train_on(data: Path, tmp_path: Path, isolated_environment: Path) -> None:
+    first = tmp_path / "first"
+    output = run("train", data, "-o", first, "--from-scratch", "--inner-channels", 8, "--epochs", 1, *SMALL)
+    assert "random weights" in output
+    assert "best H-mean" in output
+    assert config_of(first)["optimiser"]["lr"] == 0.007  # type: ignore[index]
+
+    run("models", "import", first / "best.pt", "--name", "mine")
+    run("models", "use", "mine")
+    manifest = load_manifest(isolated_environment / "models" / "mine")
+    assert manifest.verified_file().is_file()
+
+    # The model in use is where the next fine-tuning starts, whatever its width.
+    second = tmp_path / "second"
+    output = run("train", data, "-o", second, "--epochs", 1, *SMALL)
+    assert f"starting from {manifest.folder}" in output
+    assert config_of(second)["inner_channels"] == 8
+    curve = [json.loads(line) for line in (second / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["step"] for row in curve if "hmean" in row] == [0, 1]
+
+    output = run("train", "-o", second, "--resume")
+    assert "finished at step 1" in output
+
+
+def test_run_folder_is_not_overwritten_and_must_be_there_to_resume(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="never overwritten"):
+        run("train", data, "-o", tmp_path / "full", "--from-scratch", "--inner-channels", 8, *SMALL)
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        run("train", "-o", tmp_path / "full", "--resume")
+
+
+def test_folder_and_start_must_exist(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="name the folder"):
+        run("train", "-o", tmp_path / "run")
+    with pytest.raises(ModelMissing):
+        run("train", data, "-o", tmp_path / "run", "--init", "nothing-of-this-name")
+
+
+def test_synth_refuses_unknown_kinds(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="unknown kind"):
+        run("synth", "-o", tmp_path / "out", "--kinds", "moonlight")
