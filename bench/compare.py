@@ -2,7 +2,8 @@
 
 Every contender lives in a process of its own. They take turns picture by picture, in an order that changes from round
 to round, so that a machine whose speed drifts treats all alike; what is reported are medians over rounds of the ratio
-within a round. The first pass over the pictures is told apart: it shows what a shape costs that was not seen before.
+within a round, by the wall clock until the answer and by CPU time with all house-keeping. The first pass over the
+pictures is told apart: it shows what a shape costs that was not seen before.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.agreement import compare_reading
-from bench.contenders import Child, Task, entries
+from bench.contenders import Child, Task, Timing, entries
 from bench.pictures import Picture, bench_pictures, font_names
 from steadyocr.runtime.cpu import available_threads
 
 OUT = Path(__file__).parent / "out"
 TASKS: tuple[Task, ...] = ("read", "detect", "recognise")
+Measure = Literal["answer", "ready", "cpu"]
+MEASURES: tuple[Measure, ...] = ("answer", "ready", "cpu")
 _TITLES = {
     "read": "end to end (encoded bytes to text)",
     "detect": "detection (encoded bytes to quads)",
@@ -38,18 +41,17 @@ _QUICK_PICTURES = 4
 
 @dataclass(slots=True)
 class Series:
-    """Seconds of one contender at one task: one list for each round, one entry for each picture."""
+    """Timings of one contender at one task: one list for each round (the first pass leading), one entry a picture."""
 
-    answer: list[list[float]] = field(default_factory=list)
-    ready: list[list[float]] = field(default_factory=list)
+    rounds: list[list[Timing]] = field(default_factory=list)
 
-    def totals(self) -> list[float]:
-        """Seconds until the answer of each round but the first, all pictures together."""
-        return [sum(times) for times in self.answer[1:]]
+    def totals(self, measure: Measure) -> list[float]:
+        """Seconds of each round but the first, all pictures together."""
+        return [sum(getattr(timing, measure) for timing in timings) for timings in self.rounds[1:]]
 
-    def ready_totals(self) -> list[float]:
-        """The same until the next picture could begin."""
-        return [sum(times) for times in self.ready[1:]]
+    def first(self, measure: Measure) -> float:
+        """Seconds of the first pass, all pictures together."""
+        return float(sum(getattr(timing, measure) for timing in self.rounds[0]))
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rounds": rounds,
         "pictures": [{"name": p.name, "size": [p.width, p.height], "lines": len(p.lines)} for p in pictures],
         "contenders": [asdict(result) for result in results],
-        "ratios": {task: _ratios(task, results) for task in TASKS},
+        "ratios": {task: {measure: _ratios(task, measure, results) for measure in MEASURES} for task in TASKS},
     }
     target = OUT / "compare.json"
     target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -122,15 +124,12 @@ def _round(task: Task, pairs: Sequence[tuple[Child, Result]], pictures: Sequence
     edits = dict.fromkeys((result.name for _, result in pairs), 0)
     lines = dict(edits)
     for _, result in pairs:
-        series = result.series.setdefault(task, Series())
-        series.answer.append([])
-        series.ready.append([])
+        result.series.setdefault(task, Series()).rounds.append([])
     for number, picture in enumerate(pictures):
         shift = (number + index) % len(pairs)
         for child, result in (*pairs[shift:], *pairs[:shift]):
             outcome = child.run(task, picture)
-            result.series[task].answer[-1].append(outcome.timing.answer)
-            result.series[task].ready[-1].append(outcome.timing.ready)
+            result.series[task].rounds[-1].append(outcome.timing)
             if index == 0 and task != "detect":
                 agreement = compare_reading(picture.lines, outcome.readings)
                 edits[result.name] += agreement.edits
@@ -146,40 +145,30 @@ def _round(task: Task, pairs: Sequence[tuple[Child, Result]], pictures: Sequence
             result.known_lines_error_rate = rate
 
 
-def _ratios(task: Task, results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
+def _ratios(task: Task, measure: Measure, results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
     """Time of each of ours over each of theirs, round by round."""
-    table: dict[str, dict[str, list[float]]] = {}
-    for ours in results:
-        if not ours.name.startswith("ours"):
-            continue
-        table[ours.name] = {
-            theirs.name: [a / b for a, b in zip(_totals(task, ours), _totals(task, theirs), strict=True)]
-            for theirs in results
-            if theirs is not ours
-        }
-    return table
-
-
-def _totals(task: Task, result: Result) -> list[float]:
-    return result.series[task].totals()
+    totals = {result.name: result.series[task].totals(measure) for result in results}
+    return {
+        ours: {name: [a / b for a, b in zip(totals[ours], theirs, strict=True)] for name, theirs in totals.items()}
+        for ours in totals
+        if ours.startswith("ours")
+    }
 
 
 def _print_task(task: Task, results: Sequence[Result], pictures: Sequence[Picture]) -> None:
-    ratios = _ratios(task, results)
-    ours = list(ratios)
+    ours = [result.name for result in results if result.name.startswith("ours")]
+    ratios = {measure: _ratios(task, measure, results) for measure in MEASURES}
     print(_TITLES[task])
-    heads = "".join(f"  {name + ' /':>20}" for name in ours)
-    print(f"  {'':<30}{'ms/picture':>11}{'until ready':>13}{'first pass':>12}{heads}")
+    heads = "".join(f"  {f'{name} /, {kind}':>22}" for name in ours for kind in ("wall", "CPU"))
+    print(f"  {'':<30}{'ms/picture':>11}{'until ready':>12}{'CPU':>7}{'first CPU':>11}{heads}")
     for result in results:
         series = result.series[task]
-        cells = (
-            f"{statistics.median(series.totals()) / len(pictures) * 1000:>11.0f}"
-            f"{statistics.median(series.ready_totals()) / len(pictures) * 1000:>13.0f}"
-            f"{sum(series.answer[0]) / len(pictures) * 1000:>12.0f}"
-        )
+        wall, ready, cpu = (statistics.median(series.totals(name)) * 1000 / len(pictures) for name in MEASURES)
+        cells = f"{wall:>11.0f}{ready:>12.0f}{cpu:>7.0f}{series.first('cpu') / len(pictures) * 1000:>11.0f}"
         for name in ours:
-            values = ratios[name].get(result.name)
-            cells += f"  {_spread(values) if values else '-':>20}"
+            for measure in ("answer", "cpu"):
+                values = ratios[measure][name][result.name]
+                cells += f"  {_spread(values) if name != result.name else '-':>22}"
         print(f"  {result.name:<30}{cells}")
     print()
 

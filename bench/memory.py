@@ -76,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def drive_engine(pictures: Iterator[Picture], backend: Engine | None) -> tuple[int, list[Sample]]:
     """Send the pictures to one engine process; return its base line and a sample for each."""
-    config = Settings.model_validate({"engines": {"count": 1, "backend": backend or "auto"}}).scheduler_config().engine
+    config = (
+        Settings.model_validate({"engines": {"count": 1, "backend": backend or "auto"}}).scheduler_config().slot.engine
+    )
     engine = EngineProcess(config)
     await engine.start(_START_TIMEOUT_S)
     baseline, samples = engine.rss_bytes, []

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import free_port, wait_until
 
 from steadyocr.jobs.models import ItemKind, Job, Lease, NewItem, NewJob
 from steadyocr.jobs.store import JobStore
+from support import free_port, wait_until
 
 # In memory where possible: these tests flush all the time, and mean what is written, not the disk.
 FAST_FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
@@ -64,7 +64,9 @@ class PostgresServer:
         self._folder = folder
         self._options = options
         # The server refuses to run as root.
-        self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        self._as_user = (
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 

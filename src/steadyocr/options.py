@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from steadyocr.errors import InvalidOption
-from steadyocr.types import OcrOptions
+from steadyocr.types import OcrOptions, Quality
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
@@ -18,11 +18,12 @@ class OptionSpec:
     """One option: its type, range and meaning. Defaults are the serving model's own."""
 
     name: str
-    type: Literal["number", "integer", "boolean"]
+    type: Literal["number", "integer", "boolean", "string"]
     description: str
     minimum: float | None = None
     maximum: float | None = None
-    default: float | bool | None = None
+    default: float | bool | str | None = None
+    choices: tuple[str, ...] = ()
 
 
 OPTION_SPECS: Final = (
@@ -54,6 +55,13 @@ OPTION_SPECS: Final = (
         maximum=4096,
         description="longest side given to the detector, in pixels; larger pictures are shrunk, ratio kept",
     ),
+    OptionSpec(
+        name="quality",
+        type="string",
+        choices=get_args(Quality),
+        default="shrink",
+        description="shrink: one look at the whole picture; tile: at native scale, for small text on huge pictures",
+    ),
     OptionSpec(name="recognise", type="boolean", default=True, description="read the lines, not only find them"),
 )
 _SPECS: Final = {spec.name: spec for spec in OPTION_SPECS}
@@ -79,7 +87,11 @@ def parse_options(values: Mapping[str, Any], *, recognise: bool = True, overlay:
     return OcrOptions(**parsed, overlay=overlay)
 
 
-def _parse(spec: OptionSpec, value: object) -> float | bool:
+def _parse(spec: OptionSpec, value: object) -> float | bool | str:
+    if spec.type == "string":
+        if value not in spec.choices:
+            raise InvalidOption(f"{spec.name} must be one of {', '.join(spec.choices)}", option=spec.name)
+        return str(value)
     if spec.type == "boolean":
         text = str(value).strip().lower()
         if text not in _TRUE | _FALSE:

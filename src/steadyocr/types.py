@@ -14,6 +14,7 @@ Point = tuple[float, float]
 Quad = tuple[Point, Point, Point, Point]
 Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
 
+Quality = Literal["shrink", "tile"]
 DegradationReason = Literal["max_side", "memory_pressure"]
 
 
@@ -93,6 +94,7 @@ class OcrOptions:
         unclip_ratio: How far the shrunk region is grown back (DB paper, section 3.4):
             offset = area x ratio / perimeter.
         max_side: Longest side given to the detector, in pixels; larger pictures are shrunk, ratio kept.
+        quality: ``shrink`` looks once at the whole picture, ``tile`` at native scale, piece by piece.
         recognise: Whether to read the lines or only find them.
         overlay: Whether to draw the quads into the picture as well.
     """
@@ -101,6 +103,7 @@ class OcrOptions:
     box_threshold: float | None = None
     unclip_ratio: float | None = None
     max_side: int | None = None
+    quality: Quality = "shrink"
     recognise: bool = True
     overlay: bool = False
 

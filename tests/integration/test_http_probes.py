@@ -50,7 +50,9 @@ def test_options_describe_themselves(server: RunningServer, english: KnownPictur
     for name, option in described.items():
         assert option["description"]
         assert option["default"] == in_effect[name]
-        if option["type"] != "boolean":
+        if option["type"] == "string":
+            assert option["default"] in option["choices"]
+        elif option["type"] != "boolean":
             assert option["minimum"] <= option["default"] <= option["maximum"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from steadyocr.errors import InvalidOption
 from steadyocr.options import OPTION_SPECS, OptionSpec, parse_options
 
-NUMBERS = [spec for spec in OPTION_SPECS if spec.type != "boolean"]
+NUMBERS = [spec for spec in OPTION_SPECS if spec.type in ("number", "integer")]
 
 
 def bounds(spec: OptionSpec) -> tuple[float, float]:
@@ -86,3 +86,11 @@ def test_an_unknown_option_is_refused_and_those_known_are_listed(name: str) -> N
         parse_options({name: "1"})
     assert all(spec.name in raised.value.message for spec in OPTION_SPECS)
     assert len(raised.value.message) < 300
+
+
+def test_a_choice_is_one_of_its_words() -> None:
+    assert parse_options({}).quality == "shrink"
+    assert parse_options({"quality": "tile"}).quality == "tile"
+    for value in ("Tile", "", None, 1):
+        with pytest.raises(InvalidOption, match="quality must be one of shrink, tile"):
+            parse_options({"quality": value})

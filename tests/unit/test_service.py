@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class GoldenReader(ScriptedEngine):
     golden_ok = True
     every_picture_fails = False
 
-    async def run(self, item: WorkItem) -> None:
+    async def run(self, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
         if item.kind == "golden":
             type(self).golden_runs += 1
             await asyncio.sleep(0.1)
@@ -60,6 +60,7 @@ def golden_reader(monkeypatch: pytest.MonkeyPatch) -> type[GoldenReader]:
 async def running(tmp_path: Path, **queue: str) -> AsyncIterator[Service]:
     environ = {
         "STEADYOCR_DATA_DIR": str(tmp_path),
+        "STEADYOCR_MEMORY__CALIBRATE": "false",
         **{f"STEADYOCR_{name.upper()}": text for name, text in queue.items()},
     }
     service = Service(load_settings(environ=environ)[0])
@@ -155,7 +156,7 @@ async def test_a_dead_loop_turns_readiness_and_health_red(
         def breaks(_: object) -> EngineProcess:
             raise RuntimeError("a fault of ours")
 
-        monkeypatch.setattr(service.scheduler, "_new_engine", breaks)
+        monkeypatch.setattr(service.scheduler.slots[0], "_new_engine", breaks)
         engine_of(service).die()
         await asyncio.sleep(1)
         assert service.unready_reason() == "a loop died: engine-slot-0"

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from steadyocr import __version__
-from steadyocr.api import ocr_routes, probe_routes
+from steadyocr.api import ocr_routes, probe_routes, quarantine_routes
 from steadyocr.api.errors import problem, problem_of
 from steadyocr.api.middleware import RequestGate
 from steadyocr.errors import SteadyOCRError
@@ -30,6 +30,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.include_router(probe_routes.router)
     app.include_router(ocr_routes.router)
+    app.include_router(quarantine_routes.router)
     app.add_exception_handler(SteadyOCRError, _on_our_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_middleware(

@@ -25,7 +25,8 @@ _OPTION_SCHEMAS: dict[str, Any] = {
     spec.name: {
         "type": spec.type,
         "description": spec.description,
-        **({"minimum": spec.minimum, "maximum": spec.maximum} if spec.type != "boolean" else {}),
+        **({"minimum": spec.minimum, "maximum": spec.maximum} if spec.type in ("number", "integer") else {}),
+        **({"enum": list(spec.choices)} if spec.choices else {}),
     }
     for spec in OPTION_SPECS
 }

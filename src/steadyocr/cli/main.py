@@ -80,6 +80,7 @@ def ocr_files(
     box_threshold: Annotated[float | None, typer.Option(help="see /v1/options", show_default=False)] = None,
     unclip_ratio: Annotated[float | None, typer.Option(help="see /v1/options", show_default=False)] = None,
     max_side: Annotated[int | None, typer.Option(help="see /v1/options", show_default=False)] = None,
+    quality: Annotated[str | None, typer.Option(help="shrink or tile; see /v1/options", show_default=False)] = None,
     recognise: Annotated[bool, typer.Option(help="read the lines, not only find them")] = True,
     config_file: ConfigFile = None,
 ) -> None:
@@ -91,6 +92,7 @@ def ocr_files(
         "box_threshold": box_threshold,
         "unclip_ratio": unclip_ratio,
         "max_side": max_side,
+        "quality": quality,
         "recognise": recognise,
     }
     chosen = {name: value for name, value in options.items() if value is not None}

@@ -58,7 +58,9 @@ async def run_files(run: OcrRun) -> ExitCode:
     if kind == "overlay.png" and run.output is None:
         raise InvalidOption("overlay.png needs a folder to write to: add -o DIR")
     options = parse_options(run.options, overlay=kind == "overlay.png")
-    settings, _ = load_settings({"logging": {"level": "warning"}}, config_file=run.config_file)
+    settings, _ = load_settings(
+        {"logging": {"level": "warning"}, "memory": {"calibrate": False}}, config_file=run.config_file
+    )
     logs.configure(settings.logging.format, settings.logging.level)
     service = Service(settings)
     await service.start()

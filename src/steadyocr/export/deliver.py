@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import ConflictError
 from steadyocr.export.onnx import (
     MODEL_NAME,
     PARITY_NAME,
     FixedSize,
     Label,
+    fresh_folder,
     manifest_values,
     write_fixed,
     write_manifest,
@@ -106,14 +106,12 @@ def deliver_int8(
     """Write a model folder with a quantised ONNX file; the report also compares speed with float32."""
     from steadyocr.export.int8 import write_int8
 
-    if folder.exists() and not replace:
-        raise ConflictError(f"{folder}: is there already; choose another name or ask to replace it")
     scratch = folder.with_name(f".{folder.name}.float")
     try:
         plain = write_model_folder(weights, scratch, Label(name="float32"), fp16_storage=False, replace=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_int8(weights, folder / MODEL_NAME, calibration)
-        write_manifest(folder, manifest_values(weights, label, sha256_of(folder / MODEL_NAME)))
+        with fresh_folder(folder, replace=replace) as fresh:
+            write_int8(weights, fresh / MODEL_NAME, calibration)
+            write_manifest(fresh, manifest_values(weights, label, sha256_of(fresh / MODEL_NAME)))
         manifest = load_manifest(folder)
         sessions = _sessions(weights, plain, proof.threads)
         sessions |= {f"{name} int8": each for name, each in _opened(manifest, proof.threads).items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,19 +89,33 @@ def write_model_folder(
     Raises:
         ConflictError: The folder is there already.
     """
+    with fresh_folder(folder, replace=replace) as fresh:
+        model = build_graph(weights.tensors, fp16_storage=fp16_storage, metadata=metadata(weights))
+        onnx.save(model, fresh / MODEL_NAME)
+        write_manifest(fresh, manifest_values(weights, label, sha256_of(fresh / MODEL_NAME)))
+        write_remainder(weights, fresh)
+    return load_manifest(folder)
+
+
+@contextmanager
+def fresh_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``folder`` once a readable manifest lies in it.
+
+    Raises:
+        ConflictError: ``folder`` is there already and is not to be replaced.
+    """
     if folder.exists() and not replace:
         raise ConflictError(f"{folder}: is there already; choose another name or ask to replace it")
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    model = build_graph(weights.tensors, fp16_storage=fp16_storage, metadata=metadata(weights))
-    onnx.save(model, fresh / MODEL_NAME)
-    write_manifest(fresh, manifest_values(weights, label, sha256_of(fresh / MODEL_NAME)))
-    write_remainder(weights, fresh)
-    load_manifest(fresh)  # what cannot be read back must not take the old one's place
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
-    return load_manifest(folder)
+    try:
+        yield fresh
+        load_manifest(fresh)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_fixed(weights: DetectorWeights, folder: Path, size: FixedSize, *, fp16_storage: bool = True) -> Path:

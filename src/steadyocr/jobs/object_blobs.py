@@ -167,5 +167,5 @@ def open_blobs(
             client_options={"allow_http": plain, "timeout": "30s", "connect_timeout": "5s"},
         )
     except (BaseError, TypeError, ValueError) as error:
-        raise ConfigError(f"jobs.blobs cannot be used: {error}") from error
+        raise ConfigError(f"jobs.blobs cannot be used: {str(error).partition(chr(10))[0]}") from error
     return ObjectBlobs(store, spool, min_free_bytes=min_free_bytes)

@@ -12,6 +12,7 @@ import numpy as np
 
 from steadyocr.detection.detector import Detection, Detector
 from steadyocr.detection.postprocess import PostprocessParams
+from steadyocr.detection.tiling import detect_tiled
 from steadyocr.imaging.decode import DecodedImage, decode
 from steadyocr.imaging.draw import overlay_png
 from steadyocr.imaging.header import ImageLimits
@@ -103,14 +104,14 @@ class OcrPipeline:
             image = decode(data, self._limits)
         with stages("detect"):
             effective = self._effective(options, cap)
-            detection = self._detect(image, effective)
+            detection = self._detect(image, effective, lambda: stages.progress("detect"))
         with stages("order"):
             order = reading_order(detection.quads)
             quads, scores = detection.quads[order], detection.scores[order]
         texts: list[LineText] | None = None
         if options.recognise:
             with stages("recognise"):
-                texts = self._recognizer.read(image.pixels, quads)
+                texts = self._recognizer.read(image.pixels, quads, lambda: stages.progress("recognise"))
         overlay = None
         if options.overlay:
             with stages("overlay"):
@@ -139,14 +140,24 @@ class OcrPipeline:
                 values[name] = getattr(defaults, name)
         if cap is not None:
             values["max_side"] = min(values["max_side"], cap.max_side)
+            values["quality"] = "shrink"
         return values
 
-    def _detect(self, image: DecodedImage, effective: dict[str, Any]) -> Detection:
+    def _detect(self, image: DecodedImage, effective: dict[str, Any], on_progress: Callable[[], None]) -> Detection:
         params = PostprocessParams(
             bin_threshold=effective["bin_threshold"],
             box_threshold=effective["box_threshold"],
             unclip_ratio=effective["unclip_ratio"],
         )
+        if effective["quality"] == "tile":
+            return detect_tiled(
+                self._detector,
+                image.pixels,
+                params,
+                effective["max_side"],
+                stride=self._detector.manifest.input.stride,
+                on_tile=lambda *_: on_progress(),
+            )
         return self._detector.detect(image.pixels, params, effective["max_side"])
 
 
@@ -157,10 +168,14 @@ class _Stages:
         self.timings_ms: dict[str, float] = {}
         self._listener = listener
 
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def progress(self, name: str) -> None:
+        """Tell the listener that the stage goes on."""
         if self._listener is not None:
             self._listener(name)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.progress(name)
         start = time.perf_counter()
         yield
         self.timings_ms[name] = round((time.perf_counter() - start) * 1000, 2)

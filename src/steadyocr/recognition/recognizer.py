@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from steadyocr.runtime.base import FloatArray, Session
 from steadyocr.runtime.manifest import Manifest
 from steadyocr.runtime.tensor import fill_tensor
 
+_LINES_PER_SIGN_OF_LIFE = 32
 # A line at least this many times taller than wide is turned before reading.
 _TALL_RATIO = 1.5
 # Lines are padded to a multiple of the fine step, longer ones of the coarse step, and run one by one: 29 shapes in all.
@@ -73,19 +75,24 @@ class Recognizer:
         self._characters = character_table(dictionary)
         self.manifest = manifest
 
-    def read(self, image: NDArray[np.uint8], quads: FloatArray) -> list[LineText]:
+    def read(
+        self, image: NDArray[np.uint8], quads: FloatArray, on_progress: Callable[[], None] = lambda: None
+    ) -> list[LineText]:
         """Read the lines of a picture.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             quads: (N, 4, 2) float32 in its pixels, clockwise from top-left.
+            on_progress: Called every so many lines: a sign of life on pages that take long.
 
         Returns:
             One entry for each quad, in the same order.
         """
         best = [LineText("", 0.0)] * len(quads)
         # By width, so that equal shapes follow each other: going from one to another costs.
-        for crop in sorted(self._plan(quads), key=lambda entry: entry.width):
+        for done, crop in enumerate(sorted(self._plan(quads), key=lambda entry: entry.width), start=1):
+            if done % _LINES_PER_SIGN_OF_LIFE == 0:
+                on_progress()
             line = self._read_crop(image, quads[crop.line], crop)
             if line.score > best[crop.line].score:
                 best[crop.line] = line

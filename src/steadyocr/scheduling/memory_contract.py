@@ -9,7 +9,13 @@ from typing import Any
 from steadyocr.errors import MemoryPressure
 from steadyocr.scheduling.governor import MemoryGovernor
 from steadyocr.scheduling.items import WorkItem
-from steadyocr.scheduling.memory_model import SIDE_STEPS, MemoryFit, largest_fitting_side, network_pixels
+from steadyocr.scheduling.memory_model import (
+    SIDE_STEPS,
+    MemoryFit,
+    largest_fitting_side,
+    network_pixels,
+    tiled_extra_bytes,
+)
 from steadyocr.types import SideCap
 
 _DEFAULT_SIDE = 1280
@@ -64,6 +70,10 @@ class MemoryContract:
         side = min(wanted, side_limit or wanted)
         if item.suspect:
             side = next((step for step in SIDE_STEPS if step < side), side)
+        if item.options.quality == "tile" and side == wanted:
+            tiled = tiled_extra_bytes(self.fit, item.header, wanted)
+            if tiled <= self._governor.available_bytes:
+                return WorkPlan(None, tiled)
         fitting = largest_fitting_side(self.fit, item.header, side, self._governor.available_bytes)
         if fitting is None:
             raise MemoryPressure(
@@ -73,7 +83,7 @@ class MemoryContract:
             )
         extra = self.fit.extra_bytes(item.header.pixels, network_pixels(item.header, fitting))
         # A cap that the picture does not reach takes nothing away.
-        matters = fitting < min(wanted, max(item.header.viewed_size))
+        matters = fitting < min(wanted, max(item.header.viewed_size)) or item.options.quality == "tile"
         return WorkPlan(SideCap(fitting, (f"side_{fitting}",)) if matters else None, extra)
 
     def record(self, item: WorkItem, peak_bytes: int) -> None:
@@ -92,6 +102,8 @@ class MemoryContract:
         if item.header is None:
             return self.fit.base
         side = item.cap.max_side if item.cap else item.options.max_side or _DEFAULT_SIDE
+        if item.options.quality == "tile" and item.cap is None:
+            return self.fit.base + tiled_extra_bytes(self.fit, item.header, side)
         return self.fit.peak_bytes(item.header.pixels, network_pixels(item.header, side))
 
     def describe(self, item: WorkItem) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from typing import Any, Final
 from steadyocr.imaging.formats.common import ImageHeader
 from steadyocr.imaging.plan import plan_resize
 
+_TILE_SIDE: Final = 1280
+# The stitched map and its binary copies, bytes for each picture pixel.
+_TILED_MAP_BYTES: Final = 3.0
+
 # Side limits to try, largest first, when a picture does not fit at full quality.
 SIDE_STEPS: Final = (1280, 960, 736, 512, 320)
 
@@ -62,6 +66,13 @@ def network_pixels(header: ImageHeader, max_side: int) -> int:
     """Size of the network's input for a picture, in pixels."""
     plan = plan_resize(*header.viewed_size, max_side)
     return plan.padded_width * plan.padded_height
+
+
+def tiled_extra_bytes(fit: MemoryFit, header: ImageHeader, max_side: int) -> float:
+    """Predict what a picture adds when it is read in tiles: the larger of one tile and the shrunk whole, and maps."""
+    tile = min(header.pixels, _TILE_SIDE * _TILE_SIDE)
+    network = max(network_pixels(header, max_side), tile)
+    return fit.extra_bytes(header.pixels, network) + _TILED_MAP_BYTES * header.pixels
 
 
 def largest_fitting_side(fit: MemoryFit, header: ImageHeader, max_side: int, available_bytes: float) -> int | None:

@@ -85,7 +85,7 @@ class Scheduler:
         self,
         config: SchedulerConfig,
         loops: Loops,
-        new_engine: Callable[[EngineConfig], EngineProcess] = EngineProcess,
+        engine_factory: Callable[[EngineConfig], EngineProcess] = EngineProcess,
         signals: Callable[[], MemorySignals] = read_signals,
     ) -> None:
         self.config = config
@@ -95,7 +95,7 @@ class Scheduler:
         self.ladder = PressureLadder(config.ladder)
         self.governor = MemoryGovernor(config.budget_bytes or detect_budget_bytes(), config.engines)
         self.contract = MemoryContract(self.governor)
-        self.slots = [Slot(index, config.slot, self, new_engine) for index in range(config.engines)]
+        self.slots = [Slot(index, config.slot, self, engine_factory) for index in range(config.engines)]
         self.completed = 0
         self.degraded = 0
         self.last_success_at: float | None = None
@@ -237,7 +237,9 @@ class Scheduler:
         self.queue.record_service(loop.time() - started)
         self.completed += 1
         self.degraded += item.cap is not None
-        self.last_success_at = loop.time()
+        # A golden run proves nothing by itself (its verdict does), and neither does an engine that only gives errors.
+        if item.kind == "run" and item.answered:
+            self.last_success_at = loop.time()
 
     def after_death(self, item: WorkItem, death: Death) -> None:
         """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
@@ -288,7 +290,8 @@ class Scheduler:
 
     def slot_failed(self, slot: Slot, error: SteadyOCRError) -> None:
         """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
-        self._served_at = asyncio.get_running_loop().time()
+        if slot.engine is not None and slot.engine.ready:
+            self._served_at = asyncio.get_running_loop().time()
         if self._first_ready is None or self._first_ready.done():
             return
         # A wrong model stays wrong; a death while starting may be bad luck, so it gets a few tries.

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from steadyocr.training.model import DBNet
 
-
 # From here on the warm-up no longer shows, whatever the decay.
 _WARM_UPDATES = 1_000_000
 

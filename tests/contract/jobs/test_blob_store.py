@@ -1,4 +1,4 @@
-"""What every blob store does: the folder, and the bucket (in memory; a real S3 server is tried by hand)."""
+"""What every blob store does: the folder, the bucket in memory, and the bucket of an S3 server."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import hashlib
 import io
 import os
 import time
+import uuid
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from support import in_real_time
 
-from steadyocr.errors import InsufficientStorage, NotFoundError, PayloadTooLarge
+from steadyocr.errors import ConfigError, InsufficientStorage, NotFoundError, PayloadTooLarge, Unavailable
 from steadyocr.jobs.blobs import BlobStore, put_bytes, put_stream
 from steadyocr.jobs.local_blobs import LocalBlobs
-from steadyocr.jobs.object_blobs import ObjectBlobs
+from steadyocr.jobs.object_blobs import ObjectBlobs, open_blobs
+from support import in_real_time
 
 
 @pytest.fixture
@@ -26,10 +28,26 @@ def work(tmp_path: Path) -> Path:
     return tmp_path / "blobs" / "unfinished"
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(scope="module")
+def s3_options() -> Iterator[dict[str, str]]:
+    """A local S3 server with an empty bucket, where moto is installed."""
+    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {"endpoint": f"http://{host}:{port}", "access_key_id": "a", "secret_access_key": "b", "region": "us-east-1"}
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "bucket", "s3"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path, work: Path) -> BlobStore:
     if request.param == "folder":
         return LocalBlobs(tmp_path / "blobs")
+    if request.param == "s3":
+        options = request.getfixturevalue("s3_options")
+        bucket = uuid.uuid4().hex
+        httpx.put(f"{options['endpoint']}/{bucket}", trust_env=False).raise_for_status()
+        return open_blobs(f"s3://{bucket}/prefix", spool=work, options=options)
     obstore = pytest.importorskip("obstore.store")
     return ObjectBlobs(obstore.MemoryStore(), work)
 
@@ -114,10 +132,10 @@ def test_a_low_disk_refuses_before_anything_is_written(tmp_path: Path) -> None:
 def test_a_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
     # /dev/full takes no byte: writes to it fail as they do on a full disk.
     blobs = LocalBlobs(tmp_path / "blobs")
-    writer = blobs.writer(100)
-    with pytest.raises(InsufficientStorage), writer, open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+    with blobs.writer(100) as writer, Path("/dev/full").open("wb", buffering=0) as full:
         os.dup2(full.fileno(), writer._file.fileno())
-        writer.write(b"picture")
+        with pytest.raises(InsufficientStorage):
+            writer.write(b"picture")
     assert list((tmp_path / "blobs" / "unfinished").iterdir()) == []
 
 
@@ -194,3 +212,25 @@ def test_a_blob_can_be_read_at_any_place(blobs: BlobStore) -> None:
         archive.writestr("a.txt", b"hello" * 1000)
     with blobs.open(put_bytes(blobs, packed.getvalue()).key) as stream, zipfile.ZipFile(stream) as archive:
         assert archive.read("a.txt") == b"hello" * 1000
+
+
+def test_a_folder_or_a_bucket_is_opened_by_its_url(tmp_path: Path) -> None:
+    assert isinstance(open_blobs(str(tmp_path / "a"), spool=tmp_path), LocalBlobs)
+    assert isinstance(open_blobs(f"file://{tmp_path}/a", spool=tmp_path), LocalBlobs)
+    pytest.importorskip("obstore")
+    options = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9"}
+    assert isinstance(open_blobs("s3://bucket/prefix", spool=tmp_path / "spool", options=options), ObjectBlobs)
+
+
+@pytest.mark.parametrize(("url", "options"), [("ftp://host/x", {}), ("s3://bucket", {"nonsense": "1"})])
+def test_a_url_that_cannot_be_used_is_refused(url: str, options: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"jobs\.blobs"):
+        open_blobs(url, spool=tmp_path, options=options)
+
+
+def test_a_bucket_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
+    pytest.importorskip("obstore")
+    options = {"region": "us-east-1", "endpoint": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "b"}
+    blobs = open_blobs("s3://bucket", spool=tmp_path, options=options)
+    with pytest.raises(Unavailable):
+        blobs.exists("0" * 64)

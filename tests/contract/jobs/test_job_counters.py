@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
-from jobs_support import FAST_FOLDER, new_items
 
+from jobs_support import FAST_FOLDER, new_items
 from steadyocr.errors import EngineDied, JobNotFound
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.database import open_database
@@ -42,7 +42,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize(target=jobs)
     def begin(self) -> str:
-        return self.submit(3, False, None)
+        job = self.store.submit(NewJob(items=new_items(3)))
+        self.known.add(job.id)
+        return job.id
 
     @rule(target=jobs, count=st.integers(1, 5), archive=st.booleans(), deadline_s=st.sampled_from([None, 5.0]))
     def submit(self, count: int, archive: bool, deadline_s: float | None) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from collections.abc import Iterator
 
 import pytest
-from jobs_support import claim_one, counters, key_of, new_items, submit
 
+from jobs_support import FAST_FOLDER, claim_one, counters, key_of, new_items, postgres, submit  # noqa: F401 - a fixture
 from steadyocr.errors import (
     EmptyInput,
     EngineDied,
@@ -15,13 +17,47 @@ from steadyocr.errors import (
     PayloadTooLarge,
     UndecodableImage,
 )
+from steadyocr.jobs.config import StoreConfig
+from steadyocr.jobs.database import open_database
 from steadyocr.jobs.models import ItemOutcome, ItemState, JobState, Lease, NewItem, NewJob
+from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.store import JobStore
-from steadyocr.testing import FakeClock
+from steadyocr.testing import FakeClock, InMemoryJobStore
 
+CONFIG = StoreConfig(
+    max_attempts=3, max_losses=4, backoff_first_s=2.0, backoff_max_s=5.0, max_items=10_000, max_events=50
+)
 DAMAGED = UndecodableImage("damaged").to_wire()
 DIED = EngineDied("died").to_wire()
 READ = ItemOutcome(result={"text": "您好"})
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def fast_folder() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as folder:
+        yield folder
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, fast_folder: str, clock: FakeClock) -> Iterator[JobStore]:
+    """Every store there is, on a clock that the test moves."""
+    opened: JobStore
+    if request.param == "memory":
+        opened = InMemoryJobStore(CONFIG, clock)
+    elif request.param == "sqlite":
+        opened = SqlJobStore(open_database(f"sqlite:///{fast_folder}/jobs.db", CONFIG, clock=clock))
+    else:
+        server = request.getfixturevalue("postgres")
+        database = open_database(server.shared_database, CONFIG, clock=clock)
+        database.write(lambda tx: tx.connection.exec_driver_sql("TRUNCATE job CASCADE"))
+        opened = SqlJobStore(database)
+    yield opened
+    opened.close()
 
 
 def states_of(store: JobStore, job_id: str) -> list[ItemState]:
@@ -526,7 +562,11 @@ def test_the_content_of_a_cancelled_archive_is_cancelled(store: JobStore) -> Non
     store.cancel(job.id)
     assert store.expand(lease, new_items(3))
     now = store.job(job.id)
-    assert (now.state, counters(now), now.finished_at is None) == (JobState.CANCELLED, {"done": 1, "cancelled": 3}, False)
+    assert (now.state, counters(now), now.finished_at is None) == (
+        JobState.CANCELLED,
+        {"done": 1, "cancelled": 3},
+        False,
+    )
 
 
 # --- asking
