@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench bench-memory lock clean
+.PHONY: help serve test check format chaos bench bench-memory load lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -40,6 +40,12 @@ format: $(VENV)/.dev ## put the code into shape
 
 bench: $(VENV)/.dev ## compare with rapidocr on the same pictures and cores
 	$(BIN)/python -m bench.compare $(ARGS)
+
+chaos: $(VENV)/.dev ## the chaos tests in their long form (500 pictures)
+	STEADYOCR_CHAOS_ITEMS=500 $(BIN)/python -m pytest tests/chaos -m chaos --timeout 3600 $(ARGS)
+
+load: $(VENV)/.dev ## open-loop load at 0.5, 1 and 3 times the measured capacity
+	$(BIN)/python -m bench.load $(ARGS)
 
 bench-memory: $(VENV)/.dev ## resident memory over 300 pictures of random size
 	$(BIN)/python -m bench.memory $(ARGS)

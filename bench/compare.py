@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.agreement import compare_reading
-from bench.contenders import Child, Task, Timing, entries
+from bench.contenders import Child, Entry, Task, Timing, entries
 from bench.pictures import Picture, bench_pictures, font_names
 from steadyocr.runtime.cpu import available_threads
 
@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = _machine(threads)
     _print_machine(machine, pictures, rounds)
 
-    results = measure(pictures, rounds, threads, quick=options.quick)
+    chosen = [entry for entry in entries(quick=options.quick) if options.contenders in entry.name]
+    results = measure(chosen, pictures, rounds, threads)
     machine["load_average_end"] = os.getloadavg()
     print(f"load average at the end: {_load(machine['load_average_end'])}\n")
     for task in TASKS:
@@ -99,17 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(pictures: Sequence[Picture], rounds: int, threads: int, *, quick: bool) -> list[Result]:
-    """Run all contenders over all pictures: a first pass and so many rounds."""
-    children = [Child(entry, threads) for entry in entries(quick=quick)]
+def measure(chosen: Sequence[Entry], pictures: Sequence[Picture], rounds: int, threads: int) -> list[Result]:
+    """Run contenders over all pictures: a first pass and so many rounds."""
+    children = [Child(entry, threads) for entry in chosen]
     results = [Result(child.entry.name, child.entry.note, child.start_seconds) for child in children]
     pairs = list(zip(children, results, strict=True))
     try:
         for task in TASKS:
             for index in range(rounds + 1):
                 _round(task, pairs, pictures, index)
-                print(f"\r{task}: round {index} of {rounds}", end="", file=sys.stderr, flush=True)
-            print(file=sys.stderr)
+                print(f"{task}: round {index} of {rounds}", file=sys.stderr, flush=True)
             if task == "read":
                 for child, result in pairs:
                     held = child.memory()
@@ -236,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.compare", description="Compare this pipeline with rapidocr.")
     parser.add_argument("--rounds", type=int, help="rounds after the first pass (5; with --quick 2)")
     parser.add_argument("--pictures", help="names, separated by commas (all)")
+    parser.add_argument("--contenders", default="", help="only those whose name holds this text, 'openvino' say (all)")
     parser.add_argument("--threads", type=int, help="threads of each inference (what this process may use)")
     parser.add_argument("--quick", action="store_true", help="four pictures, four contenders, two rounds")
     return parser

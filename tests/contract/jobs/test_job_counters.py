@@ -154,5 +154,5 @@ TestInMemoryCounters.settings = settings(
 )
 TestSqliteCounters = SqliteMachine.TestCase
 TestSqliteCounters.settings = settings(
-    max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=6, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

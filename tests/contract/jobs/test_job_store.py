@@ -698,9 +698,11 @@ def test_a_watch_wakes_up_when_work_comes(store: JobStore) -> None:
     watch = store.watch()
     while watch.wait(0.05):
         pass
-    threading.Timer(0.1, submit, (store,)).start()
+    submitter = threading.Timer(0.1, submit, (store,))
+    submitter.start()
     assert watch.wait(10)
     watch.close()
+    submitter.join()
 
 
 def test_closing_a_watch_ends_the_wait(store: JobStore) -> None:

@@ -1,0 +1,152 @@
+"""Bad pictures, killed engines and good requests together: everything is accounted for and no answer is mixed up.
+
+Short by default; ``make chaos`` sets STEADYOCR_CHAOS_ITEMS to run it long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from steadyocr.errors import Quarantined, SteadyOCRError
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.engine import EngineProcess
+from steadyocr.scheduling.scheduler import Scheduler
+from steadyocr.service import Service
+from steadyocr.settings import load_settings
+from steadyocr.types import OcrOptions
+from support import KnownPicture, in_real_time, known_picture
+
+ITEMS = int(os.environ.get("STEADYOCR_CHAOS_ITEMS", "16"))
+WORKER = (sys.executable, str(Path(__file__).with_name("misbehaving_worker.py")))
+ALLOWED_S = 100.0
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture
+def weak_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*arguments: object) -> Scheduler:
+        return Scheduler(*arguments, engine_factory=weak_engine)  # type: ignore[arg-type]
+
+    def weak_engine(config: EngineConfig) -> EngineProcess:
+        return EngineProcess(config, WORKER)
+
+    monkeypatch.setattr("steadyocr.service.Scheduler", build)
+
+
+@asynccontextmanager
+async def running(data_dir: Path, **settings: str) -> AsyncIterator[Service]:
+    environ = {
+        "STEADYOCR_DATA_DIR": str(data_dir),
+        "STEADYOCR_MEMORY__CALIBRATE": "false",
+        "STEADYOCR_QUEUE__MAX_SIZE": "1000",
+        **{f"STEADYOCR_{name.upper()}": value for name, value in settings.items()},
+    }
+    service = Service(load_settings(environ=environ)[0])
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+async def outcome(service: Service, data: bytes, expected: KnownPicture | None = None) -> str:
+    """Read a picture; an answer that is not the picture's own is ``wrong``."""
+    try:
+        reply = await service.read(data, OcrOptions(), timeout_s=ALLOWED_S)
+    except SteadyOCRError as error:
+        return error.code
+    texts = [line["text"] for line in reply.message["page"]["lines"]]
+    return "right" if expected is not None and texts == expected.texts else "wrong"
+
+
+def weak(picture: KnownPicture, how: str) -> bytes:
+    """A whole PNG with a marker after its end, where decoders do not look."""
+    return picture.data + f"#weakness:{how}".encode()
+
+
+@in_real_time
+async def test_poison_among_good_pictures_hurts_only_itself(tmp_path: Path, weak_engines: None) -> None:
+    english, chinese = known_picture("english"), known_picture("chinese")
+    async with running(tmp_path) as service:
+        good = [(english, chinese)[index % 2] for index in range(ITEMS)]
+        work = [outcome(service, picture.data, picture) for picture in good]
+        poison = {how: weak(english, how) for how in ("segfault", "exit", "bug", "memory_error")}
+        for place, data in enumerate(poison.values()):
+            work.insert(place * len(work) // len(poison), outcome(service, data))
+        counted = Counter(await asyncio.gather(*work))
+        assert counted == {"right": ITEMS, "quarantined": 2, "internal": 1, "memory_pressure": 1}
+        assert {entry["cause"] for entry in service.scheduler.quarantine.entries()} == {"crash", "exit"}
+
+        started = time.perf_counter()
+        with pytest.raises(Quarantined):
+            await service.read(poison["segfault"], OcrOptions())
+        refused_s = time.perf_counter() - started
+        assert refused_s < 0.5, "refused without an engine"
+        assert service.unready_reason() == ""
+    # The list is on disk: a new service knows it.
+    async with running(tmp_path) as service:
+        assert await outcome(service, poison["exit"]) == "quarantined"
+        assert await outcome(service, english.data, english) == "right"
+
+
+@in_real_time
+async def test_a_hanging_picture_is_condemned_and_the_rest_served(tmp_path: Path, weak_engines: None) -> None:
+    english = known_picture("english")
+    async with running(tmp_path, engines__heartbeat_s="8") as service:
+        work = [outcome(service, weak(english, "hang")), outcome(service, english.data, english)]
+        assert await asyncio.gather(*work) == ["quarantined", "right"]
+        (entry,) = service.scheduler.quarantine.entries()
+        assert (entry["cause"], entry["width"], entry["height"]) == ("hang", *english.image.size)
+
+
+@in_real_time
+async def test_engines_killed_again_and_again_lose_nothing_and_condemn_nobody(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    english, chinese = known_picture("english"), known_picture("chinese")
+    async with running(tmp_path) as service:
+        killed = 0
+
+        async def assassin() -> None:
+            """Kill an engine at work after every third answer or so: by progress, not by the clock of this machine."""
+            nonlocal killed
+            while True:
+                enough = service.scheduler.completed + chance.randint(2, 4)
+                while service.scheduler.completed < enough:  # noqa: ASYNC110 - a count in another object
+                    await asyncio.sleep(0.02)
+                for slot in service.scheduler.slots[:1]:
+                    if slot.engine is not None and slot.engine.pid is not None and slot.ready:
+                        os.kill(slot.engine.pid, signal.SIGKILL)
+                        killed += 1
+
+        killer = asyncio.create_task(assassin())
+        try:
+            work = []
+            for index in range(ITEMS):
+                picture = (english, chinese)[index % 2]
+                work.append(outcome(service, picture.data, picture))
+                if index % 4 == 0:
+                    work.append(outcome(service, picture.data[: 500 * (index + 1)]))
+                if index % 4 == 2:
+                    work.append(outcome(service, chance.randbytes(2000)))
+            counted = Counter(await asyncio.gather(*work))
+        finally:
+            killer.cancel()
+        assert counted["wrong"] == 0
+        assert sum(counted.values()) == len(work)
+        assert counted["right"] == ITEMS, counted
+        assert set(counted) == {"right", "undecodable_image", "unsupported_media_type"}
+        assert killed >= ITEMS / 8
+        assert len(service.scheduler.quarantine) == 0
+        assert service.unready_reason() == ""
