@@ -37,7 +37,7 @@ pytestmark = pytest.mark.chaos
 @pytest.fixture
 def weak_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*arguments: object) -> Scheduler:
-        return Scheduler(*arguments, engine_factory=weak_engine)  # type: ignore[arg-type]
+        return Scheduler(*arguments, engine_factory=weak_engine)  # type: ignore[arg-type, misc]
 
     def weak_engine(config: EngineConfig) -> EngineProcess:
         return EngineProcess(config, WORKER)
