@@ -21,8 +21,8 @@ _LINES_PER_SIGN_OF_LIFE = 32
 _TALL_RATIO = 1.5
 # Lines are padded to a multiple of the fine step, longer ones of the coarse step, and run one by one: 29 shapes in all.
 # Measured with OpenVINO on AMX (12 pages, 427 lines, CPU time): a column costs 23 us in any batch of 1 to 8 lines, but
-# a shape never seen 30 ms and one seen before 6 ms, so batches of free size cost 1.25 times as much as this. The text
-# comes out the same, and the kernels that are kept for each shape stop growing.
+# a shape never seen 30 ms and one seen before 6 ms, so batches of free size cost about 1.15 times as much as this.
+# Character errors are the same, and the kernels that are kept for each shape are bounded.
 _FINE_STEP = 64
 _COARSE_STEP = 128
 _COARSE_ABOVE = 512
