@@ -80,6 +80,8 @@ class RequestGate:
         matches = [hmac.compare_digest(offered, key) for key in self._keys]
         if not any(matches):
             raise Unauthorized("an API key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+        # Its place in the list names the client, for fairness; the key itself goes no further.
+        scope["state"]["key_id"] = f"key-{matches.index(True)}"
 
     def _limited(self, headers: Headers, receive: Receive) -> Receive:
         """Refuse a body that says it is too large at once, and one that turns out to be as soon as it does."""

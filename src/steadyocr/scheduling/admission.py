@@ -87,7 +87,6 @@ class AdmissionQueue:
         now = asyncio.get_running_loop().time()
         if now + self._wait_ahead_s(item.priority) >= item.deadline > now:
             raise self._busy("more is waiting than can be read within the time allowed")
-        item.enqueued_at = now
         self._waiting[item.priority].append(item)
         self._arrived.set()
 

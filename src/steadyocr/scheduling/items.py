@@ -58,7 +58,6 @@ class WorkItem:
     outside_deaths: int = 0
     suspect: bool = False
     cap: SideCap | None = None
-    enqueued_at: float = 0.0
     id: int = field(default_factory=lambda: next(_ids))
     outcome: asyncio.Future[Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
