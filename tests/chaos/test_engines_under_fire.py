@@ -44,7 +44,7 @@ def weak_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     def weak_engine(config: EngineConfig) -> EngineProcess:
         return EngineProcess(config, WORKER)
 
-    monkeypatch.setattr("steadyocr.service.Scheduler", build)
+    monkeypatch.setattr("steadyocr.service.core.Scheduler", build)
 
 
 @asynccontextmanager

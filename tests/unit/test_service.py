@@ -52,7 +52,7 @@ def golden_reader(monkeypatch: pytest.MonkeyPatch) -> type[GoldenReader]:
         engine: EngineProcess = kind(next(numbers))
         return engine
 
-    monkeypatch.setattr("steadyocr.service.Scheduler", functools.partial(Scheduler, engine_factory=make))
+    monkeypatch.setattr("steadyocr.service.core.Scheduler", functools.partial(Scheduler, engine_factory=make))
     return kind
 
 

@@ -187,7 +187,7 @@ def test_a_refused_key_does_not_show_in_the_message(tmp_path: Path, source: str)
 def test_engines_fit_the_machine_where_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], count: int, threads: int
 ) -> None:
-    monkeypatch.setattr("steadyocr.settings.available_threads", lambda: 8)
+    monkeypatch.setattr("steadyocr.settings.tree.available_threads", lambda: 8)
     config = from_env(**given).scheduler_config()
     assert (config.engines, config.slot.engine.threads) == (count, threads)
 

@@ -1,0 +1,125 @@
+"""Reading the tree from its sources, and remembering which value came from where."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from steadyocr.errors import ConfigError
+from steadyocr.settings.tree import Settings, default_data_dir
+
+ENV_PREFIX = "STEADYOCR_"
+_NESTING = "__"
+# Read by this module or by make, not part of the tree.
+_OTHER_NAMES = frozenset({"STEADYOCR_CONFIG"})
+
+
+class Origins:
+    """Where each value of a :class:`Settings` came from, by dotted name."""
+
+    def __init__(self) -> None:
+        self._origins: dict[str, str] = {}
+
+    def note(self, values: Mapping[str, Any], origin: str, prefix: str = "") -> None:
+        """Record an origin for every leaf of a tree."""
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                self.note(value, origin, f"{prefix}{key}.")
+            else:
+                self._origins[f"{prefix}{key}"] = origin
+
+    def of(self, name: str) -> str:
+        """Return the origin of a value, or of a section that somebody gave a value in."""
+        for known, origin in self._origins.items():
+            if f"{known}.".startswith(f"{name}.") or f"{name}.".startswith(f"{known}."):
+                return origin
+        return "default"
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[Settings, Origins]:
+    """Read all sources once.
+
+    Args:
+        overrides: A tree that beats every other source (the command line).
+        config_file: TOML file; by default ``STEADYOCR_CONFIG``, else ``steadyocr.toml`` in the data folder if there.
+        environ: The environment; the process's own by default.
+
+    Raises:
+        ConfigError: A key is unknown, a value is out of range or a file cannot be read; the message names it.
+    """
+    environ = os.environ if environ is None else environ
+    origins = Origins()
+    from_env = _from_environment(environ)
+    path = _config_path(config_file, environ, from_env)
+    from_file = _from_file(path) if path else {}
+    origins.note(from_file, str(path))
+    origins.note(from_env, "environment")
+    origins.note(overrides or {}, "command line")
+    merged = _merge(_merge(from_file, from_env), overrides or {})
+    try:
+        return Settings.model_validate(merged), origins
+    except ValidationError as error:
+        problems = "; ".join(_describe(entry["loc"], entry["msg"], origins) for entry in error.errors())
+        raise ConfigError(f"the settings cannot be used: {problems}") from error
+
+
+def _describe(location: tuple[int | str, ...], message: str, origins: Origins) -> str:
+    name = ".".join(str(part) for part in location)
+    return f"{name} ({origins.of(name)}): {message}"
+
+
+def _config_path(given: Path | None, environ: Mapping[str, str], from_env: Mapping[str, Any]) -> Path | None:
+    if given is not None:
+        return given
+    if environ.get("STEADYOCR_CONFIG"):
+        return Path(environ["STEADYOCR_CONFIG"])
+    usual = Path(from_env.get("data_dir") or default_data_dir()) / "steadyocr.toml"
+    return usual if usual.is_file() else None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} is not valid TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Turn ``STEADYOCR_A__B=x`` into ``{"a": {"b": "x"}}``; a misspelt name is refused later as an unknown key."""
+    tree: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX) or name in _OTHER_NAMES:
+            continue
+        *parents, leaf = name.removeprefix(ENV_PREFIX).lower().split(_NESTING)
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(
+                    f"{name} gives a value inside {parent!r}, which another variable gives a value itself"
+                )
+        if leaf in node:
+            raise ConfigError(f"{name} gives {leaf!r} a value, which other variables give values inside")
+        # Lists are written as a comma-separated text.
+        node[leaf] = [part.strip() for part in text.split(",") if part.strip()] if leaf == "api_keys" else text
+    return tree
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return merged

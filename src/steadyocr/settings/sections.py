@@ -1,0 +1,101 @@
+"""The sections of the settings tree, each value with its unit and range."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    """Where and how HTTP is served."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(7860, ge=0, le=65535, description="port; 0 takes a free one")
+    root_path: str = Field("", description="path prefix that a proxy strips")
+    drain_timeout_s: float = Field(25.0, ge=0, le=600, description="seconds that running requests get on stop")
+    insecure: bool = Field(False, description="allow a public address without API keys")
+
+
+def _not_blank(key: SecretStr) -> SecretStr:
+    # A blank key would let everybody in who sends none.
+    if not key.get_secret_value().strip():
+        raise ValueError("a key must not be blank")
+    return key
+
+
+class AuthSettings(Section):
+    """Who may use the service."""
+
+    api_keys: tuple[Annotated[SecretStr, AfterValidator(_not_blank)], ...] = Field(
+        (), description="accepted keys; none means open to all who reach it"
+    )
+
+
+class LimitSettings(Section):
+    """What a picture may be, checked before any work."""
+
+    max_bytes: int = Field(32 << 20, ge=1024, le=1 << 30, description="bytes of one encoded picture")
+    max_pixels: int = Field(64_000_000, ge=1024, le=1_000_000_000, description="pixels, from the header")
+    max_side_ratio: float = Field(100.0, ge=1, description="longer side over shorter")
+
+
+class QueueSettings(Section):
+    """The admission queue."""
+
+    max_size: int = Field(64, ge=1, le=100_000, description="pictures that may wait; one more gets 503")
+    max_per_client: int = Field(0, ge=0, description="of one client; one more gets 429; 0 is no such bound")
+    timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds a request may take when it does not say")
+    max_timeout_s: float = Field(300.0, gt=0, le=3600, description="most that a request may ask for, in seconds")
+
+
+class EngineSettings(Section):
+    """The engine processes."""
+
+    count: int = Field(0, ge=0, le=256, description="engine processes; 0 fits the machine")
+    threads: int = Field(0, ge=0, le=512, description="threads of one engine; 0 fits the machine")
+    backend: Literal["auto", "openvino", "onnxruntime"] = Field("auto", description="inference library")
+    precision: Literal["auto", "f32"] = Field("auto", description="auto uses bf16 where the CPU has it")
+    start_timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds until a starting engine is given up")
+    item_limit_s: float = Field(60.0, gt=0, le=3600, description="seconds on one picture after which an engine hangs")
+    heartbeat_s: float = Field(20.0, gt=0, le=600, description="seconds of silence after which an engine hangs")
+    retire_items: int = Field(50_000, ge=0, description="pictures after which an engine is replaced; 0 never")
+    retire_growth_bytes: int = Field(
+        256 << 20, ge=0, description="bytes of growth while idle after which an engine is replaced"
+    )
+    memory_slack_bytes: int = Field(
+        32 << 20,
+        ge=0,
+        description="bytes an engine may keep over its base line before it gives scratch memory back",
+    )
+
+
+class MemorySettings(Section):
+    """The memory contract and the pressure ladder."""
+
+    budget_bytes: int = Field(0, ge=0, description="bytes of the whole service; 0 takes the tightest limit found")
+    calibrate: bool = Field(True, description="measure what pictures cost when first started on a machine")
+    smaller_at: float = Field(0.80, gt=0, le=1, description="used share from which pictures are made smaller")
+    one_at_a_time_at: float = Field(0.88, gt=0, le=1, description="used share from which one engine works at a time")
+    shed_at: float = Field(0.95, gt=0, le=1, description="used share from which new work is refused")
+    smaller_side: int = Field(960, ge=32, description="side limit under pressure, in pixels")
+
+
+class ModelSettings(Section):
+    """Which models serve."""
+
+    detector: str = Field("pp-ocrv6-small-det", description="detection model")
+    recogniser: str = Field("pp-ocrv6-small-rec", description="recognition model")
+
+
+class LoggingSettings(Section):
+    """Logs, on standard error."""
+
+    format: Literal["json", "console"] = Field("console", description="JSON lines, or for a human eye")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="threshold")

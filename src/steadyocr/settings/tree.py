@@ -1,0 +1,106 @@
+"""The whole tree, and what the layers below are given out of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from steadyocr.errors import ConfigError
+from steadyocr.runtime.cpu import available_threads
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.pressure import LadderParams
+from steadyocr.scheduling.scheduler import SchedulerConfig
+from steadyocr.scheduling.slot import SlotConfig
+from steadyocr.settings.sections import (
+    AuthSettings,
+    EngineSettings,
+    LimitSettings,
+    LoggingSettings,
+    MemorySettings,
+    ModelSettings,
+    QueueSettings,
+    Section,
+    ServerSettings,
+)
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def default_data_dir() -> Path:
+    """Return where state lies when nobody says."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
+    return Path(base) / "steadyocr"
+
+
+class Settings(Section):
+    """The whole tree."""
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="folder of all state")
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
+    queue: QueueSettings = QueueSettings()
+    engines: EngineSettings = EngineSettings()
+    memory: MemorySettings = MemorySettings()
+    models: ModelSettings = ModelSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    def scheduler_config(self) -> SchedulerConfig:
+        """Derive what the scheduler and its engines need, sized for this machine where a setting says 0."""
+        cores = available_threads()
+        count = self.engines.count or max(1, cores // 2)
+        threads = self.engines.threads or max(1, cores // count)
+        return SchedulerConfig(
+            slot=SlotConfig(
+                engine=self._engine_config(threads),
+                start_timeout_s=self.engines.start_timeout_s,
+                item_limit_s=self.engines.item_limit_s,
+                heartbeat_s=self.engines.heartbeat_s,
+                retire_items=self.engines.retire_items,
+                retire_growth_bytes=self.engines.retire_growth_bytes,
+            ),
+            engines=count,
+            queue_size=self.queue.max_size,
+            max_per_client=self.queue.max_per_client,
+            budget_bytes=self.memory.budget_bytes,
+            calibrate=self.memory.calibrate,
+            ladder=LadderParams(
+                smaller_at=self.memory.smaller_at,
+                one_at_a_time_at=self.memory.one_at_a_time_at,
+                shed_at=self.memory.shed_at,
+                smaller_side=self.memory.smaller_side,
+            ),
+            quarantine_file=self.data_dir / "quarantine.json",
+        )
+
+    def _engine_config(self, threads: int) -> EngineConfig:
+        return EngineConfig(
+            detector=self.models.detector,
+            recogniser=self.models.recogniser,
+            user_models=str(self.data_dir / "models"),
+            backend=self.engines.backend,
+            precision=self.engines.precision,
+            threads=threads,
+            max_bytes=self.limits.max_bytes,
+            max_pixels=self.limits.max_pixels,
+            max_side_ratio=self.limits.max_side_ratio,
+            memory_slack_bytes=self.engines.memory_slack_bytes,
+            cache_dir=str(self.data_dir / "cache"),
+            log_format=self.logging.format,
+            log_level=self.logging.level,
+        )
+
+    def refuse_open_door(self) -> None:
+        """Refuse a public address without a key.
+
+        Raises:
+            ConfigError: The address is not loopback, no key is set and ``insecure`` does not say so.
+        """
+        if self.server.host in _LOOPBACK or self.auth.api_keys or self.server.insecure:
+            return
+        raise ConfigError(
+            f"listening on {self.server.host} without an API key would open the service to everybody who reaches it; "
+            "set auth.api_keys, or pass --insecure if something in front checks who comes"
+        )
