@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format chaos bench bench-memory load lock clean
+.PHONY: help serve test check format chaos bench bench-memory load lock clean fire soak bench-table
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -46,6 +46,15 @@ chaos: $(VENV)/.dev ## the chaos tests in their long form (500 pictures)
 
 load: $(VENV)/.dev ## open-loop load at 0.5, 1 and 3 times the measured capacity
 	$(BIN)/python -m bench.load $(ARGS)
+
+fire: $(VENV)/.dev ## figures under fire: engines killed every 2 s, engines stopped, poison among good pictures
+	$(BIN)/python -m bench.fire $(ARGS)
+
+soak: $(VENV)/.dev ## 5000 pictures of random shape, memory plotted (ARGS="--count 300", ARGS="--limit-mb 1024")
+	$(BIN)/python -m bench.soak $(ARGS)
+
+bench-table: $(VENV)/.dev ## 1080p, 4K and 5000x3000 one after another, 200 in a row, 50 through 1, 2 and 3 at once
+	$(BIN)/python -m bench.table $(ARGS)
 
 bench-memory: $(VENV)/.dev ## resident memory over 300 pictures of random size
 	$(BIN)/python -m bench.memory $(ARGS)

@@ -67,18 +67,18 @@ class Picture:
 def bench_pictures() -> list[Picture]:
     """Return the twelve pictures that contenders are compared on; the same bytes on every call on one machine."""
     return [
-        _document("document-chinese", (1240, 1754), 1, chinese=1.0),
-        _document("document-english", (1240, 1754), 2, chinese=0.0),
-        _document("document-mixed", (1240, 1754), 3, chinese=0.5, serif=True),
-        _document("scan-a4-300dpi", (2480, 3508), 4, chinese=0.5, quality=80, noise=9.0),
+        document("document-chinese", (1240, 1754), 1, chinese=1.0),
+        document("document-english", (1240, 1754), 2, chinese=0.0),
+        document("document-mixed", (1240, 1754), 3, chinese=0.5, serif=True),
+        document("scan-a4-300dpi", (2480, 3508), 4, chinese=0.5, quality=80, noise=9.0),
         _receipt("receipt-tall", (620, 1500), 5),
         _receipt("receipt-short", (560, 900), 6, noise=14.0),
         _screen("screenshot-dark", (1280, 800), 7),
         _screen("screenshot-dark-wide", (1920, 1080), 8),
         _sign("sign-landscape", (1600, 900), 9),
         _sign("sign-portrait", (900, 1200), 10),
-        _document("small", (640, 480), 11, chinese=0.5, rows=10),
-        _document("tilted", (1600, 1200), 12, chinese=0.5, rows=18, angle=6.0),
+        document("small", (640, 480), 11, chinese=0.5, rows=10),
+        document("tilted", (1600, 1200), 12, chinese=0.5, rows=18, angle=6.0),
     ]
 
 
@@ -97,7 +97,7 @@ def random_pictures(count: int, seed: int, *, least: int = 300, most: int = 2600
         size = (chance.randint(least, most), chance.randint(least, most))
         rows = max(3, size[1] // chance.randint(40, 90))
         share = chance.random()
-        pictures.append(_document(f"random-{index:03d}", size, seed * 100_003 + index, chinese=share, rows=rows))
+        pictures.append(document(f"random-{index:03d}", size, seed * 100_003 + index, chinese=share, rows=rows))
     return pictures
 
 
@@ -153,7 +153,7 @@ class _Sheet:
         self.lines = [KnownLine(line.text, tuple(turned(point) for point in line.quad)) for line in self.lines]
 
 
-def _document(
+def document(
     name: str,
     size: tuple[int, int],
     seed: int,

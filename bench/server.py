@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +41,26 @@ class Server:
 
 
 @contextmanager
-def running_server(settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Serve with these environment settings until the block ends."""
+def running_server(
+    settings: Mapping[str, str] | None = None,
+    *,
+    program: Sequence[str] = (sys.executable, "-m", "steadyocr"),
+    wrapper: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Serve until the block ends.
+
+    Args:
+        settings: Environment settings.
+        program: What serves.
+        wrapper: A command that runs the program given after it, in limits of its own.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         environment = {**os.environ, "STEADYOCR_DATA_DIR": folder, **(settings or {})}
-        command = [sys.executable, "-m", "steadyocr", "serve", "--port", str(port)]
+        command = [*wrapper, *program, "serve", "--port", str(port)]
         with log.open("w") as stream:
             process = subprocess.Popen(command, env=environment, stderr=stream)
         server = Server(f"http://127.0.0.1:{port}", process.pid, log)

@@ -22,7 +22,8 @@ class ScriptedEngine(EngineProcess):
 
     ``die`` crashes it; ``die once`` only at the first attempt; ``hang`` never answers; ``bad`` is answered with a
     typed error; ``take N`` is answered after N silent seconds, ``work N`` after N seconds with a sign of life each
-    second; ``die after`` answers and then ends; ``grow`` leaves it larger; ``exhaust`` runs it out of memory; anything
+    second; ``die after`` answers and then ends; ``grow`` leaves it larger; ``exhaust`` runs it out of memory; ``short
+    once`` has not enough memory at the first attempt; anything
     else is answered.
     """
 
@@ -71,7 +72,9 @@ class ScriptedEngine(EngineProcess):
             self.die()
 
     def _answer(self, item: WorkItem, order: str) -> None:
-        if order == "bad":
+        if order == "short once" and not item.cautious:
+            item.short_of_memory = True
+        elif order == "bad":
             item.fail(UndecodableImage("damaged"))
         else:
             item.succeed(Reply({"echo": order, "engine": self.number, "cap": item.cap}))

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -123,9 +123,11 @@ def run_cli(*arguments: str, data_dir: Path, **settings: str) -> subprocess.Comp
 class RunningServer:
     """``steadyocr serve`` as a real process on a free port."""
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, data_dir: Path, settings: Mapping[str, str], program: Sequence[str] = (STEADYOCR,), *, port: int = 0
+    ) -> None:
         self.process = subprocess.Popen(
-            [STEADYOCR, "serve", "--port", "0"],
+            [*program, "serve", "--port", str(port)],
             env=clean_environment(data_dir, **{"logging__format": "json", "engines__threads": "2", **settings}),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -188,8 +190,11 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def running_server(data_dir: Path, **settings: str) -> Iterator[RunningServer]:
-    server = RunningServer(data_dir, settings)
+def running_server(
+    data_dir: Path, program: Sequence[str] = (STEADYOCR,), *, port: int = 0, **settings: str
+) -> Iterator[RunningServer]:
+    """Run a server; its port is a free one, unless one restarts where it was."""
+    server = RunningServer(data_dir, settings, program, port=port)
     try:
         server.wait_ready()
         yield server

@@ -11,7 +11,7 @@ The tree::
     │   ├── Unauthorized
     │   └── RateLimited
     ├── NotFoundError
-    │   └── JobNotFound
+    │   └── JobNotFound · MapExpired
     ├── ConflictError
     │   └── IdempotencyConflict
     ├── Unavailable             the service is at fault or busy; repeating it later may help
@@ -151,6 +151,12 @@ class JobNotFound(NotFoundError):
     """No such job."""
 
     code = "job_not_found"
+
+
+class MapExpired(NotFoundError):
+    """No such probability map, or not any more."""
+
+    code = "map_expired"
 
 
 class ConflictError(SteadyOCRError):

@@ -87,16 +87,25 @@ def parse_options(values: Mapping[str, Any], *, recognise: bool = True, overlay:
     return OcrOptions(**parsed, overlay=overlay)
 
 
+def parse_boolean(value: object, name: str) -> bool:
+    """Understand a truth value, as a text or as JSON has it.
+
+    Raises:
+        InvalidOption: It is none.
+    """
+    text = str(value).strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise InvalidOption(f"{name} must be true or false", option=name)
+    return text in _TRUE
+
+
 def _parse(spec: OptionSpec, value: object) -> float | bool | str:
     if spec.type == "string":
         if value not in spec.choices:
             raise InvalidOption(f"{spec.name} must be one of {', '.join(spec.choices)}", option=spec.name)
         return str(value)
     if spec.type == "boolean":
-        text = str(value).strip().lower()
-        if text not in _TRUE | _FALSE:
-            raise InvalidOption(f"{spec.name} must be true or false", option=spec.name)
-        return text in _TRUE
+        return parse_boolean(value, spec.name)
     try:
         # By way of its text: True is a number to Python, but to nobody else.
         number = int(str(value)) if spec.type == "integer" else float(str(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
 TextFormat = Literal["text", "markdown", "csv"]
@@ -32,7 +32,8 @@ _MARKDOWN_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~&]")
 _MARKDOWN_START = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+](?:\s|$)|(?:-+|=+)$))")
 # Full-width signs count too: spreadsheets set to Chinese or Japanese take them for the plain ones.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-_CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
+_CORNERS: Final = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
+CSV_COLUMNS: Final = ("id", *_CORNERS, "score", "text", "text_score")
 
 
 def render_page(page: Mapping[str, Any], kind: TextFormat) -> str:
@@ -54,13 +55,18 @@ def _escape(text: str) -> str:
 def _csv(page: Mapping[str, Any]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(["id", *_CORNERS, "score", "text", "text_score"])
-    for line in page["lines"]:
-        corners = [value for point in line["quad"] for value in point]
-        writer.writerow([line["id"], *corners, line["score"], _harmless(line["text"]), line["text_score"]])
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows(csv_rows(page))
     return stream.getvalue()
 
 
-def _harmless(text: str) -> str:
+def csv_rows(page: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Return a page's lines as rows under :data:`CSV_COLUMNS`."""
+    for line in page["lines"]:
+        corners = [value for point in line["quad"] for value in point]
+        yield [line["id"], *corners, line["score"], harmless(line["text"]), line["text_score"]]
+
+
+def harmless(text: str) -> str:
     """Keep a spreadsheet from running a text as a formula."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

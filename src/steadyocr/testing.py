@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from steadyocr.errors import EngineDied, IdempotencyConflict
+from steadyocr.errors import EngineDied, IdempotencyConflict, NotFoundError
 from steadyocr.jobs.bookkeeping import advance, event_data
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.control import job_not_found
 from steadyocr.jobs.models import (
+    Census,
     ErrorWire,
     Event,
     Heartbeat,
@@ -25,6 +26,7 @@ from steadyocr.jobs.models import (
     Job,
     JobState,
     Lease,
+    Load,
     NewItem,
     NewJob,
     Progress,
@@ -32,6 +34,7 @@ from steadyocr.jobs.models import (
 from steadyocr.jobs.records import dump
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import initial_states, label, new_job, refuse_wrong_count, waiting_state
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState
 
 _GIVEN_UP = (JobState.CANCELLED, JobState.EXPIRED)
 
@@ -84,6 +87,73 @@ class _MemoryWatch:
         self._changed.set()
 
 
+class _MemoryWebhooks:
+    """Who is told, by job."""
+
+    def __init__(self) -> None:
+        self._webhooks: dict[str, Webhook] = {}
+        self._tokens: dict[str, str] = {}
+
+    def add(self, created: Job, url: str, now: float) -> None:
+        ended = created.finished_at is not None
+        self._set(created.id, url, int(ended), now if ended else None)
+
+    def _set(self, job_id: str, url: str, ended: int, next_at: float | None) -> None:
+        state = WebhookState.WAITING if next_at is None else WebhookState.DUE
+        self._tokens.pop(job_id, None)
+        self._webhooks[job_id] = Webhook(
+            job_id=job_id,
+            url=url,
+            state=state,
+            round=ended,
+            attempts=0,
+            next_at=next_at,
+            delivered_at=None,
+            status=None,
+            problem=None,
+        )
+
+    def note_change(self, before: Job, after: Job, now: float) -> None:
+        was_open, is_open = before.finished_at is None, after.finished_at is None
+        known = self._webhooks.get(after.id)
+        if known is not None and was_open != is_open:
+            self._set(after.id, known.url, known.round + (not is_open), None if is_open else now)
+
+    def get(self, job_id: str) -> Webhook | None:
+        return self._webhooks.get(job_id)
+
+    def forget(self, job_id: str) -> None:
+        self._webhooks.pop(job_id, None)
+        self._tokens.pop(job_id, None)
+
+    def claim(self, jobs: Mapping[str, Job], now: float, limit: int, lease_s: float) -> list[Delivery]:
+        due = [known for known in self._webhooks.values() if known.next_at is not None and known.next_at <= now]
+        due.sort(key=lambda known: known.next_at or now)
+        return [self._take(known, jobs[known.job_id], now + lease_s) for known in due[:limit]]
+
+    def _take(self, known: Webhook, ended: Job, lease_until: float) -> Delivery:
+        token = self._tokens[ended.id] = uuid.uuid4().hex
+        taken = dataclasses.replace(known, attempts=known.attempts + 1, next_at=lease_until)
+        self._webhooks[ended.id] = taken
+        name = f"{ended.id}-{taken.round}"
+        return Delivery(id=name, job=ended, url=taken.url, token=token, attempts=taken.attempts)
+
+    def settle(self, delivery: Delivery, outcome: DeliveryOutcome, now: float) -> bool:
+        known = self._webhooks.get(delivery.job.id)
+        held = self._tokens.get(delivery.job.id) == delivery.token
+        if known is None or not held or known.state is not WebhookState.DUE:
+            return False
+        values: dict[str, Any] = {"status": outcome.status, "problem": outcome.problem, "next_at": None}
+        if outcome.delivered:
+            values |= {"state": WebhookState.DELIVERED, "delivered_at": now}
+        elif outcome.retry_in_s is None:
+            values["state"] = WebhookState.FAILED
+        else:
+            values["next_at"] = now + outcome.retry_in_s
+        self._webhooks[known.job_id] = dataclasses.replace(known, **values)
+        return True
+
+
 class InMemoryJobStore:
     """A :class:`steadyocr.jobs.store.JobStore` that forgets everything with its process. Usable from several threads.
 
@@ -100,6 +170,7 @@ class InMemoryJobStore:
         self._keys: dict[tuple[str, str], tuple[str, str | None]] = {}
         self._rows: dict[str, list[_Row]] = {}
         self._events: dict[str, list[Event]] = {}
+        self._webhooks = _MemoryWebhooks()
         self._watches: list[_MemoryWatch] = []
         self._ids = itertools.count(1)
 
@@ -121,6 +192,7 @@ class InMemoryJobStore:
             events.append(Event(after.last_event, self._clock(), kind, event_data(after, extra)))
         del events[: -self._config.max_events]
         self._jobs[after.id] = after
+        self._webhooks.note_change(before, after, self._clock())
         for watch in self._watches:
             watch.note()
         return after
@@ -173,6 +245,8 @@ class InMemoryJobStore:
             if key is not None:
                 self._keys[key] = (created.id, new.request_hash)
             self._add(created, new.items, states)
+            if new.webhook_url is not None:
+                self._webhooks.add(created, new.webhook_url, self._clock())
             return self._save(created, dataclasses.replace(created, last_event=0))
 
     def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0) -> list[Lease]:
@@ -265,10 +339,10 @@ class InMemoryJobStore:
             self._save(before, after, item=_event_item(row))
             return True
 
-    def fail(self, lease: Lease, error: ErrorWire) -> bool:
+    def fail(self, lease: Lease, error: ErrorWire, *, dead: bool = False) -> bool:
         """See :meth:`JobStore.fail`."""
         with self._lock:
-            return self._settle(lease, ItemState.FAILED, error=error)
+            return self._settle(lease, ItemState.DEAD if dead else ItemState.FAILED, error=error)
 
     def retry_later(self, lease: Lease, error: ErrorWire) -> ItemState | None:
         """See :meth:`JobStore.retry_later`."""
@@ -335,11 +409,14 @@ class InMemoryJobStore:
                 return before
             return self._end_waiting(before, JobState.CANCELLED, ItemState.CANCELLED)
 
-    def retry(self, job_id: str, states: Collection[ItemState] = RETRYABLE) -> Job:
+    def retry(
+        self, job_id: str, states: Collection[ItemState] = RETRYABLE, positions: Collection[int] | None = None
+    ) -> Job:
         """See :meth:`JobStore.retry`."""
         with self._lock:
             before, now = self._job(job_id), self._clock()
             rows = [r for r in self._rows[job_id] if r.item.state in states and r.item.input_ref is not None]
+            rows = [row for row in rows if positions is None or row.item.position in positions]
             if not rows:
                 return before
             back = Counter(row.item.state for row in rows)
@@ -356,6 +433,7 @@ class InMemoryJobStore:
         with self._lock:
             self._job(job_id)
             del self._jobs[job_id], self._rows[job_id], self._events[job_id]
+            self._webhooks.forget(job_id)
             self._keys = {key: known for key, known in self._keys.items() if known[0] != job_id}
 
     def job(self, job_id: str) -> Job:
@@ -396,14 +474,28 @@ class InMemoryJobStore:
             return Progress(job, states[ItemState.LEASED], ahead)
 
     def items(
-        self, job_id: str, *, after: int = -1, limit: int = 100, states: Collection[ItemState] | None = None
+        self,
+        job_id: str,
+        *,
+        after: int = -1,
+        offset: int = 0,
+        limit: int = 100,
+        states: Collection[ItemState] | None = None,
     ) -> list[Item]:
         """See :meth:`JobStore.items`."""
         with self._lock:
             self._job(job_id)
             items = [row.item for row in self._rows[job_id][after + 1 :]]
         wanted = [dataclasses.replace(item, result=None) for item in items if states is None or item.state in states]
-        return wanted[:limit]
+        return wanted[offset : offset + limit]
+
+    def item(self, job_id: str, position: int) -> Item:
+        """See :meth:`JobStore.item`."""
+        with self._lock:
+            self._job(job_id)
+            if not 0 <= position < len(self._rows[job_id]):
+                raise NotFoundError("the job has no item at this position")
+            return self._rows[job_id][position].item
 
     def results(self, job_id: str, *, after: int = -1, limit: int = 100) -> list[Item]:
         """See :meth:`JobStore.results`."""
@@ -423,6 +515,35 @@ class InMemoryJobStore:
         """See :meth:`JobStore.waiting`."""
         with self._lock:
             return sum(row.item.state is ItemState.QUEUED for row in self._all())
+
+    def load(self) -> Load:
+        """See :meth:`JobStore.load`."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        return Load(sum(job.done + job.failed + job.dead for job in jobs), sum(job.remaining for job in jobs))
+
+    def census(self) -> Census:
+        """See :meth:`JobStore.census`."""
+        with self._lock:
+            jobs, items = list(self._jobs.values()), Counter(row.item.state for row in self._all())
+            unfinished = [job.created_at for job in jobs if job.remaining]
+            oldest_s = max((self._clock() - created_at for created_at in unfinished), default=0.0)
+        return Census(Counter(job.state for job in jobs), items, oldest_s)
+
+    def webhook(self, job_id: str) -> Webhook | None:
+        """See :meth:`JobStore.webhook`."""
+        with self._lock:
+            return self._webhooks.get(job_id)
+
+    def claim_deliveries(self, *, limit: int = 1, lease_s: float = 60.0) -> list[Delivery]:
+        """See :meth:`JobStore.claim_deliveries`."""
+        with self._lock:
+            return self._webhooks.claim(self._jobs, self._clock(), limit, lease_s)
+
+    def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
+        """See :meth:`JobStore.settle_delivery`."""
+        with self._lock:
+            return self._webhooks.settle(delivery, outcome, self._clock())
 
     def referenced(self, keys: Iterable[str]) -> set[str]:
         """See :meth:`JobStore.referenced`."""

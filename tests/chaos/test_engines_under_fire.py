@@ -6,79 +6,26 @@ Short by default; ``make chaos`` sets STEADYOCR_CHAOS_ITEMS to run it long.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from steadyocr.errors import Quarantined, SteadyOCRError
-from steadyocr.scheduling.config import EngineConfig
-from steadyocr.scheduling.engine import EngineProcess
-from steadyocr.scheduling.scheduler import Scheduler
-from steadyocr.service import Service
-from steadyocr.settings import load_settings
+from chaos_support import outcome, running, weak, weak_engines
+from steadyocr.errors import Quarantined
 from steadyocr.types import OcrOptions
-from support import KnownPicture, in_real_time, known_picture
+from support import in_real_time, known_picture
 
 ITEMS = int(os.environ.get("STEADYOCR_CHAOS_ITEMS", "16"))
-WORKER = (sys.executable, str(Path(__file__).with_name("misbehaving_worker.py")))
-ALLOWED_S = 100.0
 AT_ONCE = 16
 
 pytestmark = pytest.mark.chaos
 
-
-@pytest.fixture
-def weak_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(*arguments: object) -> Scheduler:
-        return Scheduler(*arguments, engine_factory=weak_engine)  # type: ignore[arg-type, misc]
-
-    def weak_engine(config: EngineConfig) -> EngineProcess:
-        return EngineProcess(config, WORKER)
-
-    monkeypatch.setattr("steadyocr.service.core.Scheduler", build)
-
-
-@asynccontextmanager
-async def running(data_dir: Path, **settings: str) -> AsyncIterator[Service]:
-    environ = {
-        "STEADYOCR_DATA_DIR": str(data_dir),
-        "STEADYOCR_MEMORY__CALIBRATE": "false",
-        "STEADYOCR_QUEUE__MAX_SIZE": "1000",
-        **{f"STEADYOCR_{name.upper()}": value for name, value in settings.items()},
-    }
-    service = Service(load_settings(environ=environ)[0])
-    await service.start()
-    try:
-        yield service
-    finally:
-        await service.stop()
-
-
-async def outcome(
-    service: Service, data: bytes, expected: KnownPicture | None = None, gate: asyncio.Semaphore | None = None
-) -> str:
-    """Read a picture; an answer that is not the picture's own is ``wrong``. The gate bounds how many are under way."""
-    async with gate or contextlib.nullcontext():
-        try:
-            reply = await service.read(data, OcrOptions(), timeout_s=ALLOWED_S)
-        except SteadyOCRError as error:
-            return error.code
-    texts = [line["text"] for line in reply.message["page"]["lines"]]
-    return "right" if expected is not None and texts == expected.texts else "wrong"
-
-
-def weak(picture: KnownPicture, how: str) -> bytes:
-    """A whole PNG with a marker after its end, where decoders do not look."""
-    return picture.data + f"#weakness:{how}".encode()
+__all__ = ["weak_engines"]
 
 
 @in_real_time
@@ -110,7 +57,7 @@ async def test_poison_among_good_pictures_hurts_only_itself(tmp_path: Path, weak
 async def test_a_hanging_picture_is_condemned_and_the_rest_served(tmp_path: Path, weak_engines: None) -> None:
     english = known_picture("english")
     async with running(tmp_path, engines__heartbeat_s="8") as service:
-        work = [outcome(service, weak(english, "hang")), outcome(service, english.data, english)]
+        work = [outcome(service, weak(english, "loop")), outcome(service, english.data, english)]
         assert await asyncio.gather(*work) == ["quarantined", "right"]
         (entry,) = service.scheduler.quarantine.entries()
         assert (entry["cause"], entry["width"], entry["height"]) == ("hang", *english.image.size)

@@ -19,10 +19,13 @@ from steadyocr.types import OcrOptions, Page
 from support import KnownPicture, encoded
 
 DETECTOR, RECOGNISER = "pp-ocrv6-small-det", "pp-ocrv6-small-rec"
-BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
+BACKENDS: tuple[Backend, ...] = (
+    "onnxruntime",
+    *(name for name in ("openvino", "torch") if importlib.util.find_spec(name) is not None),  # type: ignore[misc]
+)
 OPTIONS = SessionOptions(threads=2, precision="f32")
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="only one backend here")
+pytestmark = pytest.mark.skipif(len(BACKENDS) == 1, reason="only one backend here")
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +84,33 @@ def test_backends_agree_on_known_pictures(
     pipelines: dict[Backend, OcrPipeline], chinese: KnownPicture, english: KnownPicture
 ) -> None:
     for picture in (chinese, english):
-        pages = [pipeline.read(picture.data, OcrOptions()).page for pipeline in pipelines.values()]
-        agree(*pages)
-        assert [line.text for line in pages[0].lines] == picture.texts
+        first, *others = (pipeline.read(picture.data, OcrOptions()).page for pipeline in pipelines.values())
+        for other in others:
+            agree(first, other)
+        assert [line.text for line in first.lines] == picture.texts
 
 
 @pytest.mark.parametrize("picture", [receipt(), banner()], ids=["receipt", "banner"])
 @pytest.mark.parametrize("max_side", [1280, 416])
 def test_backends_agree_on_other_shapes(pipelines: dict[Backend, OcrPipeline], picture: bytes, max_side: int) -> None:
-    agree(*(pipeline.read(picture, OcrOptions(max_side=max_side)).page for pipeline in pipelines.values()))
+    first, *others = (pipeline.read(picture, OcrOptions(max_side=max_side)).page for pipeline in pipelines.values())
+    for other in others:
+        agree(first, other)
 
 
 def test_each_backend_reads_the_golden_picture_and_gives_its_name(pipelines: dict[Backend, OcrPipeline]) -> None:
     for backend, pipeline in pipelines.items():
         assert check_golden(pipeline).problem == ""
         assert all(model.backend.startswith(backend) for model in pipeline.models.values())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [(64, 96), (320, 480)])
+def test_our_own_detector_gives_the_same_map_everywhere(backend: Backend, size: tuple[int, int]) -> None:
+    manifest = find_model("resnet18-db")
+    batch = np.random.default_rng(0).normal(0.0, 1.0, (2, 3, *size)).astype(np.float32)
+    reference = open_session(manifest, "onnxruntime", OPTIONS).run(batch)
+    np.testing.assert_allclose(open_session(manifest, backend, OPTIONS).run(batch), reference, atol=2e-3)
 
 
 def noise(width: int, rows: int = 2) -> FloatArray:

@@ -128,3 +128,31 @@ def test_a_model_without_dictionary_is_corrupt() -> None:
         Recognizer(ShadeReader({}), manifest())
     with pytest.raises(ModelCorrupt, match=r"no input\.height"):
         Recognizer(ShadeReader(), manifest(height=None))
+
+
+@given(st.lists(st.integers(16, 1200), max_size=40), st.integers(2, 9))
+def test_lines_read_together_are_read_as_alone(widths: list[int], at_once: int) -> None:
+    image, quads, texts = painted(widths)
+    session, single = ShadeReader(), ShadeReader()
+    lines = Recognizer(session, manifest(), lines_at_once=at_once).read(image, quads)
+    assert lines == Recognizer(single, manifest()).read(image, quads)
+    assert [line.text for line in lines] == texts
+    assert sum(shape[0] for shape in session.shapes) == len(widths)
+    assert max((shape[0] for shape in session.shapes), default=0) <= at_once
+    # As few as the bound allows: only the last of a width is not full.
+    for width in {shape[3] for shape in session.shapes}:
+        counts = [shape[0] for shape in session.shapes if shape[3] == width]
+        assert counts[:-1] == [at_once] * (len(counts) - 1)
+
+
+def test_lines_that_are_too_much_together_are_read_one_by_one() -> None:
+    class Small(ShadeReader):
+        def run_argmax(self, batch: FloatArray) -> tuple[IntArray, FloatArray]:
+            if len(batch) > 1:
+                raise MemoryError
+            return super().run_argmax(batch)
+
+    image, quads, texts = painted([100] * 5)
+    session = Small()
+    assert [line.text for line in Recognizer(session, manifest(), lines_at_once=3).read(image, quads)] == texts
+    assert [shape[0] for shape in session.shapes] == [1] * 5

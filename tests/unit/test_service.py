@@ -207,3 +207,26 @@ def test_a_client_may_shorten_and_lengthen_its_time_within_bounds(
 
     scenario()
     assert seen == [pytest.approx(allowed)]
+
+
+@without_waiting
+async def test_what_happens_is_told_on_the_bus(golden_reader: type[GoldenReader], tmp_path: Path) -> None:
+    service = Service(load_settings(environ={"STEADYOCR_DATA_DIR": str(tmp_path), "STEADYOCR_ENGINES__COUNT": "1"})[0])
+    told: list[tuple[str, dict[str, object]]] = []
+    service.events.subscribe(lambda event: told.append((event.name, dict(event.fields))))
+    with pytest.raises(NotReady):
+        service.refuse_early()
+    await service.start()
+    await asyncio.sleep(2)
+    with pytest.raises(UnsupportedMediaType):
+        await service.read(b"not a picture", OcrOptions())
+    await service.check_health()
+    engine_of(service).die()
+    await asyncio.sleep(30)
+    await service.stop()
+    names = [name for name, _ in told]
+    assert ("item_refused", {"code": "not_ready"}) in told
+    assert ("item_refused", {"code": "unsupported_media_type"}) in told
+    assert ("readiness_changed", {"ready": True, "reason": ""}) in told
+    assert ("golden_checked", {"ok": True, "problem": "", "source": "golden"}) in told
+    assert names.index("drain_started") < names.index("drain_ended")

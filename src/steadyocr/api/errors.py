@@ -32,6 +32,7 @@ STATUS_BY_CODE: Final[Mapping[str, HTTPStatus]] = {
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "not_found": HTTPStatus.NOT_FOUND,
     "job_not_found": HTTPStatus.NOT_FOUND,
+    "map_expired": HTTPStatus.NOT_FOUND,
     "conflict": HTTPStatus.CONFLICT,
     "idempotency_conflict": HTTPStatus.CONFLICT,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,

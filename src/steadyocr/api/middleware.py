@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +28,9 @@ _FORM_ALLOWANCE_BYTES = 64 << 10
 _BASE64_GROWTH = 4 / 3
 
 
+OnAnswer = Callable[[str, str, int | None, float], None]
+
+
 class RequestGate:
     """The outermost layer of the application.
 
@@ -35,12 +38,30 @@ class RequestGate:
         app: What comes next.
         api_keys: Accepted keys; none means open.
         max_image_bytes: Largest encoded picture.
+        open_paths: Exact paths that need no key, besides the probes.
+        open_prefixes: Paths of mounted applications that check keys themselves.
+        body_limits: Bytes of a body by exact path, where it may be something else than one picture.
+        on_answer: Told of each answer: method, route template, status, seconds.
     """
 
-    def __init__(self, app: ASGIApp, *, api_keys: Sequence[str], max_image_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        api_keys: Sequence[str],
+        max_image_bytes: int,
+        open_paths: Collection[str] = (),
+        open_prefixes: Collection[str] = (),
+        body_limits: Mapping[str, int] | None = None,
+        on_answer: OnAnswer = lambda *_: None,
+    ) -> None:
         self._app = app
         self._keys = [key.encode() for key in api_keys]
         self._max_image_bytes = max_image_bytes
+        self._open_paths = _OPEN_PATHS.union(open_paths)
+        self._open_prefixes = tuple(f"{prefix}/" for prefix in open_prefixes)
+        self._body_limits = dict(body_limits or {})
+        self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -56,13 +77,13 @@ class RequestGate:
         try:
             await self._guarded(scope, headers, receive, exchange)
         finally:
-            exchange.log()
+            self._on_answer(*exchange.log())
             request_id_var.reset(token)
 
     async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange) -> None:
         try:
             self._check_key(scope, headers)
-            limited = self._limited(headers, receive)
+            limited = self._limited(scope["path"], headers, receive)
             await self._app(scope, limited, exchange.send)
         except SteadyOCRError as error:
             await exchange.refuse(problem_of(error), scope, receive)
@@ -72,7 +93,7 @@ class RequestGate:
             await exchange.refuse(problem_of(fault), scope, receive)
 
     def _check_key(self, scope: Scope, headers: Headers) -> None:
-        if not self._keys or scope["path"] in _OPEN_PATHS:
+        if not self._keys or scope["path"] in self._open_paths or f"{scope['path']}/".startswith(self._open_prefixes):
             return
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         offered = (bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode()
@@ -83,13 +104,12 @@ class RequestGate:
         # Its place in the list names the client, for fairness; the key itself goes no further.
         scope["state"]["key_id"] = f"key-{matches.index(True)}"
 
-    def _limited(self, headers: Headers, receive: Receive) -> Receive:
+    def _limited(self, path: str, headers: Headers, receive: Receive) -> Receive:
         """Refuse a body that says it is too large at once, and one that turns out to be as soon as it does."""
-        json_body = headers.get("content-type", "").startswith("application/json")
-        limit = int(self._max_image_bytes * (_BASE64_GROWTH if json_body else 1)) + _FORM_ALLOWANCE_BYTES
+        limit, refusal = self._body_limit(path, headers)
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
-            raise self._too_large()
+            raise refusal
         received = 0
 
         async def counted() -> Message:
@@ -97,15 +117,21 @@ class RequestGate:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise self._too_large()
+                raise refusal
             return message
 
         return counted
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(
+    def _body_limit(self, path: str, headers: Headers) -> tuple[int, PayloadTooLarge]:
+        """Return the bytes that a body may have, and what to say to one that has more."""
+        if (limit := self._body_limits.get(path)) is not None:
+            return limit, PayloadTooLarge(f"a body may have at most {limit} bytes here", max_bytes=limit)
+        json_body = headers.get("content-type", "").startswith("application/json")
+        limit = int(self._max_image_bytes * (_BASE64_GROWTH if json_body else 1)) + _FORM_ALLOWANCE_BYTES
+        refusal = PayloadTooLarge(
             f"a picture may have at most {self._max_image_bytes} bytes", max_bytes=self._max_image_bytes
         )
+        return limit, refusal
 
 
 class _Exchange:
@@ -133,8 +159,8 @@ class _Exchange:
         if self._status is None:
             await answer(scope, receive, self.send)
 
-    def log(self) -> None:
-        """Write the one line of this request."""
+    def log(self) -> tuple[str, str, int | None, float]:
+        """Write the one line of this request; returns method, route template, status and seconds."""
         path = self._scope["path"]
         level = logging.DEBUG if path in _QUIET_PATHS else logging.INFO
         route = getattr(self._scope.get("route"), "path", "unknown")
@@ -146,3 +172,4 @@ class _Exchange:
             "duration_ms": duration_ms,
         }
         _log.log(level, "Request answered", extra=extra)
+        return self._scope["method"], route, self._status, duration_ms / 1000

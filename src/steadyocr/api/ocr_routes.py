@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from steadyocr.api.keeping import KEEPING_PARAMETERS, refuse_odd_wishes, take_wishes
 from steadyocr.api.schemas import PageOut, ProblemOut
 from steadyocr.api.uploads import read_upload
 from steadyocr.errors import Cancelled, InvalidOption, InvalidRequest
 from steadyocr.options import OPTION_SPECS, parse_options
 from steadyocr.page_formats import MEDIA_TYPES, PAGE_FORMATS, render_page
-from steadyocr.scheduling.items import Reply
 from steadyocr.service import Service
+
+T = TypeVar("T")
 
 router = APIRouter(tags=["ocr"])
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_OPTION_SCHEMAS: dict[str, Any] = {
+OPTION_SCHEMAS: dict[str, Any] = {
     spec.name: {
         "type": spec.type,
         "description": spec.description,
@@ -33,8 +35,9 @@ _OPTION_SCHEMAS: dict[str, Any] = {
 _FORMAT_SCHEMA = {"type": "string", "enum": list(PAGE_FORMATS), "default": "json"}
 _DOCUMENTATION: dict[str, Any] = {
     "parameters": [
-        *({"name": name, "in": "query", "schema": schema} for name, schema in _OPTION_SCHEMAS.items()),
+        *({"name": name, "in": "query", "schema": schema} for name, schema in OPTION_SCHEMAS.items()),
         {"name": "format", "in": "query", "schema": _FORMAT_SCHEMA},
+        *KEEPING_PARAMETERS,
         {
             "name": "X-Request-Timeout",
             "in": "header",
@@ -49,7 +52,7 @@ _DOCUMENTATION: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": _BINARY["schema"], "format": _FORMAT_SCHEMA, **_OPTION_SCHEMAS},
+                    "properties": {"file": _BINARY["schema"], "format": _FORMAT_SCHEMA, **OPTION_SCHEMAS},
                 }
             },
             "image/*": _BINARY,
@@ -60,7 +63,7 @@ _DOCUMENTATION: dict[str, Any] = {
                     "properties": {
                         "image": {"type": "string", "description": "base64, with or without a data: prefix"},
                         "format": _FORMAT_SCHEMA,
-                        **_OPTION_SCHEMAS,
+                        **OPTION_SCHEMAS,
                     },
                 }
             },
@@ -103,19 +106,23 @@ async def _answer(request: Request, *, recognise: bool) -> Response:
     service.refuse_early(client)
     timeout_s = _client_timeout(request)
     upload = await read_upload(request)
+    wishes = take_wishes(upload.options)
     kind = str(upload.options.pop("format", "json"))
     if kind not in PAGE_FORMATS:
         raise InvalidOption(f"unknown format; known: {', '.join(PAGE_FORMATS)}", option="format")
     options = parse_options(upload.options, recognise=recognise, overlay=kind == "overlay.png")
+    refuse_odd_wishes(wishes, kind, options)
     request_id: str = request.state.request_id
-    reply = await _unless_disconnected(
-        request, service.read(upload.data, options, timeout_s=timeout_s, client=client, request_id=request_id)
+    work = service.read(
+        upload.data, options, timeout_s=timeout_s, client=client, request_id=request_id, extras=wishes.extras
     )
+    reply = await unless_disconnected(request, work)
     if kind == "overlay.png":
         return Response(reply.payload, media_type=MEDIA_TYPES[kind])
     page = reply.message["page"]
     if kind == "json":
-        return JSONResponse({**page, "request_id": request_id})
+        kept = await service.page.remember(upload.data, reply, wishes, owner_of(request))
+        return JSONResponse({**page, **kept, "request_id": request_id})
     return Response(render_page(page, kind), media_type=MEDIA_TYPES[kind])
 
 
@@ -123,6 +130,12 @@ def client_of(request: Request) -> str:
     """Name the client, for fairness: by its key where keys are on, by its address otherwise."""
     key: str | None = getattr(request.state, "key_id", None)
     return key or (request.client.host if request.client else "")
+
+
+def owner_of(request: Request) -> str:
+    """Name whose history a request's page belongs to; empty where no keys are on."""
+    service: Service = request.app.state.service
+    return service.page.owner_of(getattr(request.state, "key_id", None))
 
 
 def _client_timeout(request: Request) -> float | None:
@@ -138,7 +151,7 @@ def _client_timeout(request: Request) -> float | None:
     return seconds
 
 
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Reply]) -> Reply:
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Run the work, but give it up when the client goes away: a queued picture nobody waits for is not read."""
     working = asyncio.create_task(work, name="ocr-request")
     leaving = asyncio.create_task(_disconnected(request), name="ocr-disconnect")

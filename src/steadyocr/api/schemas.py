@@ -60,6 +60,8 @@ class PageOut(BaseModel):
     model: dict[str, ModelOut]
     options: dict[str, Any]
     request_id: str
+    map_id: str | None = Field(None, description="with keep_map only; null where it could not be kept")
+    history_id: str | None = Field(None, description="with keep only; null where it could not be kept")
 
 
 class ProblemOut(BaseModel):

@@ -44,6 +44,7 @@ EXIT_BY_CODE: Final[Mapping[str, ExitCode]] = {
     "rate_limited": ExitCode.UNAVAILABLE,
     "not_found": ExitCode.NOT_FOUND,
     "job_not_found": ExitCode.NOT_FOUND,
+    "map_expired": ExitCode.NOT_FOUND,
     "conflict": ExitCode.CONFLICT,
     "idempotency_conflict": ExitCode.CONFLICT,
     "unavailable": ExitCode.UNAVAILABLE,

@@ -14,6 +14,7 @@ from steadyocr.export.onnx import Label, snap_size
 from steadyocr.runtime.cpu import available_threads
 from steadyocr.training.dialects import DetectorWeights, read_weights
 from steadyocr.training.labels import read_folder
+from steadyocr.training.start import starting_weights
 
 Say = Callable[[str], None]
 
@@ -41,7 +42,8 @@ class ExportRun:
 
 def run_export(run: ExportRun, say: Say) -> None:
     """Export and say what came out."""
-    weights = with_defaults(read_weights(run.checkpoint), run.defaults)
+    read = starting_weights if run.checkpoint.is_dir() else read_weights
+    weights = with_defaults(read(run.checkpoint), run.defaults)
     images = read_folder(run.data, run.split) if run.data else []
     proof = Proof(
         images=spread(images, run.pictures) if run.pictures else images, threads=run.threads or available_threads()

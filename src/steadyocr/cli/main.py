@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -10,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from steadyocr import __version__
-from steadyocr.cli import offline
+from steadyocr.cli import alerts, doctor, flight, jobs, offline, systemd, work
 from steadyocr.cli.exit_codes import ExitCode, exit_code_of
 from steadyocr.errors import SteadyOCRError
 
@@ -57,14 +58,32 @@ def serve(
 ) -> None:
     """Serve OCR over HTTP until SIGTERM or Ctrl-C."""
     from steadyocr.api.server import serve as serve_http
-    from steadyocr.settings import load_settings
+    from steadyocr.ops.companions import COMPANIONS
+    from steadyocr.settings import Settings, load_settings
     from steadyocr.telemetry import logging as logs
+    from steadyocr.webui.gradio_page import mount_gradio
+    from steadyocr.webui.routes import open_paths, page_router
 
     given: dict[str, Any] = {"host": host, "port": port, "insecure": insecure or None}
     overrides = {"server": {key: value for key, value in given.items() if value is not None}}
-    settings, _ = load_settings(overrides, config_file=config_file)
-    logs.configure(settings.logging.format, settings.logging.level)
-    asyncio.run(serve_http(settings))
+
+    def read() -> Settings:
+        return load_settings(overrides, config_file=config_file)[0]
+
+    settings = read()
+    logs.configure(settings.logging.format, settings.logging.level, settings.log_files())
+    # A watchdog's SIGABRT, or a fault, leaves a trace of every thread in the log.
+    faulthandler.enable()
+    asyncio.run(
+        serve_http(
+            settings,
+            extra_routers=(page_router(),),
+            open_paths=open_paths(),
+            mounts=(mount_gradio,),
+            reread=read,
+            companions=COMPANIONS,
+        )
+    )
 
 
 @app.command("ocr")
@@ -109,6 +128,12 @@ def show_config(config_file: ConfigFile = None) -> None:
 
 
 offline.register(app)
+systemd.register(app)
+doctor.register(app)
+alerts.register(app)
+flight.register(app)
+work.register(app)
+jobs.register(app)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import typer
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="settings file (TOML); see 'steadyocr config'", show_default=False)
 ]
-Backend = Annotated[str, typer.Option(help="auto, openvino or onnxruntime")]
+Backend = Annotated[str, typer.Option(help="auto, openvino, onnxruntime or torch")]
 Threads = Annotated[int, typer.Option(help="threads of one inference; 0 fits the machine")]
 
 
@@ -53,6 +53,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     threads: Annotated[int, typer.Option(help="of torch on the CPU; 0 leaves torch's choice")] = 0,
     workers: Annotated[int, typer.Option(help="processes that make crops; 0 makes them in this one")] = 1,
+    cache_mb: Annotated[int, typer.Option(min=0, help="decoded pictures each of them keeps, in MB")] = 8192,
     config_file: ConfigFile = None,
 ) -> None:
     """Fine-tune the detector on your pictures; the defaults are the original system's."""
@@ -78,6 +79,7 @@ def train(
         device=device,
         threads=threads,
         workers=workers,
+        cache_mb=cache_mb,
         config_file=config_file,
     )
     raise typer.Exit(run_training(run, typer.echo))
@@ -146,7 +148,7 @@ def evaluate(
             unclip_ratios=numbers(unclip_ratios, "--unclip"),
             max_side=max_side,
             min_side=min_side,
-            backend=cast("Any", _one_of(backend, "--backend", ("auto", "openvino", "onnxruntime"))),
+            backend=cast("Any", _one_of(backend, "--backend", ("auto", "openvino", "onnxruntime", "torch"))),
             precision=cast("Any", _one_of(precision, "--precision", ("auto", "f32"))),
             threads=threads,
             json_file=json_file,
@@ -157,7 +159,7 @@ def evaluate(
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint: ours, ModelScope's, MhLiao-style")],
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint: ours, ModelScope's, MhLiao-style; or model folder")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write; its name becomes the model's")],
     kind: Annotated[str, typer.Option("--format", "-f", help="onnx, openvino or int8")] = "onnx",
     name: Annotated[str, typer.Option(help="model name, when it is not the folder's")] = "",

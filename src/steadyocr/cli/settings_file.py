@@ -12,8 +12,8 @@ from typing import Any
 from steadyocr.errors import ConfigError
 
 
-def set_value(path: Path, section: str, key: str, value: str) -> None:
-    """Set ``[section] key = "value"``, creating what is missing.
+def set_value(path: Path, section: str, key: str, value: str | int) -> None:
+    """Set ``[section] key = value``, creating what is missing.
 
     Raises:
         ConfigError: The file is not valid TOML, or says this in a way that cannot be changed safely.
@@ -24,7 +24,7 @@ def set_value(path: Path, section: str, key: str, value: str) -> None:
     wanted = {**before, section: {**before.get(section, {}), key: value}}
     # The proof that only this value has changed: both texts are parsed and compared.
     if _parse(changed, path) != wanted:
-        raise ConfigError(f'{path}: cannot be changed safely; write [{section}] {key} = "{value}" by hand')
+        raise ConfigError(f"{path}: cannot be changed safely; write [{section}] {key} = {json.dumps(value)} by hand")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(changed, encoding="utf-8")
@@ -49,7 +49,7 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         raise ConfigError(f"the settings file {path} is not valid TOML: {error}") from error
 
 
-def _with_value(text: str, section: str, key: str, value: str) -> str:
+def _with_value(text: str, section: str, key: str, value: str | int) -> str:
     lines = text.splitlines()
     row = f"{key} = {json.dumps(value, ensure_ascii=False)}"
     header = _first(lines, rf"\s*\[\s*{section}\s*\]", 0)

@@ -52,6 +52,7 @@ class TrainRun:
     device: str
     threads: int
     workers: int
+    cache_mb: int
     config_file: Path | None
 
 
@@ -101,6 +102,7 @@ def _config(run: TrainRun, say: Say) -> TrainConfig:
         device=run.device,
         threads=run.threads,
         num_workers=run.workers,
+        cache_bytes=run.cache_mb << 20,
     )
 
 

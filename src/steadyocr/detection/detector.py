@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,11 +23,13 @@ class Detection:
         quads: (N, 4, 2) float32 in pixels of the picture that was given, clockwise from top-left.
         scores: (N,) float32, mean text probability inside each.
         plan: How the picture was resized for the network.
+        kept: The probability map as bytes, (H', W') probability x 255, when it was asked for.
     """
 
     quads: FloatArray
     scores: FloatArray
     plan: ResizePlan
+    kept: NDArray[np.uint8] | None = None
 
 
 class Detector:
@@ -42,19 +45,23 @@ class Detector:
         self._input = manifest.input
         self.manifest = manifest
 
-    def detect(self, image: NDArray[np.uint8], params: PostprocessParams, max_side: int) -> Detection:
+    def detect(
+        self, image: NDArray[np.uint8], params: PostprocessParams, max_side: int, *, keep_map: bool = False
+    ) -> Detection:
         """Find the text lines of a picture.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             params: Post-processing knobs.
             max_side: Longest side given to the network, in pixels.
+            keep_map: Return the map too; the quads are then found in its bytes.
         """
         height, width = image.shape[:2]
         plan = plan_resize(width, height, max_side, stride=self._input.stride)
         probability = self.probability_map(image, plan)
-        quads, scores = quads_from_probability_map(probability, params)
-        return Detection(to_source(quads, plan), scores, plan)
+        kept = cv2.convertScaleAbs(probability, alpha=255).astype(np.uint8, copy=False) if keep_map else None
+        quads, scores = quads_from_probability_map(probability if kept is None else kept, params)
+        return Detection(to_source(quads, plan), scores, plan, kept)
 
     def probability_map(self, image: NDArray[np.uint8], plan: ResizePlan) -> FloatArray:
         """Return the text probability of each network pixel that shows the picture (padding cut off), (H', W')."""

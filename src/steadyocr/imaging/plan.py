@@ -69,10 +69,11 @@ def plan_resize(width: int, height: int, max_side: int, *, stride: int = 32, buc
         height=height,
         content_width=content_width,
         content_height=content_height,
-        padded_width=_round_up(content_width, step),
-        padded_height=_round_up(content_height, step),
+        padded_width=round_up(content_width, step),
+        padded_height=round_up(content_height, step),
     )
 
 
-def _round_up(size: int, step: int) -> int:
+def round_up(size: int, step: int) -> int:
+    """Return the smallest multiple of a step that is not below a size."""
     return -(-size // step) * step

@@ -71,6 +71,19 @@ def unpack(
     return items
 
 
+def check_archive(stream: BinaryIO, limits: ArchiveLimits) -> None:
+    """Refuse an archive as :func:`unpack` would, without unpacking it.
+
+    Raises:
+        InvalidRequest: It is no zip archive, is damaged, or its parts overlap.
+        PayloadTooLarge: It holds too many files or bytes.
+        EmptyInput: It holds no file.
+    """
+    with _opened(stream, limits) as archive:
+        if not any(True for _ in _checked(archive, limits)):
+            raise EmptyInput("the archive holds no file")
+
+
 def _opened(stream: BinaryIO, limits: ArchiveLimits) -> zipfile.ZipFile:
     count, directory_bytes = _announced(stream)
     allowed_bytes = limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY + _DIRECTORY_SLACK_BYTES

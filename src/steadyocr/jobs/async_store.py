@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
-from steadyocr.errors import QueueFull
+from steadyocr.errors import QueueFull, Unavailable
 from steadyocr.jobs.store import JobStore
 
 P = ParamSpec("P")
@@ -35,11 +35,13 @@ class AsyncJobStore:
 
     Attributes:
         changes: Counts the changes seen in the store so far, whoever made them.
+        trouble: Why the last call failed, when the store itself could not be used; ``None`` while it works.
     """
 
     def __init__(self, store: JobStore, *, threads: int = 2, max_pending: int = _MAX_PENDING) -> None:
         self.store = store
         self.changes = 0
+        self.trouble: Unavailable | None = None
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job-store")
         self._pending = 0
@@ -70,7 +72,8 @@ class AsyncJobStore:
         self._pending -= 1
         if not running.cancelled():
             # Whoever waited has had it, or has gone.
-            running.exception()
+            error = running.exception()
+            self.trouble = error if isinstance(error, Unavailable) else None
 
     async def changed(self, since: int, timeout_s: float) -> None:
         """Wait until :attr:`changes` is no more what it was, or until the time is up."""

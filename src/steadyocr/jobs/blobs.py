@@ -122,6 +122,10 @@ class BlobWriter:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
+    def reopen(self) -> BinaryIO:
+        """Open what was written so far for reading."""
+        return self._path.open("rb")
+
     def commit(self) -> Blob:
         """Make what was written a blob that survives a power cut.
 

@@ -12,6 +12,7 @@ from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import ENDED, ItemState, Job, JobState
 from steadyocr.jobs.records import dump, to_job
 from steadyocr.jobs.schema import event, job
+from steadyocr.jobs.webhook_rows import note_change
 
 # Old events are dropped this many at a time.
 _EVENT_SLACK: Final = 100
@@ -81,6 +82,7 @@ def save(tx: Tx, before: Job, after: Job, *, item: Mapping[str, Any] | None = No
         del values[constant]
     tx.connection.execute(update(job).where(job.c.id == after.id).values(values))
     write_events(tx, after, facts)
+    note_change(tx, before, after)
     return after
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +87,32 @@ class RetentionConfig:
     max_bytes: int = 20 << 30
     orphan_age_s: float = 3600.0
     interval_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookConfig:
+    """How ends of jobs are told to their clients.
+
+    Attributes:
+        secret: What deliveries are signed with.
+        networks: Networks that are not public and may be told all the same.
+        max_attempts: Tries after which a delivery is given up.
+        timeout_s: One try, from the look-up of the name to the answer, in seconds.
+        backoff_first_s: Wait after the first failed try, in seconds; four times as long after each further one.
+        backoff_max_s: Longest wait, in seconds.
+        poll_s: Time between two looks for what is due, in seconds.
+        at_once: Deliveries under way at the same time.
+    """
+
+    secret: bytes = field(repr=False)
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    max_attempts: int = 8
+    timeout_s: float = 10.0
+    backoff_first_s: float = 10.0
+    backoff_max_s: float = 3600.0
+    poll_s: float = 2.0
+    at_once: int = 4
+
+    def backoff_s(self, tries: int) -> float:
+        """How long a delivery waits after this many failed tries."""
+        return min(self.backoff_first_s * 4.0 ** min(tries - 1, 16), self.backoff_max_s)

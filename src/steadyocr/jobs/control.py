@@ -75,18 +75,21 @@ def _end_waiting(tx: Tx, before: Job, state: JobState, item_state: ItemState, al
     return save(tx, before, advance(before, tx.now, {item_state: ended}, state=state))
 
 
-def retry(tx: Tx, job_id: str, states: Collection[ItemState]) -> Job:
+def retry(tx: Tx, job_id: str, states: Collection[ItemState], positions: Collection[int] | None = None) -> Job:
     """Queue items again that ended in one of these states, with a clean slate, and open the job again for them.
 
     Items that were refused before they had an input stay as they are. Without any to retry nothing changes.
     """
     before = require_job(tx, job_id)
     wanted = [state.value for state in states]
-    rows = tx.connection.execute(
+    query = (
         select(item.c.id, item.c.state)
         .where(item.c.job_id == job_id, item.c.state.in_(wanted), item.c.input_ref.is_not(None))
         .order_by(item.c.position)
-    ).all()
+    )
+    if positions is not None:
+        query = query.where(item.c.position.in_(positions))
+    rows = tx.connection.execute(query).all()
     if not rows:
         return before
     rank = first_rank(tx, before)

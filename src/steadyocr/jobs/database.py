@@ -190,14 +190,15 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    # A node cut from its server must notice within seconds, not after the kernel's quarter of an hour.
+    # A node cut from its server must notice within seconds, not after the kernel's quarter of an hour; and a cut in
+    # the middle of a transaction must not leave its locks with the server, where all other nodes wait for them.
     patience: dict[str, Any] = {
         "connect_timeout": 5,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 15_000,
-        "options": "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+        "options": "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=10s",
     }
     try:
         return create_engine(url, connect_args={**patience, **url.query}, pool_size=4, max_overflow=4, pool_timeout=10)

@@ -76,6 +76,10 @@ class LeaseKeeper:
         """Break all work off."""
         self._drop(list(self._held), why)
 
+    def drop_job(self, job_id: str) -> None:
+        """Break off the work on a job that nobody wants any more, without waiting for the next heartbeat."""
+        self._drop([key for key, held in self._held.items() if held.lease.job_id == job_id], "unwanted")
+
     def _drop(self, keys: Iterable[LeaseKey], why: DropReason) -> None:
         for key in keys:
             if (held := self._held.get(key)) is not None:

@@ -108,7 +108,27 @@ _FIRST: Final = Migration(
     ),
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST,)
+_WEBHOOKS: Final = Migration(
+    2,
+    "webhooks",
+    (
+        """CREATE TABLE webhook (
+            job_id TEXT NOT NULL PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+            url TEXT NOT NULL,
+            state TEXT NOT NULL,
+            round INTEGER NOT NULL,
+            attempts INTEGER NOT NULL,
+            token TEXT,
+            next_at DOUBLE PRECISION,
+            delivered_at DOUBLE PRECISION,
+            status INTEGER,
+            problem TEXT
+        )""",
+        "CREATE INDEX webhook_due ON webhook (next_at) WHERE state = 'due'",
+    ),
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _WEBHOOKS)
 
 
 def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> int:

@@ -73,6 +73,7 @@ class NewJob:
         tenant: Whose job it is; idempotency keys are unique within it.
         idempotency_key: A repeated submit with the same key and hash gives the job of the first one.
         request_hash: Hash of the whole request, to tell a repetition from a misuse of the key.
+        webhook_url: Whom to tell when the job has ended; see :mod:`steadyocr.jobs.webhook`.
     """
 
     items: tuple[NewItem, ...]
@@ -83,6 +84,7 @@ class NewJob:
     tenant: str = ""
     idempotency_key: str | None = None
     request_hash: str | None = None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +250,34 @@ class Event:
     at: float
     kind: Literal["job", "item"]
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much has been done and is to be done, over all jobs in the store.
+
+    Attributes:
+        ended: Items that were worked off: done, failed or dead. Falls when jobs are deleted or run again.
+        unfinished: Items that are queued or leased.
+    """
+
+    ended: int
+    unfinished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How the whole store stands.
+
+    Attributes:
+        jobs: Jobs by state; a state without any may be missing.
+        items: Items by state, likewise.
+        oldest_waiting_s: Age of the oldest job of which something is unfinished, in seconds; 0 without one.
+    """
+
+    jobs: Mapping[JobState, int]
+    items: Mapping[ItemState, int]
+    oldest_waiting_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,10 @@ def complete(tx: Tx, lease: Lease, outcome: ItemOutcome) -> bool:
     return _settle(tx, lease, ItemState.DONE, values, stored_bytes=outcome.stored_bytes)
 
 
-def fail(tx: Tx, lease: Lease, error: ErrorWire) -> bool:
-    """End an item for what it is; it is not tried again. Returns whether that counts."""
-    return _settle(tx, lease, ItemState.FAILED, {"error": dump(dict(error))})
+def fail(tx: Tx, lease: Lease, error: ErrorWire, *, dead: bool) -> bool:
+    """End an item for what it is, or for what it does; it is not tried again. Returns whether that counts."""
+    state = ItemState.DEAD if dead else ItemState.FAILED
+    return _settle(tx, lease, state, {"error": dump(dict(error))})
 
 
 def retry_later(tx: Tx, lease: Lease, error: ErrorWire) -> ItemState | None:

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable
 
 from sqlalchemy import and_, func, or_, select, tuple_
 
+from steadyocr.errors import NotFoundError
 from steadyocr.jobs.control import job_not_found
 from steadyocr.jobs.database import Tx
-from steadyocr.jobs.models import Event, Item, ItemState, Job, JobState, Progress
+from steadyocr.jobs.models import ENDED, Census, Event, Item, ItemState, Job, JobState, Load, Progress
 from steadyocr.jobs.records import to_event, to_item, to_job
 from steadyocr.jobs.schema import event, is_state, item, job
 
@@ -56,7 +57,9 @@ def progress(tx: Tx, job_id: str) -> Progress:
     return Progress(found, leased, ahead)
 
 
-def get_items(tx: Tx, job_id: str, *, after: int, limit: int, states: Collection[ItemState] | None) -> list[Item]:
+def get_items(
+    tx: Tx, job_id: str, *, after: int, offset: int, limit: int, states: Collection[ItemState] | None
+) -> list[Item]:
     """Return items by position, from the one after `after` on, without their results.
 
     Raises:
@@ -66,10 +69,25 @@ def get_items(tx: Tx, job_id: str, *, after: int, limit: int, states: Collection
     query = select(*columns).where(item.c.job_id == job_id, item.c.position > after).order_by(item.c.position)
     if states is not None:
         query = query.where(item.c.state.in_([state.value for state in states]))
-    found = [to_item(row) for row in tx.connection.execute(query.limit(limit)).mappings()]
+    found = [to_item(row) for row in tx.connection.execute(query.offset(offset).limit(limit)).mappings()]
     if not found:
         get_job(tx, job_id)
     return found
+
+
+def get_item(tx: Tx, job_id: str, position: int) -> Item:
+    """Return one item, with its result.
+
+    Raises:
+        JobNotFound: There is no such job.
+        NotFoundError: It has no such item.
+    """
+    query = select(item).where(item.c.job_id == job_id, item.c.position == position)
+    row = tx.connection.execute(query).mappings().one_or_none()
+    if row is None:
+        get_job(tx, job_id)
+        raise NotFoundError("the job has no item at this position")
+    return to_item(row)
 
 
 def get_results(tx: Tx, job_id: str, *, after: int, limit: int) -> list[Item]:
@@ -127,3 +145,30 @@ def stored_bytes(tx: Tx) -> int:
 def waiting(tx: Tx) -> int:
     """Return how many items are queued, over all jobs."""
     return tx.connection.execute(select(func.count()).select_from(item).where(is_state(ItemState.QUEUED))).scalar_one()
+
+
+def load(tx: Tx) -> Load:
+    """Return how much has been done and is to be done, from the jobs' own counters."""
+    worked = job.c.done + job.c.failed + job.c.dead
+    given_up = job.c.cancelled + job.c.expired
+    query = select(
+        func.coalesce(func.sum(worked), 0), func.coalesce(func.sum(job.c.total - worked - given_up), 0)
+    ).select_from(job)
+    ended, unfinished = tx.connection.execute(query).one()
+    return Load(int(ended), int(unfinished))
+
+
+def census(tx: Tx) -> Census:
+    """Count jobs and items by state, from the jobs' own counters."""
+    by_state = tx.connection.execute(select(job.c.state, func.count()).group_by(job.c.state)).all()
+    columns = [job.c[state.value] for state in ENDED]
+    sums = [func.coalesce(func.sum(column), 0) for column in (job.c.total, *columns)]
+    total, *ended = (int(value) for value in tx.connection.execute(select(*sums)).one())
+    unfinished = job.c.total > sum(columns[1:], columns[0])
+    oldest = tx.connection.execute(select(func.min(job.c.created_at)).where(unfinished)).scalar_one()
+    queued = waiting(tx)
+    items = dict(zip(ENDED, ended, strict=True))
+    items[ItemState.QUEUED] = queued
+    items[ItemState.LEASED] = total - sum(ended) - queued
+    jobs = {JobState(state): count for state, count in by_state}
+    return Census(jobs, items, 0.0 if oldest is None else max(0.0, tx.now - oldest))

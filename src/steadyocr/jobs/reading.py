@@ -13,6 +13,7 @@ from steadyocr.jobs.config import RunnerConfig
 from steadyocr.jobs.models import ItemOutcome, Lease, NewItem
 from steadyocr.jobs.records import dump
 from steadyocr.scheduling.items import Priority, Reply
+from steadyocr.telemetry.logging import job_id_var, request_id_var
 from steadyocr.types import OcrOptions
 
 
@@ -20,7 +21,7 @@ class Submit(Protocol):
     """The one way in for pictures; :meth:`steadyocr.service.Service.read` is one."""
 
     def __call__(
-        self, data: bytes, options: OcrOptions, *, priority: Priority, request_id: str | None
+        self, data: bytes, options: OcrOptions, *, priority: Priority, client: str, request_id: str | None
     ) -> Awaitable[Reply]:
         """Read one picture."""
 
@@ -45,12 +46,17 @@ class ItemReader:
         Raises:
             SteadyOCRError: Why it did not work out.
         """
+        # Each item runs in a task of its own, so these hold for its log lines and for nobody else's.
+        request_id = f"job-{lease.job_id}-{lease.position}"
+        request_id_var.set(request_id)
+        job_id_var.set(lease.job_id)
         if lease.kind == "expand":
             return await asyncio.to_thread(self._unpack, lease, wanted)
         options = _options(lease)
         data = await asyncio.to_thread(self._load, lease)
-        request_id = f"job-{lease.job_id}-{lease.position}"
-        reply = await self._submit(data, options, priority=Priority.BATCH, request_id=request_id)
+        # Each job is a client of its own, so that jobs take turns in the queue as well.
+        client = f"job-{lease.job_id}"
+        reply = await self._submit(data, options, priority=Priority.BATCH, client=client, request_id=request_id)
         return await asyncio.to_thread(self._store, reply)
 
     def _load(self, lease: Lease) -> bytes:

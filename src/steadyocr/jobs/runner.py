@@ -82,6 +82,10 @@ class Runner:
             loops.start(f"job-slot-{index}", self._run_slot())
         self._keeper.start(loops)
 
+    def drop_job(self, job_id: str) -> None:
+        """Break off what is in hand of a job that was cancelled or deleted."""
+        self._keeper.drop_job(job_id)
+
     async def stop(self) -> None:
         """Break off what is in hand and put it back at once. The loops themselves are stopped by their owner."""
         self._stopping.set()
@@ -194,8 +198,9 @@ class Runner:
             extra={"job_id": lease.job_id, "position": lease.position, "code": typed.code, "verdict": verdict.value},
             exc_info=error if isinstance(typed, InternalError) else None,
         )
-        if verdict is Verdict.FAIL:
-            await self._persist("failed", store.fail, lease, typed.to_wire())
+        if verdict in (Verdict.FAIL, Verdict.BURY):
+            dead = verdict is Verdict.BURY
+            await self._persist("failed", store.fail, lease, typed.to_wire(), dead=dead)
             return 0.0
         if verdict is Verdict.RETRY:
             await self._persist("retried", store.retry_later, lease, typed.to_wire())

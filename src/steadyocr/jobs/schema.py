@@ -94,6 +94,21 @@ event: Final = Table(
     Column("data", Text, nullable=False),
 )
 
+webhook: Final = Table(
+    "webhook",
+    metadata,
+    Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("token", Text),
+    Column("next_at", Double),
+    Column("delivered_at", Double),
+    Column("status", Integer),
+    Column("problem", Text),
+)
+
 fact: Final = Table(
     "fact",
     metadata,
@@ -121,6 +136,8 @@ Index(
     postgresql_where=_queued,
 )
 Index("item_leased", item.c.lease_until, sqlite_where=_leased, postgresql_where=_leased)
+webhook_is_due: Final = webhook.c.state == literal_column("'due'")
+Index("webhook_due", webhook.c.next_at, sqlite_where=webhook_is_due, postgresql_where=webhook_is_due)
 for _name in ("input_ref", "result_ref", "overlay_ref"):
     _present = item.c[_name].is_not(None)
     Index(f"item_{_name}", item.c[_name], sqlite_where=_present, postgresql_where=_present)

@@ -6,11 +6,12 @@ import secrets
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 
-from steadyocr.jobs import control, leasing, outcomes, queries, retention
+from steadyocr.jobs import control, leasing, outcomes, queries, retention, webhook_rows
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.database import Database, open_database
 from steadyocr.jobs.disk import refuse_low_disk
 from steadyocr.jobs.models import (
+    Census,
     ErrorWire,
     Event,
     Heartbeat,
@@ -20,6 +21,7 @@ from steadyocr.jobs.models import (
     Job,
     JobState,
     Lease,
+    Load,
     NewItem,
     NewJob,
     Progress,
@@ -27,6 +29,7 @@ from steadyocr.jobs.models import (
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import refuse_wrong_count, submit
 from steadyocr.jobs.watch import Watch, open_watch
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook
 
 
 class SqlJobStore:
@@ -64,9 +67,9 @@ class SqlJobStore:
         """See :meth:`JobStore.expand`."""
         return self._database.write(lambda tx: outcomes.expand(tx, lease, children))
 
-    def fail(self, lease: Lease, error: ErrorWire) -> bool:
+    def fail(self, lease: Lease, error: ErrorWire, *, dead: bool = False) -> bool:
         """See :meth:`JobStore.fail`."""
-        return self._database.write(lambda tx: outcomes.fail(tx, lease, error))
+        return self._database.write(lambda tx: outcomes.fail(tx, lease, error, dead=dead))
 
     def retry_later(self, lease: Lease, error: ErrorWire) -> ItemState | None:
         """See :meth:`JobStore.retry_later`."""
@@ -88,9 +91,11 @@ class SqlJobStore:
         """See :meth:`JobStore.cancel`."""
         return self._database.write(lambda tx: control.cancel(tx, job_id))
 
-    def retry(self, job_id: str, states: Collection[ItemState] = RETRYABLE) -> Job:
+    def retry(
+        self, job_id: str, states: Collection[ItemState] = RETRYABLE, positions: Collection[int] | None = None
+    ) -> Job:
         """See :meth:`JobStore.retry`."""
-        return self._database.write(lambda tx: control.retry(tx, job_id, states))
+        return self._database.write(lambda tx: control.retry(tx, job_id, states, positions))
 
     def delete(self, job_id: str) -> None:
         """See :meth:`JobStore.delete`."""
@@ -118,10 +123,22 @@ class SqlJobStore:
         return self._database.read(lambda tx: queries.progress(tx, job_id))
 
     def items(
-        self, job_id: str, *, after: int = -1, limit: int = 100, states: Collection[ItemState] | None = None
+        self,
+        job_id: str,
+        *,
+        after: int = -1,
+        offset: int = 0,
+        limit: int = 100,
+        states: Collection[ItemState] | None = None,
     ) -> list[Item]:
         """See :meth:`JobStore.items`."""
-        return self._database.read(lambda tx: queries.get_items(tx, job_id, after=after, limit=limit, states=states))
+        return self._database.read(
+            lambda tx: queries.get_items(tx, job_id, after=after, offset=offset, limit=limit, states=states)
+        )
+
+    def item(self, job_id: str, position: int) -> Item:
+        """See :meth:`JobStore.item`."""
+        return self._database.read(lambda tx: queries.get_item(tx, job_id, position))
 
     def results(self, job_id: str, *, after: int = -1, limit: int = 100) -> list[Item]:
         """See :meth:`JobStore.results`."""
@@ -134,6 +151,27 @@ class SqlJobStore:
     def waiting(self) -> int:
         """See :meth:`JobStore.waiting`."""
         return self._database.read(queries.waiting)
+
+    def load(self) -> Load:
+        """See :meth:`JobStore.load`."""
+        return self._database.read(queries.load)
+
+    def census(self) -> Census:
+        """See :meth:`JobStore.census`."""
+        return self._database.read(queries.census)
+
+    def webhook(self, job_id: str) -> Webhook | None:
+        """See :meth:`JobStore.webhook`."""
+        return self._database.read(lambda tx: webhook_rows.get(tx, job_id))
+
+    def claim_deliveries(self, *, limit: int = 1, lease_s: float = 60.0) -> list[Delivery]:
+        """See :meth:`JobStore.claim_deliveries`."""
+        token = secrets.token_hex(8)
+        return self._database.write(lambda tx: webhook_rows.claim(tx, token, limit, lease_s))
+
+    def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
+        """See :meth:`JobStore.settle_delivery`."""
+        return self._database.write(lambda tx: webhook_rows.settle(tx, delivery, outcome))
 
     def referenced(self, keys: Iterable[str]) -> set[str]:
         """See :meth:`JobStore.referenced`."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from steadyocr.jobs.models import (
+    Census,
     ErrorWire,
     Event,
     Heartbeat,
@@ -15,11 +16,13 @@ from steadyocr.jobs.models import (
     Job,
     JobState,
     Lease,
+    Load,
     NewItem,
     NewJob,
     Progress,
 )
 from steadyocr.jobs.watch import Watch
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook
 
 RETRYABLE = (ItemState.FAILED, ItemState.DEAD)
 
@@ -61,8 +64,8 @@ class JobStore(Protocol):
             PayloadTooLarge: The job would have too many items.
         """
 
-    def fail(self, lease: Lease, error: ErrorWire) -> bool:
-        """End an item for what it is."""
+    def fail(self, lease: Lease, error: ErrorWire, *, dead: bool = False) -> bool:
+        """End an item for what it is, as failed; or as dead for what it does to those who try it."""
 
     def retry_later(self, lease: Lease, error: ErrorWire) -> ItemState | None:
         """Count a bad run: queued again after a pause, or dead; ``None`` when the lease was lost."""
@@ -83,8 +86,10 @@ class JobStore(Protocol):
             JobNotFound: There is no such job.
         """
 
-    def retry(self, job_id: str, states: Collection[ItemState] = RETRYABLE) -> Job:
-        """Run items that ended in one of these states again, with a clean slate.
+    def retry(
+        self, job_id: str, states: Collection[ItemState] = RETRYABLE, positions: Collection[int] | None = None
+    ) -> Job:
+        """Run items that ended in one of these states again, with a clean slate; only those at `positions` if given.
 
         Raises:
             JobNotFound: There is no such job.
@@ -122,12 +127,26 @@ class JobStore(Protocol):
         """
 
     def items(
-        self, job_id: str, *, after: int = -1, limit: int = 100, states: Collection[ItemState] | None = None
+        self,
+        job_id: str,
+        *,
+        after: int = -1,
+        offset: int = 0,
+        limit: int = 100,
+        states: Collection[ItemState] | None = None,
     ) -> list[Item]:
-        """Return items by position, without results.
+        """Return items by position, without results; of those that fit, the first `offset` are left out.
 
         Raises:
             JobNotFound: There is no such job.
+        """
+
+    def item(self, job_id: str, position: int) -> Item:
+        """Return one item, with its result.
+
+        Raises:
+            JobNotFound: There is no such job.
+            NotFoundError: It has no such item.
         """
 
     def results(self, job_id: str, *, after: int = -1, limit: int = 100) -> list[Item]:
@@ -146,6 +165,21 @@ class JobStore(Protocol):
 
     def waiting(self) -> int:
         """Return how many items are queued."""
+
+    def load(self) -> Load:
+        """Return how much has been done and is to be done."""
+
+    def census(self) -> Census:
+        """Count jobs and items by state."""
+
+    def webhook(self, job_id: str) -> Webhook | None:
+        """Return how far the telling of a job's end is; ``None`` when nobody is to be told."""
+
+    def claim_deliveries(self, *, limit: int = 1, lease_s: float = 60.0) -> list[Delivery]:
+        """Take webhook deliveries that are due; one that is not settled within the lease comes up again."""
+
+    def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
+        """Write down how a delivery went; returns whether it was still this one's to say."""
 
     def referenced(self, keys: Iterable[str]) -> set[str]:
         """Return those blob keys that an item refers to."""

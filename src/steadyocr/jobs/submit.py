@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import func, insert, select
 
 from steadyocr.errors import EmptyInput, IdempotencyConflict, PayloadTooLarge
+from steadyocr.jobs import webhook_rows
 from steadyocr.jobs.bookkeeping import advance, write_events
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import ItemState, Job, JobState, NewItem, NewJob
@@ -59,6 +60,8 @@ def submit(tx: Tx, job_id: str, new: NewJob) -> Job:
     tx.connection.execute(insert(job).values(stated | written | keys))
     insert_items(tx, created, new.items, states, first_position=0)
     write_events(tx, created, [("job", {})])
+    if new.webhook_url is not None:
+        webhook_rows.add(tx, created, new.webhook_url)
     tx.announce_work()
     return created
 

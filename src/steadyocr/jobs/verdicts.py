@@ -13,6 +13,7 @@ from steadyocr.errors import (
     InternalError,
     ModelError,
     NotFoundError,
+    Quarantined,
     SteadyOCRError,
     Unavailable,
 )
@@ -23,6 +24,8 @@ class Verdict(Enum):
 
     # The item is what it is: it has failed and is not tried again.
     FAIL = "fail"
+    # The item has ended engines until it was locked out: it is given up.
+    BURY = "bury"
     # It may have been the item's fault or not: it counts, and is tried again a few times.
     RETRY = "retry"
     # The service could not do it now: the item goes back unblamed.
@@ -35,6 +38,8 @@ _RELEASE = (Unavailable, Cancelled, ModelError, AccessError, ConfigError)
 
 def judge(error: BaseException) -> Verdict:
     """Return what follows from an error. A hang counts like a death: both end an engine."""
+    if isinstance(error, Quarantined):
+        return Verdict.BURY
     if isinstance(error, _FAIL):
         return Verdict.FAIL
     if isinstance(error, _RELEASE) and not isinstance(error, EngineDied):

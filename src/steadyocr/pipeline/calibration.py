@@ -18,7 +18,7 @@ from PIL import Image
 from steadyocr.imaging.plan import plan_resize
 from steadyocr.pipeline.golden import golden_picture
 from steadyocr.pipeline.ocr import OcrPipeline
-from steadyocr.runtime import memory
+from steadyocr.runtime import device, memory
 from steadyocr.types import OcrOptions
 
 DoubleArray = NDArray[np.float64]
@@ -39,34 +39,48 @@ SHAPES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MemorySample:
-    """One measurement: stored pixels, network pixels, peak resident bytes."""
+    """One measurement: stored pixels, network pixels, resident bytes before and at the peak, and on an accelerator."""
 
     pixels: int
     network_pixels: int
+    idle_bytes: int
     peak_bytes: int
+    device_extra_bytes: int = 0
 
 
 def measure(pipeline: OcrPipeline, shape: tuple[int, int, int]) -> MemorySample:
     """Read one calibration picture and return what it took."""
     width, height, max_side = shape
     picture = _picture(width, height)
+    pipeline.release_memory()
     memory.trim()
+    idle_bytes, held_bytes = memory.rss_bytes(), device.held_bytes()
     memory.reset_peak_rss()
+    device.reset_peak()
     pipeline.read(picture, OcrOptions(max_side=max_side))
     plan = plan_resize(width, height, max_side)
-    return MemorySample(width * height, plan.padded_width * plan.padded_height, memory.peak_rss_bytes())
+    return MemorySample(
+        pixels=width * height,
+        network_pixels=plan.padded_width * plan.padded_height,
+        idle_bytes=idle_bytes,
+        peak_bytes=memory.peak_rss_bytes(),
+        device_extra_bytes=device.peak_bytes() - held_bytes,
+    )
 
 
 def fit(samples: list[MemorySample], base_bytes: int) -> dict[str, float]:
     """Fit the two slopes by least squares, neither below zero; returns the fields of a ``MemoryFit``."""
     peaks = np.array([sample.peak_bytes for sample in samples], np.float64)
     features = np.array([(sample.pixels, sample.network_pixels) for sample in samples], np.float64)
-    slopes = _non_negative_slopes(features, peaks - base_bytes)
-    predicted = base_bytes + features @ slopes
+    idle = np.array([sample.idle_bytes for sample in samples], np.float64)
+    slopes = _non_negative_slopes(features, peaks - idle)
+    predicted = idle + features @ slopes
     return {
         "base": float(base_bytes),
         "per_pixel": float(slopes[0]),
         "per_network_pixel": float(slopes[1]),
+        # The most that any shape took: cards hand memory out in large blocks, so small shapes look dear.
+        "device_per_network_pixel": max(sample.device_extra_bytes / sample.network_pixels for sample in samples[1:]),
         "samples": len(samples),
         "worst_error": float(np.abs(predicted / peaks - 1.0).max()),
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,9 @@ from steadyocr.detection.tiling import detect_tiled
 from steadyocr.imaging.decode import DecodedImage, decode
 from steadyocr.imaging.draw import overlay_png
 from steadyocr.imaging.header import ImageLimits
+from steadyocr.pipeline.extras import Extras, pack_map, thumbnail_jpeg
 from steadyocr.pipeline.ordering import reading_order
+from steadyocr.pipeline.repost import ReadLines, Repost, RepostRequest, find_lines, with_texts
 from steadyocr.recognition.recognizer import LineText, Recognizer
 from steadyocr.runtime.base import Session, SessionOptions
 from steadyocr.runtime.loader import Backend, open_session
@@ -25,13 +28,25 @@ from steadyocr.types import Degradation, ModelIdentity, OcrOptions, Page, Quad, 
 
 StageListener = Callable[[str], None]
 
+# On a CPU a line costs the same alone and in a batch (measured); a card idles between small pieces of work.
+_LINES_AT_ONCE_ON_A_CARD = 8
+
 
 @dataclass(frozen=True, slots=True)
 class OcrResult:
-    """A page and, when asked for, the picture with the quads drawn in (PNG)."""
+    """A page and what was asked for beside it.
+
+    Attributes:
+        page: The page.
+        overlay: The picture with the quads drawn in, PNG.
+        parts: Files by name: ``map`` (PNG) and ``thumbnail`` (JPEG).
+        map_plan: Where the map lies in the picture, the fields of a ``ResizePlan``; empty without a map.
+    """
 
     page: Page
     overlay: bytes | None = None
+    parts: dict[str, bytes] = field(default_factory=dict)
+    map_plan: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +91,11 @@ class OcrPipeline:
         OcrPipeline.loads += 1
         self.models = {name: part.identity for name, part in parts.items()}
         self.defaults = detector.defaults
+        self.builtin = detector.builtin and recogniser.builtin
         self._sessions = [part.session for part in parts.values()]
         self._detector = Detector(parts["detector"].session, detector)
-        self._recognizer = Recognizer(parts["recogniser"].session, recogniser)
+        lines_at_once = 1 if session_options.device == "cpu" else _LINES_AT_ONCE_ON_A_CARD
+        self._recognizer = Recognizer(parts["recogniser"].session, recogniser, lines_at_once=lines_at_once)
         self._limits = limits
 
     def read(
@@ -87,6 +104,7 @@ class OcrPipeline:
         options: OcrOptions,
         on_stage: StageListener | None = None,
         cap: SideCap | None = None,
+        extras: Extras | None = None,
     ) -> OcrResult:
         """Turn the bytes of a picture into a page.
 
@@ -95,6 +113,7 @@ class OcrPipeline:
             options: What to do with it; ``None`` fields take the detector's defaults.
             on_stage: Told the name of each stage as it begins, and again at each sign of progress.
             cap: A side limit of the service's own, when memory is short.
+            extras: What to return beside the page.
 
         Raises:
             InputError: A subclass of it, when the picture is at fault.
@@ -104,7 +123,8 @@ class OcrPipeline:
             image = decode(data, self._limits)
         with stages("detect"):
             effective = self._effective(options, cap)
-            detection = self._detect(image, effective, lambda: stages.progress("detect"))
+            keep_map = extras is not None and extras.keep_map
+            detection = self._detect(image, effective, lambda: stages.progress("detect"), keep_map=keep_map)
         with stages("order"):
             order = reading_order(detection.quads)
             quads, scores = detection.quads[order], detection.scores[order]
@@ -124,7 +144,33 @@ class OcrPipeline:
             models=self.models,
             options=effective,
         )
-        return OcrResult(page, overlay)
+        if extras is None:
+            return OcrResult(page, overlay)
+        parts = {} if detection.kept is None else {"map": pack_map(detection.kept)}
+        if extras.thumbnail:
+            parts["thumbnail"] = thumbnail_jpeg(image.pixels)
+        return OcrResult(page, overlay, parts, dataclasses.asdict(detection.plan) if "map" in parts else {})
+
+    def repost(self, request: RepostRequest, on_stage: StageListener | None = None) -> Repost:
+        """Post-process a kept map again, and read lines that have no text yet when the picture comes with it.
+
+        Raises:
+            InternalError: The map is damaged.
+            InputError: A subclass of it, when the picture is at fault.
+        """
+        stages = _Stages(on_stage)
+
+        def read(quads: np.ndarray[Any, np.dtype[np.float32]]) -> list[LineText]:
+            with stages("decode"):
+                image = decode(request.picture, self._limits)
+            with stages("recognise"):
+                return self._recognizer.read(image.pixels, quads, lambda: stages.progress("recognise"))
+
+        with stages("postprocess"):
+            quads, scores = find_lines(request)
+        reader: ReadLines | None = read if request.picture else None
+        lines, fresh = with_texts(quads, scores, request.known, reader)
+        return Repost(lines, fresh, stages.timings_ms)
 
     def release_memory(self) -> None:
         """Give the sessions' scratch memory back."""
@@ -143,7 +189,9 @@ class OcrPipeline:
             values["quality"] = "shrink"
         return values
 
-    def _detect(self, image: DecodedImage, effective: dict[str, Any], on_progress: Callable[[], None]) -> Detection:
+    def _detect(
+        self, image: DecodedImage, effective: dict[str, Any], on_progress: Callable[[], None], *, keep_map: bool
+    ) -> Detection:
         params = PostprocessParams(
             bin_threshold=effective["bin_threshold"],
             box_threshold=effective["box_threshold"],
@@ -158,7 +206,7 @@ class OcrPipeline:
                 stride=self._detector.manifest.input.stride,
                 on_tile=lambda *_: on_progress(),
             )
-        return self._detector.detect(image.pixels, params, effective["max_side"])
+        return self._detector.detect(image.pixels, params, effective["max_side"], keep_map=keep_map)
 
 
 class _Stages:

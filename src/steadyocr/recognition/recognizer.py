@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,12 +61,13 @@ class Recognizer:
     Args:
         session: The loaded network, whose metadata hold the dictionary under ``character``.
         manifest: Its manifest; ``input.height`` is the height of a line, ``input.stride`` the width step.
+        lines_at_once: Lines of one padded width that go through the network together.
 
     Raises:
         ModelCorrupt: The model has no dictionary or the manifest no input height.
     """
 
-    def __init__(self, session: Session, manifest: Manifest) -> None:
+    def __init__(self, session: Session, manifest: Manifest, *, lines_at_once: int = 1) -> None:
         dictionary = session.metadata.get("character")
         if not dictionary or manifest.input.height is None:
             raise ModelCorrupt(f"model {manifest.name}: no dictionary in the file or no input.height in the manifest")
@@ -73,6 +75,7 @@ class Recognizer:
         self._input = manifest.input
         self._height = manifest.input.height
         self._characters = character_table(dictionary)
+        self._lines_at_once = lines_at_once
         self.manifest = manifest
 
     def read(
@@ -89,14 +92,22 @@ class Recognizer:
             One entry for each quad, in the same order.
         """
         best = [LineText("", 0.0)] * len(quads)
-        # By width, so that equal shapes follow each other: going from one to another costs.
-        for done, crop in enumerate(sorted(self._plan(quads), key=lambda entry: entry.width), start=1):
-            if done % _LINES_PER_SIGN_OF_LIFE == 0:
+        done = 0
+        for crops in self._batches(quads):
+            for crop, line in zip(crops, self._read_crops(image, quads, crops), strict=True):
+                if line.score > best[crop.line].score:
+                    best[crop.line] = line
+            before, done = done, done + len(crops)
+            if before // _LINES_PER_SIGN_OF_LIFE != done // _LINES_PER_SIGN_OF_LIFE:
                 on_progress()
-            line = self._read_crop(image, quads[crop.line], crop)
-            if line.score > best[crop.line].score:
-                best[crop.line] = line
         return best
+
+    def _batches(self, quads: FloatArray) -> Iterator[list[_Crop]]:
+        """Group readings by padded width, narrow ones first: equal shapes follow each other, as a change costs."""
+        ordered = sorted(self._plan(quads), key=lambda entry: entry.width)
+        for _, group in itertools.groupby(ordered, key=lambda entry: self._padded(entry.width)):
+            while crops := list(itertools.islice(group, self._lines_at_once)):
+                yield crops
 
     def _plan(self, quads: FloatArray) -> list[_Crop]:
         crops = []
@@ -118,12 +129,18 @@ class Recognizer:
         step = math.lcm(_COARSE_STEP if width > _COARSE_ABOVE else _FINE_STEP, self._input.stride)
         return -(-width // step) * step
 
-    def _read_crop(self, image: NDArray[np.uint8], quad: FloatArray, crop: _Crop) -> LineText:
-        tensor = np.zeros((1, 3, self._height, self._padded(crop.width)), np.float32)
-        fill_tensor(tensor[0], self._crop(image, quad, crop), self._input)
-        indices, probabilities = self._session.run_argmax(tensor)
-        ((text, score),) = decode_best_path(indices, probabilities, self._characters)
-        return LineText(text, score)
+    def _read_crops(self, image: NDArray[np.uint8], quads: FloatArray, crops: Sequence[_Crop]) -> list[LineText]:
+        tensor = np.zeros((len(crops), 3, self._height, self._padded(crops[0].width)), np.float32)
+        for row, crop in zip(tensor, crops, strict=True):
+            fill_tensor(row, self._crop(image, quads[crop.line], crop), self._input)
+        try:
+            indices, probabilities = self._session.run_argmax(tensor)
+        except MemoryError:
+            if len(crops) == 1:
+                raise
+            # Together they were too much; the page must not fail for that.
+            return [self._read_crops(image, quads, [crop])[0] for crop in crops]
+        return [LineText(text, score) for text, score in decode_best_path(indices, probabilities, self._characters)]
 
     def _crop(self, image: NDArray[np.uint8], quad: FloatArray, crop: _Crop) -> NDArray[np.uint8]:
         # Turning the corner order turns the crop: start k corners later and the picture stands k quarter turns

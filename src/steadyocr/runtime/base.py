@@ -21,11 +21,19 @@ class SessionOptions:
 
     Attributes:
         threads: Threads of one inference.
-        precision: ``auto`` lets the library use bf16 where the CPU has it; ``f32`` forbids it.
+        precision: ``auto`` lets the library use bf16 where the CPU or the card has it; ``f32`` forbids it.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        device_memory_share: Of the card's memory, that this process may take, from 0 to 1.
     """
 
     threads: int
     precision: Precision = "auto"
+    device: str = "cpu"
+    device_memory_share: float = 1.0
+
+
+class DeviceMemoryError(MemoryError):
+    """The accelerator's memory was not enough; what the attempt held has been given back."""
 
 
 class Session(Protocol):

@@ -6,24 +6,36 @@ import importlib.util
 import platform
 from typing import Literal
 
-from steadyocr.errors import BackendUnavailable, ModelCorrupt
+from steadyocr.errors import BackendUnavailable, ModelCorrupt, SteadyOCRError
 from steadyocr.runtime.base import Session, SessionOptions
 from steadyocr.runtime.manifest import Manifest
 
-Backend = Literal["auto", "openvino", "onnxruntime"]
+Backend = Literal["auto", "openvino", "onnxruntime", "torch"]
+# What reads a model file for torch.
+_TORCH_NEEDS = ("torch", "onnx")
 
 
-def resolve_backend(wanted: Backend) -> Backend:
-    """Turn ``auto`` into the best backend installed here.
+def resolve_backend(wanted: Backend, device: str = "cpu") -> Backend:
+    """Turn ``auto`` into the best backend installed here for a device.
 
     Raises:
-        BackendUnavailable: The library asked for is not installed.
+        BackendUnavailable: The library asked for is not installed, or does not run on the device.
     """
+    on_cpu = device == "cpu"
     if wanted == "auto":
+        if not on_cpu:
+            return "torch" if all(map(_installed, _TORCH_NEEDS)) else "onnxruntime"
         x86 = platform.machine().lower() in {"x86_64", "amd64"}
         return "openvino" if x86 and _installed("openvino") else "onnxruntime"
-    if not _installed(wanted):
-        raise BackendUnavailable(f"the {wanted} package is not installed; install it or set runtime.backend = 'auto'")
+    if wanted == "openvino" and not on_cpu:
+        raise BackendUnavailable(
+            "openvino runs on the CPU only; set engines.backend to 'torch' or 'onnxruntime', or engines.device = 'cpu'"
+        )
+    for package in _TORCH_NEEDS if wanted == "torch" else (wanted,):
+        if not _installed(package):
+            raise BackendUnavailable(
+                f"the {package} package is not installed; install it or set engines.backend = 'auto'"
+            )
     return wanted
 
 
@@ -33,19 +45,25 @@ def open_session(manifest: Manifest, backend: Backend, options: SessionOptions) 
     Raises:
         ModelMissing: The file is not there.
         ModelCorrupt: The file is not the manifest's, or the library cannot read it.
-        BackendUnavailable: The library is not installed.
+        BackendUnavailable: The library is not installed or does not run on the device.
     """
-    chosen = resolve_backend(backend)
+    chosen = resolve_backend(backend, options.device)
     path = manifest.verified_file()
     try:
         if chosen == "openvino":
             from steadyocr.runtime.openvino import OpenVINOSession
 
             return OpenVINOSession(path, options)
+        if chosen == "torch":
+            from steadyocr.runtime.torch import TorchSession
+
+            return TorchSession(path, options)
         from steadyocr.runtime.onnxruntime import OnnxRuntimeSession
 
         return OnnxRuntimeSession(path, options)
-    except RuntimeError as error:
+    except (SteadyOCRError, MemoryError):
+        raise
+    except Exception as error:  # each library has types of its own
         raise ModelCorrupt(f"model {manifest.name} cannot be loaded by {chosen}: {error}") from error
 
 

@@ -71,6 +71,11 @@ class Manifest(_Strict):
     defaults: DetectionDefaults = DetectionDefaults()
     folder: Path = Field(exclude=True)
 
+    @property
+    def builtin(self) -> bool:
+        """Whether it comes with the product; a user's own model may behave in ways nobody here has seen."""
+        return self.folder.parent == BUILTIN_MODELS
+
     def verified_file(self) -> Path:
         """Return the weights' path after checking its hash.
 

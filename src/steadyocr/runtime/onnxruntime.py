@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: everywhere, and the fallback where OpenVINO is missing."""
+"""ONNX Runtime sessions: everywhere, and the fallback where OpenVINO is missing; on CUDA when configured."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from steadyocr.runtime.base import FloatArray, IntArray, SessionOptions
+from steadyocr.errors import BackendUnavailable
+from steadyocr.runtime.base import DeviceMemoryError, FloatArray, IntArray, SessionOptions
+from steadyocr.runtime.nvml import DeviceMonitor
 
 _LOG_ERRORS_ONLY = 3
+_CUDA = "CUDAExecutionProvider"
+# The library has one type for all its failures.
+_OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory")
 
 
 class OnnxRuntimeSession:
-    """A model on ONNX Runtime's CPU provider."""
+    """A model on ONNX Runtime's CPU provider, or on its CUDA provider where the installed build has one."""
 
     def __init__(self, path: Path, options: SessionOptions) -> None:
         config = ort.SessionOptions()
@@ -26,13 +31,19 @@ class OnnxRuntimeSession:
         config.log_severity_level = _LOG_ERRORS_ONLY
         # Spinning workers burn the quota that decode and post-processing need.
         config.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(path, config, providers=["CPUExecutionProvider"])
+        self._device = options.device
+        self._session = ort.InferenceSession(path, config, providers=_providers(options))
         self._input = self._session.get_inputs()[0].name
+        if self._device != "cpu" and _CUDA not in self._session.get_providers():
+            # The library falls back to the CPU with no more than a log line; a slow service would be the only sign.
+            raise BackendUnavailable(
+                "onnxruntime could not open the CUDA device; check the driver and the CUDA libraries"
+            )
 
     @property
     def backend(self) -> str:
         """Library and device."""
-        return "onnxruntime-cpu"
+        return f"onnxruntime-{self._device}"
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -41,8 +52,17 @@ class OnnxRuntimeSession:
         return texts
 
     def run(self, batch: FloatArray) -> FloatArray:
-        """See :class:`~steadyocr.runtime.base.Session`."""
-        output: FloatArray = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0]
+        """See :class:`~steadyocr.runtime.base.Session`.
+
+        Raises:
+            DeviceMemoryError: The card's memory is not enough.
+        """
+        try:
+            output: FloatArray = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0]
+        except Exception as error:  # the library's own types share no base with Python's
+            if self._device != "cpu" and any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise DeviceMemoryError("the accelerator has not enough memory for this picture") from error
+            raise
         return output
 
     def run_argmax(self, batch: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -53,3 +73,24 @@ class OnnxRuntimeSession:
 
     def release_memory(self) -> None:
         """Nothing to do: without an arena ONNX Runtime frees after each run."""
+
+
+def _providers(options: SessionOptions) -> list[str | tuple[str, dict[str, object]]]:
+    if options.device == "cpu":
+        return ["CPUExecutionProvider"]
+    if _CUDA not in ort.get_available_providers():
+        raise BackendUnavailable(
+            "engines.device is cuda, but the installed onnxruntime has no CUDA provider; install onnxruntime-gpu in "
+            "its place, or set engines.device = 'cpu'"
+        )
+    choices: dict[str, object] = {
+        "device_id": int(options.device.partition(":")[2] or 0),
+        # As on the CPU: grow by what is needed, and pick algorithms by rule; shapes change with every picture.
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
+    card = DeviceMonitor(options.device).read()
+    if card is not None:
+        # The limit is each session's own, and an engine has two.
+        choices["gpu_mem_limit"] = int(card.total * options.device_memory_share / 2)
+    return [(_CUDA, choices), "CPUExecutionProvider"]

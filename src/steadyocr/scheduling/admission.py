@@ -70,6 +70,7 @@ class AdmissionQueue:
         self._service_s = _FIRST_GUESS_S
         self._measured = False
         self.servers = 1
+        self._takers = 0
 
     def __len__(self) -> int:
         """How many items wait, retries included."""
@@ -98,7 +99,8 @@ class AdmissionQueue:
             RateLimited: Too many items of this client wait.
         """
         self._drop_abandoned()
-        if len(self) >= self.max_size:
+        # What an idle engine is about to take does not wait: the loop has only not come round to it yet.
+        if len(self) >= self.max_size + self._takers:
             raise self._busy("the service is busy")
         waiting = sum(line.waiting_of(client) for line in self._waiting.values())
         if self.max_per_client and waiting >= self.max_per_client:
@@ -127,7 +129,11 @@ class AdmissionQueue:
                     continue
                 return item
             self._arrived.clear()
-            await self._arrived.wait()
+            self._takers += 1
+            try:
+                await self._arrived.wait()
+            finally:
+                self._takers -= 1
 
     def _take(self) -> WorkItem | None:
         if self._retries:
@@ -141,7 +147,7 @@ class AdmissionQueue:
 
     def _drop_abandoned(self) -> None:
         """Forget items whose client has gone, so that ghosts never make the queue full."""
-        if len(self) < self.max_size:
+        if len(self) < self.max_size + self._takers:
             return
         for line in self._waiting.values():
             line.drop_abandoned()

@@ -17,6 +17,8 @@ class EngineConfig:
         user_models: Folder of the user's own models, or ``None``.
         backend: Inference library.
         precision: ``auto`` lets it use bf16 where the CPU has it.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        device_memory_share: Of the card's memory, that one engine may take, from 0 to 1.
         threads: Threads of one inference.
         max_bytes: Largest encoded picture, in bytes.
         max_pixels: Largest picture, in pixels.
@@ -24,22 +26,22 @@ class EngineConfig:
         memory_slack_bytes: After an item the engine may hold this much more than after warm-up before it gives
             scratch memory back; giving back costs about 30 ms on the next large picture.
         cache_dir: Folder for measurements of this machine, or ``None``.
-        log_format: Format of the engine's log lines.
-        log_level: Their threshold.
+        log_level: Threshold of the engine's log lines.
     """
 
     detector: str
     recogniser: str
     user_models: str | None = None
-    backend: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    backend: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto"
     precision: Literal["auto", "f32"] = "auto"
+    device: str = "cpu"
+    device_memory_share: float = 1.0
     threads: int = 1
     max_bytes: int = 32 << 20
     max_pixels: int = 64_000_000
     max_side_ratio: float = 100.0
     memory_slack_bytes: int = 32 << 20
     cache_dir: str | None = None
-    log_format: Literal["json", "console"] = "console"
     log_level: str = "info"
 
     def to_wire(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class DeathCause(StrEnum):
     CRASH = "crash"
     OUT_OF_MEMORY = "out_of_memory"
     HANG = "hang"
+    OVERDUE = "overdue"
     EXIT = "exit"
     OUTSIDE = "outside"
 
@@ -47,7 +48,7 @@ class Death:
     @property
     def blames_the_item(self) -> bool:
         """Whether the item in hand may be the reason."""
-        return self.cause is not DeathCause.OUTSIDE
+        return self.cause not in (DeathCause.OUTSIDE, DeathCause.OVERDUE)
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a record."""

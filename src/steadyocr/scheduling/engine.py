@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from steadyocr.errors import EngineDied, ModelError, from_wire
+from steadyocr.errors import EngineDied, MemoryPressure, ModelError, SteadyOCRError, from_wire
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.engine_stderr import EngineStderr
 from steadyocr.scheduling.items import Reply, WorkItem
 from steadyocr.scheduling.protocol import BrokenFrame, Message, receive, send
 
@@ -38,9 +39,11 @@ class EngineProcess:
     """One engine: started, spoken to, watched, ended. Works on one item at a time.
 
     Attributes:
-        state: Where it is in its life.
+        on_state: Told each step in its life, as the state before and the one after.
         ready: What it said when it became ready: models, defaults, golden result, memory.
         rss_bytes: Resident memory after its last item.
+        device_bytes: What it holds on an accelerator, after its last item.
+        device_peak_bytes: The most it held there with that item.
         stage: What it is doing with the item in hand, ``None`` when idle.
         items: How many items it has finished.
         model_loads: How many times it has loaded its models; anything but 1 is a fault.
@@ -53,19 +56,40 @@ class EngineProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self.state = EngineState.STARTING
+        self._stderr: EngineStderr | None = None
+        self._state = EngineState.STARTING
+        self.on_state: Callable[[EngineState, EngineState], None] | None = None
         self.ready: Message = {}
         self.rss_bytes = 0
         self.peak_rss_bytes = 0
+        self.device_bytes = 0
+        self.device_peak_bytes = 0
         self.stage: str | None = None
         self.items = 0
         self.model_loads = 0
         self.allocation_failed = False
 
     @property
+    def state(self) -> EngineState:
+        """Where it is in its life."""
+        return self._state
+
+    @state.setter
+    def state(self, state: EngineState) -> None:
+        before, self._state = self._state, state
+        if self.on_state is not None and state is not before:
+            self.on_state(before, state)
+
+    @property
     def pid(self) -> int | None:
         """Process id, once started."""
         return self._process.pid if self._process else None
+
+    @property
+    def golden_yardstick(self) -> str | None:
+        """What its reading of the golden picture is compared with, once ready: ``known`` or ``self``."""
+        yardstick: str | None = self.ready.get("golden", {}).get("yardstick")
+        return yardstick
 
     @property
     def exit_code(self) -> int | None:
@@ -98,10 +122,12 @@ class EngineProcess:
             raise ModelError(f"the models misread the golden picture: {message['golden']['problem']}")
         self.ready = message
         self.rss_bytes = int(message["rss_bytes"])
+        self.device_bytes = int(message.get("device_bytes", 0))
         self.model_loads = int(message.get("model_loads", 1))
         self.state = EngineState.READY
 
     async def _spawn(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        stderr = self._stderr = EngineStderr()
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as until_handed_over:
             until_handed_over.enter_context(ours)
@@ -109,9 +135,11 @@ class EngineProcess:
                 *self._command,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
+                stderr=stderr.write_end,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "MALLOC_ARENA_MAX": "2"},
             )
+            stderr.attach(self._process.pid)
             streams = await asyncio.open_connection(sock=ours, limit=_STREAM_LIMIT_BYTES)
             until_handed_over.pop_all()
             return streams
@@ -133,6 +161,7 @@ class EngineProcess:
             "kind": item.kind,
             "id": item.id,
             "request_id": item.request_id,
+            "job_id": item.job_id,
             "options": item.options.to_wire(),
             "cap": dataclasses.asdict(item.cap) if item.cap else None,
             **item.extra,
@@ -157,7 +186,7 @@ class EngineProcess:
                 case "stage":
                     self.stage = message["stage"]
                 case "error":
-                    return item.fail(from_wire(message["error"]))
+                    return _settle_error(item, from_wire(message["error"]))
                 case _:
                     return item.succeed(Reply(message, payload))
 
@@ -165,6 +194,8 @@ class EngineProcess:
         message, _ = await receive(reader)
         self.rss_bytes = int(message["rss_bytes"])
         self.peak_rss_bytes = int(message["peak_rss_bytes"])
+        self.device_bytes = int(message.get("device_bytes", 0))
+        self.device_peak_bytes = int(message.get("device_peak_bytes", 0))
         self.model_loads = int(message.get("model_loads", self.model_loads))
         self.allocation_failed = bool(message.get("allocation_failed", False))
         self.items += 1
@@ -208,11 +239,14 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
-        if self._writer is not None:
-            self._writer.close()
+        if self._stderr is not None:
+            self._stderr.close()
+        # Taken first: who is cancelled while waiting here cancels what is waited for, and the next must not meet that.
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
             with contextlib.suppress(ConnectionError):
-                await self._writer.wait_closed()
-            self._writer = None
+                await writer.wait_closed()
 
     async def _describe_exit(self) -> str:
         """Say how the process ended, in words."""
@@ -224,3 +258,11 @@ class EngineProcess:
         except TimeoutError:
             return "channel closed, process still there"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _settle_error(item: WorkItem, error: SteadyOCRError) -> None:
+    """Pass an engine's error on; the first time that memory was short is left to the owner, who may try smaller."""
+    if isinstance(error, MemoryPressure) and not item.cautious:
+        item.short_of_memory = True
+    else:
+        item.fail(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import resource
 from collections.abc import AsyncIterator
@@ -37,6 +38,8 @@ class MemoryGovernor:
     def __init__(self, budget_bytes: int, engines: int) -> None:
         self.budget_bytes = budget_bytes
         self.engine_base_bytes = 0.0
+        self.device_budget_bytes = math.inf
+        self.device_reserved_bytes = 0
         self.one_at_a_time = False
         self.reserved_bytes = 0
         self.in_hand = 0
@@ -50,25 +53,40 @@ class MemoryGovernor:
         usable = self.budget_bytes * (1.0 - _RESERVE_SHARE) - rss_bytes()
         return max(0.0, usable - self._engines * self.engine_base_bytes)
 
+    @property
+    def device_available_bytes(self) -> float:
+        """What all work in hand together may add on the accelerator, in bytes; without one, no bound."""
+        return max(0.0, self.device_budget_bytes)
+
+    @property
+    def headroom_bytes(self) -> float:
+        """What further work may add now, in bytes."""
+        return max(0.0, self.available_bytes - self.reserved_bytes)
+
     @asynccontextmanager
-    async def reserve(self, extra_bytes: float, *, alone: bool = False) -> AsyncIterator[None]:
+    async def reserve(
+        self, extra_bytes: float, device_extra_bytes: float = 0.0, *, alone: bool = False
+    ) -> AsyncIterator[None]:
         """Wait for a share of the budget and hold it.
 
         Args:
             extra_bytes: What the work is predicted to add. More than the whole budget waits for the whole budget:
                 admission has refused what can never fit, and the prediction may be wrong the cautious way.
+            device_extra_bytes: Likewise, on the accelerator.
             alone: Wait until nothing else is in hand and keep it so: for a picture under suspicion.
         """
-        share = round(extra_bytes)
+        share, device_share = round(extra_bytes), round(device_extra_bytes)
         async with self._changed:
-            await self._changed.wait_for(lambda: self._fits(share, alone))
+            await self._changed.wait_for(lambda: self._fits(share, device_share, alone))
             self.reserved_bytes += share
+            self.device_reserved_bytes += device_share
             self.in_hand += 1
             self._alone = alone
         try:
             yield
         finally:
             self.reserved_bytes -= share
+            self.device_reserved_bytes -= device_share
             self.in_hand -= 1
             if alone:
                 self._alone = False
@@ -80,9 +98,11 @@ class MemoryGovernor:
         async with self._changed:
             self._changed.notify_all()
 
-    def _fits(self, share: int, alone: bool) -> bool:
+    def _fits(self, share: int, device_share: int, alone: bool) -> bool:
         if self.in_hand == 0:
             return True
         if alone or self._alone or self.one_at_a_time:
+            return False
+        if self.device_reserved_bytes + device_share > self.device_available_bytes:
             return False
         return self.reserved_bytes + share <= self.available_bytes

@@ -9,25 +9,49 @@ from typing import Any
 from steadyocr.errors import MemoryPressure
 from steadyocr.scheduling.governor import MemoryGovernor
 from steadyocr.scheduling.items import WorkItem
-from steadyocr.scheduling.memory_model import (
-    SIDE_STEPS,
-    MemoryFit,
-    largest_fitting_side,
-    network_pixels,
-    tiled_extra_bytes,
-)
+from steadyocr.scheduling.memory_model import SIDE_STEPS, MemoryFit, largest_fitting_side
 from steadyocr.types import SideCap
 
 _DEFAULT_SIDE = 1280
 _ERROR_SMOOTHING = 0.05
+_CLOSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class WorkPlan:
-    """Side cap to run under (``None``: full quality) and predicted extra bytes."""
+    """Side cap to run under (``None``: full quality) and predicted extra bytes, in RAM and on an accelerator."""
 
     cap: SideCap | None
     extra_bytes: float
+    device_extra_bytes: float = 0.0
+
+
+@dataclass(slots=True)
+class PredictionBook:
+    """How predictions have turned out.
+
+    Attributes:
+        items: Pictures whose peak was compared.
+        close: Of these, how many were predicted within 20 %.
+        under: How many took more than 20 % more than predicted: the dangerous kind.
+        last_error: Of the last one, predicted over real less one.
+        recent: Share within 20 %, smoothed over the last pictures; ``None`` before the first.
+    """
+
+    items: int = 0
+    close: int = 0
+    under: int = 0
+    last_error: float = 0.0
+    recent: float | None = None
+
+    def note(self, predicted_bytes: float, peak_bytes: int) -> None:
+        """Take one comparison in."""
+        self.last_error = predicted_bytes / peak_bytes - 1.0
+        hit = abs(self.last_error) <= _CLOSE
+        self.items += 1
+        self.close += hit
+        self.under += self.last_error < -_CLOSE
+        self.recent = float(hit) if self.recent is None else self.recent + _ERROR_SMOOTHING * (hit - self.recent)
 
 
 class MemoryContract:
@@ -35,26 +59,34 @@ class MemoryContract:
 
     Attributes:
         fit: The model in use.
-        within_20_percent: Share of items whose peak was predicted within 20 %, smoothed; ``None`` before the first.
+        book: How predictions have turned out.
     """
 
     def __init__(self, governor: MemoryGovernor) -> None:
         self._governor = governor
         self.fit = MemoryFit()
-        self.within_20_percent: float | None = None
+        self.book = PredictionBook()
+        # What each slot's engine holds with nothing in hand. It rises for the first pictures, as kernels for new
+        # shapes are compiled and kept, so the start-up value would predict a warm engine too low.
+        self._idle_bytes: dict[int, int] = {}
 
-    def learn(self, facts: Mapping[str, Any]) -> None:
-        """Take an engine's measurements over."""
+    @property
+    def within_20_percent(self) -> float | None:
+        """Share of items whose peak was predicted within 20 %, smoothed; ``None`` before the first."""
+        return self.book.recent
+
+    def learn(self, facts: Mapping[str, Any], slot: int = 0) -> None:
+        """Take an engine's measurements over when it becomes ready in a slot."""
         if facts.get("memory_fit"):
             self.learn_fit(facts["memory_fit"])
-        self._governor.engine_base_bytes = float(facts.get("rss_bytes", 0))
+        self._learn_idle(slot, int(facts.get("rss_bytes", 0)))
 
     def learn_fit(self, values: Mapping[str, Any]) -> None:
         """Take a fitted model over."""
         self.fit = MemoryFit.from_wire(values)
 
     def plan(self, item: WorkItem, side_limit: int | None, facts: Mapping[str, Any]) -> WorkPlan:
-        """Find the largest side at which an item fits.
+        """Find the largest side at which an item fits, and note in its course what is predicted.
 
         Args:
             item: The work.
@@ -64,47 +96,68 @@ class MemoryContract:
         Raises:
             MemoryPressure: The picture does not fit the budget at any side.
         """
-        if item.header is None:
+        plan = self._plan(item, side_limit, facts)
+        item.course.predicted_bytes = self._idle_of(item) + plan.extra_bytes
+        return plan
+
+    def _plan(self, item: WorkItem, side_limit: int | None, facts: Mapping[str, Any]) -> WorkPlan:
+        header = item.header
+        if header is None:
             return WorkPlan(None, 0.0)
         wanted = item.options.max_side or int(facts.get("defaults", {}).get("max_side", _DEFAULT_SIDE))
         side = min(wanted, side_limit or wanted)
-        if item.suspect:
+        if item.cautious:
             side = next((step for step in SIDE_STEPS if step < side), side)
         if item.options.quality == "tile" and side == wanted:
-            tiled = tiled_extra_bytes(self.fit, item.header, wanted)
-            if tiled <= self._governor.available_bytes:
-                return WorkPlan(None, tiled)
-        fitting = largest_fitting_side(self.fit, item.header, side, self._governor.available_bytes)
+            tiled = WorkPlan(
+                None,
+                self.fit.tiled_extra_bytes(header, wanted, len(item.payload)),
+                self.fit.device_extra_bytes(header, wanted),
+            )
+            if self._fits(tiled):
+                return tiled
+
+        def at(side: int) -> WorkPlan:
+            # A cap that the picture does not reach takes nothing away.
+            matters = side < min(wanted, max(header.viewed_size)) or item.options.quality == "tile"
+            return WorkPlan(
+                SideCap(side, (f"side_{side}",)) if matters else None,
+                self.fit.extra_bytes(header, side, len(item.payload)),
+                self.fit.device_extra_bytes(header, side),
+            )
+
+        fitting = largest_fitting_side(side, lambda each: self._fits(at(each)))
         if fitting is None:
             raise MemoryPressure(
                 "this picture needs more memory than the service may use; send it smaller",
-                needed_bytes=round(self.fit.extra_bytes(item.header.pixels, network_pixels(item.header, side))),
+                needed_bytes=round(at(side).extra_bytes),
                 available_bytes=round(self._governor.available_bytes),
             )
-        extra = self.fit.extra_bytes(item.header.pixels, network_pixels(item.header, fitting))
-        # A cap that the picture does not reach takes nothing away.
-        matters = fitting < min(wanted, max(item.header.viewed_size)) or item.options.quality == "tile"
-        return WorkPlan(SideCap(fitting, (f"side_{fitting}",)) if matters else None, extra)
+        return at(fitting)
+
+    def _fits(self, plan: WorkPlan) -> bool:
+        governor = self._governor
+        return (
+            plan.extra_bytes <= governor.available_bytes and plan.device_extra_bytes <= governor.device_available_bytes
+        )
 
     def record(self, item: WorkItem, peak_bytes: int) -> None:
-        """Compare a prediction with what the engine reported."""
-        if item.header is None or not peak_bytes:
-            return
-        error = abs(self.predicted_peak_bytes(item) / peak_bytes - 1.0)
-        hit = float(error <= 0.2)
-        if self.within_20_percent is None:
-            self.within_20_percent = hit
-        else:
-            self.within_20_percent += _ERROR_SMOOTHING * (hit - self.within_20_percent)
+        """Compare a prediction with what the engine reported, and take over what it holds now."""
+        course = item.course
+        if course.slot is not None and course.rss_bytes:
+            self._learn_idle(course.slot, course.rss_bytes)
+        # A picture that was refused half-way took less than reading it takes, and proves nothing.
+        if item.header is not None and peak_bytes and item.answered and course.predicted_bytes:
+            self.book.note(course.predicted_bytes, peak_bytes)
 
     def predicted_peak_bytes(self, item: WorkItem) -> float:
-        """Predict the engine's peak with an item in hand, in bytes."""
+        """Return the engine's predicted peak with an item in hand, in bytes; before its plan is made, a first guess."""
+        if item.course.predicted_bytes:
+            return item.course.predicted_bytes
         if item.header is None:
-            return self.fit.base
-        side = item.cap.max_side if item.cap else item.options.max_side or _DEFAULT_SIDE
-        if item.options.quality == "tile" and item.cap is None:
-            return self.fit.base + tiled_extra_bytes(self.fit, item.header, side)
-        return self.fit.peak_bytes(item.header.pixels, network_pixels(item.header, side))
+            return self._idle_of(item)
+        side = item.options.max_side or _DEFAULT_SIDE
+        return self._idle_of(item) + self.fit.extra_bytes(item.header, side, len(item.payload))
 
     def describe(self, item: WorkItem) -> dict[str, Any]:
         """Return what is known of an item, for a forensic record: sizes, never content."""
@@ -117,3 +170,11 @@ class MemoryContract:
             "predicted_peak_bytes": round(self.predicted_peak_bytes(item)),
             "steps": list(item.cap.steps) if item.cap else [],
         }
+
+    def _learn_idle(self, slot: int, rss_bytes: int) -> None:
+        self._idle_bytes[slot] = rss_bytes
+        self._governor.engine_base_bytes = sum(self._idle_bytes.values()) / len(self._idle_bytes)
+
+    def _idle_of(self, item: WorkItem) -> float:
+        slot = item.course.slot
+        return float(self._idle_bytes.get(slot, 0) if slot is not None else 0) or self.fit.base

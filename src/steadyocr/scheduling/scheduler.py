@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import math
@@ -25,7 +26,8 @@ from steadyocr.errors import (
 from steadyocr.scheduling.admission import AdmissionQueue
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import Death
-from steadyocr.scheduling.engine import EngineProcess
+from steadyocr.scheduling.device_watch import DeviceWatch
+from steadyocr.scheduling.engine import EngineProcess, EngineState
 from steadyocr.scheduling.governor import MemoryGovernor, detect_budget_bytes
 from steadyocr.scheduling.items import Priority, Reply, WorkItem
 from steadyocr.scheduling.memory_contract import MemoryContract
@@ -37,7 +39,10 @@ from steadyocr.scheduling.pressure import (
     read_signals,
 )
 from steadyocr.scheduling.quarantine import Quarantine
+from steadyocr.scheduling.replacement import replace_engines
+from steadyocr.scheduling.reports import Reports
 from steadyocr.scheduling.slot import Slot, SlotConfig
+from steadyocr.telemetry.events import Events
 from steadyocr.telemetry.loops import Loops
 from steadyocr.types import OcrOptions
 
@@ -62,6 +67,7 @@ class SchedulerConfig:
         max_per_client: Of one client; one more is refused. 0 is no such bound.
         first_starts: Attempts to get the first engine up before the service gives up.
         budget_bytes: Memory of the whole service; 0 takes what cgroup, limits and machine allow.
+        device_memory_share: Of an accelerator's memory, that all engines together may take, from 0 to 1.
         calibrate: Measure what pictures cost, when that is not known for this machine.
         ladder: When quality is taken away under memory pressure.
         quarantine_file: Where condemned pictures are remembered; ``None`` forgets them on restart.
@@ -73,6 +79,7 @@ class SchedulerConfig:
     max_per_client: int = 0
     first_starts: int = 3
     budget_bytes: int = 0
+    device_memory_share: float = 0.9
     calibrate: bool = False
     ladder: LadderParams = field(default_factory=LadderParams)
     quarantine_file: Path | None = None
@@ -87,6 +94,7 @@ class Scheduler:
         loops: Loops,
         engine_factory: Callable[[EngineConfig], EngineProcess] = EngineProcess,
         signals: Callable[[], MemorySignals] = read_signals,
+        events: Events | None = None,
     ) -> None:
         self.config = config
         self.queue = AdmissionQueue(config.queue_size, config.max_per_client)
@@ -95,6 +103,8 @@ class Scheduler:
         self.ladder = PressureLadder(config.ladder)
         self.governor = MemoryGovernor(config.budget_bytes or detect_budget_bytes(), config.engines)
         self.contract = MemoryContract(self.governor)
+        self.device = DeviceWatch(config.slot.engine.device, config.device_memory_share, self.governor)
+        self.reports = Reports(events or Events(), self.contract)
         self.slots = [Slot(index, config.slot, self, engine_factory) for index in range(config.engines)]
         self.completed = 0
         self.degraded = 0
@@ -102,6 +112,7 @@ class Scheduler:
         self._loops = loops
         self._signals = signals
         self._draining = False
+        self._changing = asyncio.Lock()
         self._outstanding: set[WorkItem] = set()
         self._nothing_outstanding = asyncio.Event()
         self._nothing_outstanding.set()
@@ -155,6 +166,10 @@ class Scheduler:
             QueueFull: Too many wait already.
             RateLimited: Too many of this client wait already.
         """
+        with self.reports.refusals(self.queue):
+            self._refuse(client)
+
+    def _refuse(self, client: str) -> None:
         if self._draining:
             raise Draining("the service is shutting down", retry_after_s=5.0)
         if not self.ready:
@@ -174,8 +189,11 @@ class Scheduler:
             Quarantined: It has ended engines, alone.
             SteadyOCRError: See :meth:`refuse_early`, or the engine's own typed answer.
         """
-        self.refuse_early(item.client)
-        self.queue.put(item)
+        if item.kind == "run":
+            with self.reports.refusals(self.queue):
+                self._accept(item)
+        else:
+            self._accept(item)
         self._outstanding.add(item)
         self._nothing_outstanding.clear()
         try:
@@ -185,8 +203,27 @@ class Scheduler:
             raise DeadlineExceeded("the time allowed for this picture ran out") from error
         finally:
             self._outstanding.discard(item)
+            if item.course.settled_at is None:
+                item.course.settled_at = asyncio.get_running_loop().time()
+            self.reports.item_left(item)
             if not self._outstanding:
                 self._nothing_outstanding.set()
+
+    def _accept(self, item: WorkItem) -> None:
+        self._refuse(item.client)
+        self.queue.put(item)
+
+    async def change_engines(self, engine: EngineConfig) -> None:
+        """Tell the engines something else (another model, say) without a moment without any.
+
+        Raises:
+            SteadyOCRError: Why not; everything stays as it was.
+        """
+        async with self._changing:
+            if self._draining:
+                raise Draining("the service is shutting down", retry_after_s=5.0)
+            await replace_engines(self.slots, engine, self.config.slot.engine, self.room_for_standby)
+            self.config = dataclasses.replace(self.config, slot=dataclasses.replace(self.config.slot, engine=engine))
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work and wait until accepted work is done; returns whether all of it was."""
@@ -206,6 +243,7 @@ class Scheduler:
         for item in self._outstanding:
             item.fail(Cancelled("the service stopped before this picture was read"))
         await asyncio.gather(*(slot.stop() for slot in self.slots))
+        self.device.close()
 
     # What the slots ask of their owner.
 
@@ -223,10 +261,11 @@ class Scheduler:
         try:
             plan = self.contract.plan(item, self.ladder.side_limit, self.engine_facts())
             async with asyncio.timeout_at(item.deadline) as waiting:
-                async with self.governor.reserve(plan.extra_bytes, alone=item.suspect):
+                async with self.governor.reserve(plan.extra_bytes, plan.device_extra_bytes, alone=item.cautious):
                     waiting.reschedule(None)
                     item.cap = plan.cap
-                    started = loop.time()
+                    started = item.course.started_at = loop.time()
+                    item.course.in_hand = True
                     self.contract.record(item, await run())
         except MemoryPressure as error:
             item.fail(error)
@@ -234,7 +273,18 @@ class Scheduler:
         except TimeoutError:
             item.fail(DeadlineExceeded("the time allowed ran out while the picture waited for memory"))
             return
-        self.queue.record_service(loop.time() - started)
+        finally:
+            item.course.in_hand = False
+            self.reports.item_left(item)
+        if item.short_of_memory and not item.abandoned:
+            extra = {"item": item.id, "request_id": item.request_id}
+            _log.warning("An engine had not enough memory for an item; it is retried one step smaller", extra=extra)
+            self.reports.ran_short(item)
+            self.queue.put_back(item)
+            return
+        if item.kind != "postprocess":
+            # A slider's work takes a hundredth of a picture's; it says nothing about how long a picture waits.
+            self.queue.record_service(loop.time() - started)
         self.completed += 1
         self.degraded += item.cap is not None
         # A golden run proves nothing by itself (its verdict does), and neither does an engine that only gives errors.
@@ -272,6 +322,7 @@ class Scheduler:
             self.quarantine.condemn(
                 digest, {**self.contract.describe(item), **death.describe(), "deaths": item.attempts}
             )
+            self.reports.quarantined(item, digest, death)
         item.fail(
             Quarantined(
                 f"this picture ended {item.attempts} engines ({death}); it is quarantined and will be refused",
@@ -282,14 +333,20 @@ class Scheduler:
     def slot_ready(self, slot: Slot) -> None:
         """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
         facts = slot.engine.ready if slot.engine else {}
-        self.contract.learn(facts)
+        self.contract.learn(facts, slot.index)
         extra = {"slot": slot.index, "engine_pid": facts.get("pid"), "start_ms": facts.get("start_ms")}
         _log.info("An engine is ready", extra=extra)
+        if facts.get("golden", {}).get("yardstick") == "self":
+            _log.warning(
+                "A model of the user's own misreads the golden picture; its own first reading is the yardstick now",
+                extra={"slot": slot.index},
+            )
         if self._first_ready is not None and not self._first_ready.done():
             self._first_ready.set_result(None)
 
     def slot_failed(self, slot: Slot, error: SteadyOCRError) -> None:
         """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        self.reports.engine_died(slot)
         if slot.engine is not None and slot.engine.ready:
             self._served_at = asyncio.get_running_loop().time()
         if self._first_ready is None or self._first_ready.done():
@@ -297,6 +354,10 @@ class Scheduler:
         # A wrong model stays wrong; a death while starting may be bad luck, so it gets a few tries.
         if isinstance(error, ModelError) or slot.consecutive_failures + 1 >= self.config.first_starts:
             self._first_ready.set_exception(error)
+
+    def engine_state(self, slot: Slot, engine: EngineProcess, before: EngineState, after: EngineState) -> None:
+        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        self.reports.engine_state(slot.index, engine, before, after)
 
     def room_for_standby(self) -> bool:
         """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
@@ -326,11 +387,13 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         while True:
             before = self.ladder.level
-            signals = self._signals()
+            held_bytes = sum(slot.engine.device_bytes for slot in self.slots if slot.engine is not None)
+            signals = self.device.read(self._signals(), held_bytes)
             level = self.ladder.update(signals, loop.time())
             if level is not before:
                 self.governor.one_at_a_time = level >= PressureLevel.ONE_AT_A_TIME
                 await self.governor.wake()
                 extra = {"before": before.name, "level": level.name, "used": round(signals.used, 3)}
                 _log.warning("The memory pressure level changed", extra=extra)
+                self.reports.pressure_changed(before, level, signals.used)
             await asyncio.sleep(_PRESSURE_PERIOD_S)

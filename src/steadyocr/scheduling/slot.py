@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from steadyocr.errors import DeadlineExceeded, EngineDied, SteadyOCRError
+from steadyocr.errors import DeadlineExceeded, EngineDied, ModelError, SteadyOCRError
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import Death, DeathCause, classify, memory_kills
 from steadyocr.scheduling.engine import EngineProcess, EngineState
@@ -65,6 +67,9 @@ class SlotOwner(Protocol):
     def slot_failed(self, slot: Slot, error: SteadyOCRError) -> None:
         """Take note that an engine could not be started or has ended."""
 
+    def engine_state(self, slot: Slot, engine: EngineProcess, before: EngineState, after: EngineState) -> None:
+        """Take note of a step in an engine's life."""
+
     def room_for_standby(self) -> bool:
         """Whether memory allows a second engine for the time of a swap."""
 
@@ -77,6 +82,9 @@ class Slot:
         restarts: Engines that died here.
         retirements: Engines that were replaced before they went bad.
         last_death: How the last one ended, in words.
+        death: How the present one ended, where its slot knows.
+        item: What the present one has in hand, or had when it died.
+        engine_since: When the present one was started, on the monotonic clock.
     """
 
     def __init__(
@@ -92,11 +100,16 @@ class Slot:
         self.restarts = 0
         self.retirements = 0
         self.last_death: str | None = None
+        self.death: Death | None = None
+        self.item: WorkItem | None = None
+        self.engine_since = time.monotonic()
         self.consecutive_failures = 0
         self._config = config
         self._owner = owner
         self._new_engine = new_engine
         self._standby: asyncio.Task[EngineProcess | None] | None = None
+        self._nudge = asyncio.Event()
+        self._engine_ready = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -114,6 +127,8 @@ class Slot:
             "peak_rss_bytes": engine.peak_rss_bytes if engine else 0,
             "items": engine.items if engine else 0,
             "stage": engine.stage if engine else None,
+            "device_bytes": engine.device_bytes if engine else 0,
+            "golden": engine.golden_yardstick if engine else None,
             "model_loads": engine.model_loads if engine else 0,
             "starts": self.starts,
             "restarts": self.restarts,
@@ -124,20 +139,66 @@ class Slot:
     async def run(self) -> None:
         """Keep an engine in this place for ever."""
         while True:
+            wrong_model = False
             try:
-                await self._live_with(self._new_engine(self._config.engine))
+                self.death = self.item = None
+                await self._live_with(self._observed_engine())
             except SteadyOCRError as error:
                 self.last_death = error.message
+                # Another engine would only say the same again.
+                wrong_model = isinstance(error, ModelError)
                 self._owner.slot_failed(self, error)
             self.restarts += 1
-            self.consecutive_failures += 1
+            # Who kills a good engine from outside proves nothing against the next one: it is started at once.
+            self.consecutive_failures = 1 if self._ended_from_outside() else self.consecutive_failures + 1
             _log.error(
                 "An engine ended and is replaced",
                 extra={"slot": self.index, "reason": self.last_death},
             )
-            if self.consecutive_failures > 1:
+            if self.consecutive_failures > 1 or wrong_model:
                 backoff = _BACKOFF_FIRST_S * 2 ** min(self.consecutive_failures, 16)
                 await asyncio.sleep(min(backoff, _BACKOFF_MAX_S))
+
+    def _ended_from_outside(self) -> bool:
+        engine = self.engine
+        if engine is None or not engine.ready:
+            return False
+        if self.death is not None:
+            return self.death.cause is DeathCause.OUTSIDE
+        return classify(engine.exit_code, killed_by_us=False, out_of_memory=False) is DeathCause.OUTSIDE
+
+    def _observed_engine(self, config: EngineConfig | None = None) -> EngineProcess:
+        engine = self._new_engine(config or self._config.engine)
+        engine.on_state = lambda before, after: self._owner.engine_state(self, engine, before, after)
+        return engine
+
+    async def adopt(self, config: EngineConfig) -> None:
+        """Replace the engine by one that is told something else; the old one serves until the new one is proven.
+
+        Raises:
+            SteadyOCRError: The new engine could not be started, and the old one goes on; or it ended right away.
+        """
+        successor = self._observed_engine(config)
+        try:
+            await successor.start(self._config.start_timeout_s)
+        except BaseException:
+            await successor.kill()
+            raise
+        await self._discard_standby()
+        old, before, self._config = self.engine, self._config, dataclasses.replace(self._config, engine=config)
+        standby = asyncio.create_task(_at_once(successor), name=f"engine-{self.index}-adopted")
+        await asyncio.wait({standby})
+        self._standby = standby
+        self._nudge.set()
+        # Whatever engine follows is told the same: this one, or a new one should the old one die just now.
+        try:
+            async with asyncio.timeout(self._config.item_limit_s + self._config.start_timeout_s):
+                while self.engine is old or not self.ready:
+                    self._engine_ready.clear()
+                    await self._engine_ready.wait()
+        except TimeoutError as error:
+            self._config = before
+            raise EngineDied("the new engine did not take over in time") from error
 
     async def stop(self) -> None:
         """End the engine, and a standby if there is one."""
@@ -151,15 +212,16 @@ class Slot:
         Raises:
             SteadyOCRError: The engine could not be started or has ended.
         """
-        self.engine = engine
+        self.engine, self.engine_since = engine, time.monotonic()
         try:
             await engine.start(self._config.start_timeout_s)
             while True:
                 self.starts += 1
                 self._owner.slot_ready(self)
+                self._engine_ready.set()
                 successor = await self._feed(engine)
                 old, engine = engine, successor
-                self.engine = engine
+                self.engine, self.engine_since = engine, time.monotonic()
                 self.retirements += 1
                 await old.stop()
         finally:
@@ -189,7 +251,8 @@ class Slot:
     async def _next_item(self, engine: EngineProcess, exited: asyncio.Task[None]) -> WorkItem | None:
         """Wait for work; ``None`` when the engine ended, a standby is ready, or the engine proved that it lives."""
         waiting = asyncio.create_task(self._owner.next_item(), name=f"engine-{self.index}-next")
-        watched: set[asyncio.Task[Any]] = {waiting, exited}
+        nudged = asyncio.create_task(self._nudge.wait(), name=f"engine-{self.index}-nudge")
+        watched: set[asyncio.Task[Any]] = {waiting, exited, nudged}
         if self._standby is not None:
             watched.add(self._standby)
         try:
@@ -200,6 +263,8 @@ class Slot:
                 self._owner.take_back(waiting.result())
         finally:
             waiting.cancel()
+            nudged.cancel()
+            self._nudge.clear()
         if not exited.done():
             await self._ping(engine)
         return None
@@ -215,6 +280,7 @@ class Slot:
                 await engine.ping()
         except TimeoutError as error:
             await engine.kill()
+            self.death = Death(DeathCause.HANG, engine.exit_code, None)
             raise EngineDied("killed: it hung while idle") from error
 
     async def _work(self, engine: EngineProcess, item: WorkItem) -> None:
@@ -224,22 +290,25 @@ class Slot:
             EngineDied: The engine ended or had to be killed; what becomes of the item is the owner's decision.
         """
         kills_before = memory_kills()
+        self.item, item.course.slot = item, self.index
         try:
             await self._owner.work(item, lambda: self._run_within_limits(engine, item))
         except _Overdue as error:
             await engine.kill()
+            self.death = Death(DeathCause.OVERDUE, engine.exit_code, engine.stage)
             item.fail(DeadlineExceeded("the time allowed for this picture ran out while it was read"))
             raise EngineDied(f"killed: long over its deadline in stage {engine.stage}") from error
         except _Hung as error:
             await engine.kill()
-            death = Death(DeathCause.HANG, engine.exit_code, engine.stage)
+            self.death = death = Death(DeathCause.HANG, engine.exit_code, engine.stage)
             self._owner.after_death(item, death)
             raise EngineDied(str(death)) from error
         except EngineDied as error:
             cause = classify(engine.exit_code, killed_by_us=False, out_of_memory=memory_kills() > kills_before)
-            death = Death(cause, engine.exit_code, engine.stage)
+            self.death = death = Death(cause, engine.exit_code, engine.stage)
             self._owner.after_death(item, death)
             raise EngineDied(str(death)) from error
+        self.item = None
         self.consecutive_failures = 0
 
     async def _run_within_limits(self, engine: EngineProcess, item: WorkItem) -> int:
@@ -266,6 +335,9 @@ class Slot:
             if overdue_at <= loop.time():
                 raise _Overdue from error
             raise _Hung from error
+        course = item.course
+        course.peak_bytes, course.rss_bytes = engine.peak_rss_bytes, engine.rss_bytes
+        course.allocation_failed = engine.allocation_failed
         return engine.peak_rss_bytes
 
     def _consider_retiring(self, engine: EngineProcess) -> None:
@@ -287,7 +359,7 @@ class Slot:
         self._standby = asyncio.create_task(self._warm_up(), name=f"engine-{self.index}-standby")
 
     async def _warm_up(self) -> EngineProcess | None:
-        successor = self._new_engine(self._config.engine)
+        successor = self._observed_engine()
         try:
             await successor.start(self._config.start_timeout_s)
         except SteadyOCRError as error:
@@ -316,6 +388,10 @@ class Slot:
             return
         if successor is not None:
             await successor.kill()
+
+
+async def _at_once(engine: EngineProcess) -> EngineProcess | None:
+    return engine
 
 
 class _Overdue(Exception):

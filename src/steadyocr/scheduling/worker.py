@@ -24,10 +24,12 @@ from steadyocr import __version__
 from steadyocr.errors import InternalError, MemoryPressure, SteadyOCRError
 from steadyocr.imaging.header import ImageLimits
 from steadyocr.pipeline import calibration
-from steadyocr.pipeline.golden import check_golden
+from steadyocr.pipeline.extras import Extras
+from steadyocr.pipeline.golden import GoldenCheck
 from steadyocr.pipeline.ocr import OcrPipeline
-from steadyocr.runtime import memory
-from steadyocr.runtime.base import SessionOptions
+from steadyocr.pipeline.repost import RepostRequest
+from steadyocr.runtime import device, memory
+from steadyocr.runtime.base import DeviceMemoryError, SessionOptions
 from steadyocr.runtime.manifest import find_model
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.protocol import Message, receive_blocking, send_blocking
@@ -49,12 +51,15 @@ class Worker:
         self._channel = channel
         self._config = config
         self._allocation_failed = False
+        self._device_ran_out = False
         started = time.perf_counter()
         self._pipeline = _build_pipeline(config)
-        golden = check_golden(self._pipeline)
+        self._golden = GoldenCheck(self._pipeline, strict=self._pipeline.builtin)
+        golden = self._golden.run()
         self._pipeline.release_memory()
         memory.trim()
         self._baseline_bytes = memory.rss_bytes()
+        self._device_baseline_bytes = device.held_bytes()
         self._send(
             {
                 "kind": "ready",
@@ -65,6 +70,7 @@ class Worker:
                 "model_loads": OcrPipeline.loads,
                 "memory_fit": self._cached_fit(),
                 "rss_bytes": self._baseline_bytes,
+                "device_bytes": self._device_baseline_bytes,
                 "start_ms": round((time.perf_counter() - started) * 1000),
             }
         )
@@ -79,16 +85,20 @@ class Worker:
                 self._send({"kind": "pong", "id": message["id"]})
                 continue
             memory.reset_peak_rss()
+            device.reset_peak()
             self._handle(message, bytes(payload))
             del frame, payload
-            peak_bytes = memory.peak_rss_bytes()
-            self._return_to_baseline()
+            peak_bytes, device_peak_bytes = memory.peak_rss_bytes(), device.peak_bytes()
+            if not self._small(message):
+                self._return_to_baseline()
             self._send(
                 {
                     "kind": "idle",
                     "id": message["id"],
                     "rss_bytes": memory.rss_bytes(),
                     "peak_rss_bytes": peak_bytes,
+                    "device_bytes": device.held_bytes(),
+                    "device_peak_bytes": device_peak_bytes,
                     "model_loads": OcrPipeline.loads,
                     "allocation_failed": self._allocation_failed,
                 }
@@ -97,16 +107,21 @@ class Worker:
     def _handle(self, message: Message, payload: bytes) -> None:
         item_id = message["id"]
         token = logs.request_id_var.set(message.get("request_id"))
+        job_token = logs.job_id_var.set(message.get("job_id"))
         try:
             if message["kind"] == "run":
                 self._read(message, payload)
+            elif message["kind"] == "postprocess":
+                self._repost(message, payload)
             else:
                 self._send({"kind": "result", "id": item_id, **self._internal(message)})
         except SteadyOCRError as error:
             self._send({"kind": "error", "id": item_id, "error": error.to_wire()})
-        except MemoryError:
+        except MemoryError as error:
             _log.exception("Out of memory on one picture")
-            self._allocation_failed = True
+            # What a card could not give is given back at once; whether it came back is seen below.
+            self._device_ran_out = isinstance(error, DeviceMemoryError)
+            self._allocation_failed = self._allocation_failed or not self._device_ran_out
             refusal = MemoryPressure("not enough memory for this picture now; try again or send a smaller one")
             self._send({"kind": "error", "id": item_id, "error": refusal.to_wire()})
         except Exception:  # noqa: BLE001 - the edge of the process: whatever a library raises must become an answer
@@ -115,6 +130,7 @@ class Worker:
             self._send({"kind": "error", "id": item_id, "error": fault.to_wire()})
         finally:
             logs.request_id_var.reset(token)
+            logs.job_id_var.reset(job_token)
 
     def _read(self, message: Message, payload: bytes) -> None:
         item_id = message["id"]
@@ -124,14 +140,28 @@ class Worker:
             OcrOptions(**message["options"]),
             on_stage=lambda stage: self._send({"kind": "stage", "id": item_id, "stage": stage}),
             cap=SideCap(cap["max_side"], tuple(cap["steps"])) if cap else None,
+            extras=Extras(**message["extras"]) if "extras" in message else None,
         )
-        self._send({"kind": "result", "id": item_id, "page": result.page.to_wire()}, result.overlay or b"")
+        answer = {"kind": "result", "id": item_id, "page": result.page.to_wire()}
+        if result.parts:
+            # The files follow each other in the payload, in this order; an overlay is never asked for with them.
+            answer["parts"] = {name: len(data) for name, data in result.parts.items()}
+            answer["map_plan"] = result.map_plan
+        self._send(answer, (result.overlay or b"") + b"".join(result.parts.values()))
+
+    def _repost(self, message: Message, payload: bytes) -> None:
+        item_id = message["id"]
+        answer = self._pipeline.repost(
+            RepostRequest.from_wire(message, payload),
+            on_stage=lambda stage: self._send({"kind": "stage", "id": item_id, "stage": stage}),
+        )
+        self._send({"kind": "result", "id": item_id, **answer.to_wire()})
 
     def _internal(self, message: Message) -> Message:
         """Do what the service asks for itself: read the golden picture, measure memory, fit the measurements."""
         match message["kind"]:
             case "golden":
-                return {"golden": _plain(check_golden(self._pipeline))}
+                return {"golden": _plain(self._golden.run())}
             case "calibrate":
                 sample = calibration.measure(self._pipeline, calibration.SHAPES[message["step"]])
                 return {"sample": _plain(sample), "steps": len(calibration.SHAPES)}
@@ -147,7 +177,7 @@ class Worker:
         parts = [f"{name}-{identity.sha256}-{identity.backend}" for name, identity in self._pipeline.models.items()]
         parts += [__version__, platform.node(), platform.machine(), str(self._config.threads), self._config.precision]
         key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-        return Path(self._config.cache_dir) / f"memory-fit-{key}.json"
+        return Path(self._config.cache_dir) / f"memory-model-{key}.json"
 
     def _cached_fit(self) -> dict[str, float] | None:
         path = self._fit_file()
@@ -170,11 +200,21 @@ class Worker:
                 _log.exception("The memory fit cannot be kept")
         return fit
 
+    def _small(self, message: Message) -> bool:
+        """Whether an item was a slider's, which leaves next to nothing behind: tidying up costs as much as the work."""
+        slack = self._config.memory_slack_bytes
+        return message["kind"] == "postprocess" and memory.rss_bytes() <= self._baseline_bytes + slack
+
     def _return_to_baseline(self) -> None:
+        slack = self._config.memory_slack_bytes
         memory.trim()
-        if memory.rss_bytes() > self._baseline_bytes + self._config.memory_slack_bytes:
+        grown = memory.rss_bytes() > self._baseline_bytes + slack
+        if grown or device.held_bytes() > self._device_baseline_bytes + slack:
             self._pipeline.release_memory()
             memory.trim()
+        if self._device_ran_out:
+            self._device_ran_out = False
+            self._allocation_failed |= device.held_bytes() > self._device_baseline_bytes + slack
 
     def _send(self, message: Message, payload: bytes = b"") -> None:
         send_blocking(self._channel, message, payload)
@@ -189,7 +229,12 @@ def _build_pipeline(config: EngineConfig) -> OcrPipeline:
         find_model(config.detector, user_models),
         find_model(config.recogniser, user_models),
         backend=config.backend,
-        session_options=SessionOptions(threads=config.threads, precision=config.precision),
+        session_options=SessionOptions(
+            threads=config.threads,
+            precision=config.precision,
+            device=config.device,
+            device_memory_share=config.device_memory_share,
+        ),
         limits=ImageLimits(
             max_bytes=config.max_bytes, max_pixels=config.max_pixels, max_side_ratio=config.max_side_ratio
         ),
@@ -218,7 +263,8 @@ def main() -> int:
         if frame is None:
             return 0
         config = EngineConfig(**frame[0]["config"])
-        logs.configure(config.log_format, config.log_level)
+        # The front reads these lines and logs them again, in its own format and to its own files.
+        logs.configure("json", config.log_level)
         try:
             worker = Worker(channel, config)
         except SteadyOCRError as error:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from steadyocr import __version__
 from steadyocr.errors import NotReady, QueueFull, SteadyOCRError
-from steadyocr.imaging.header import ImageLimits, check_limits, check_size, probe
+from steadyocr.imaging.header import ImageHeader, check_limits, check_size, probe
+from steadyocr.runtime.manifest import find_model
 from steadyocr.scheduling.items import Priority, Reply, WorkItem
 from steadyocr.scheduling.scheduler import Scheduler
+from steadyocr.service.batches import Batches
+from steadyocr.service.companions import Companion
+from steadyocr.service.page import PageBackend
+from steadyocr.service.watch import Watch
 from steadyocr.settings import Settings
+from steadyocr.telemetry.events import Events
 from steadyocr.telemetry.loops import Loops
 from steadyocr.types import OcrOptions
 
@@ -23,6 +31,7 @@ _log = logging.getLogger("steadyocr.service")
 # A picture answered this recently proves more than another golden run would.
 _FRESH_S = 10.0
 _GOLDEN_TIMEOUT_S = 15.0
+_DISK_FLOOR_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +51,31 @@ class Health:
 
 
 class Service:
-    """Everything below the HTTP surface, with one way in: :meth:`read`."""
+    """Everything below the HTTP surface, with one way in: :meth:`read`.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        events: What happens here is told here; see :mod:`steadyocr.telemetry.events`.
+        watch: Tells of readiness and of the disk.
+        batches: Batch jobs.
+        page: What stands behind the web page.
+
+    Args:
+        settings: The whole tree.
+        with_jobs: Whether batch jobs are taken in and worked off here. Without, what concerns them is refused.
+    """
+
+    def __init__(self, settings: Settings, *, with_jobs: bool = False) -> None:
         self.settings = settings
-        self.limits = ImageLimits(
-            max_bytes=settings.limits.max_bytes,
-            max_pixels=settings.limits.max_pixels,
-            max_side_ratio=settings.limits.max_side_ratio,
-        )
+        self.limits = settings.image_limits()
+        self.batches = Batches(settings, self._read_for_job)
+        self.page = PageBackend(settings, lambda item: self.scheduler.submit(item), self.change_detector)
+        self._with_jobs = with_jobs
         self.started_at = time.time()
-        self._loops = Loops()
+        self.events = Events()
+        self.watch = Watch(self.events, self.unready_reason, settings.data_dir, floor_bytes=_DISK_FLOOR_BYTES)
+        self._loops = Loops(self.events)
         self._scheduler: Scheduler | None = None
+        self._companions: list[Companion] = []
         self._health_lock = asyncio.Lock()
         self._last_health: tuple[float, Health] | None = None
 
@@ -64,28 +86,54 @@ class Service:
             raise RuntimeError("the service is not started")
         return self._scheduler
 
+    @property
+    def started(self) -> bool:
+        """Whether the engines have been asked to start."""
+        return self._scheduler is not None
+
+    def attach(self, companion: Companion) -> None:
+        """Let something live beside this service. Call it before :meth:`start`."""
+        self._companions.append(companion)
+
     async def start(self) -> None:
         """Start the engines and wait until the first one is ready.
 
         Raises:
             SteadyOCRError: Why no engine can be had.
         """
-        self._scheduler = Scheduler(self.settings.scheduler_config(), self._loops)
+        self._scheduler = Scheduler(self.settings.scheduler_config(), self._loops, events=self.events)
+        for companion in self._companions:
+            companion.start(self._loops)
+        self._loops.start("watch", self.watch.run())
         try:
+            if self._with_jobs:
+                await self.batches.start(self._loops)
+                self._loops.start("page", self.page.run())
             await self._scheduler.start()
         except BaseException:
             await self.stop()
             raise
+        self.batches.work()
 
     async def stop(self) -> None:
         """Drain within the bound, then end everything. Safe to call twice."""
         if self._scheduler is None:
             return
+        self.events.emit("drain_started")
+        # Beside the drain: a run that is stopped may take a while to write its checkpoint.
+        laboratory = asyncio.create_task(self.page.stop(), name="page-stop")
+        # Jobs first: what they have in hand goes back to their queue, so that only people are waited for.
+        await self.batches.drain()
         drained = await self._scheduler.drain(self.settings.server.drain_timeout_s)
         if not drained:
             _log.warning("Stopped with work unfinished", extra={"waiting": len(self._scheduler.queue)})
+        self.events.emit("drain_ended", clean=drained)
+        await laboratory
         await self._loops.stop()
         await self._scheduler.stop()
+        for companion in self._companions:
+            await companion.stop()
+        await self.batches.close()
 
     async def read(
         self,
@@ -96,6 +144,7 @@ class Service:
         priority: Priority = Priority.INTERACTIVE,
         client: str = "",
         request_id: str | None = None,
+        extras: Mapping[str, bool] | None = None,
     ) -> Reply:
         """Read one picture. The one way in, for every entrance.
 
@@ -106,21 +155,55 @@ class Service:
             priority: Who goes first.
             client: Who sent it, for fairness; an opaque name.
             request_id: For the logs.
+            extras: What the engine shall return beside the page, see :class:`steadyocr.pipeline.extras.Extras`.
 
         Raises:
             InputError: The header says at once that the picture cannot be read here.
             SteadyOCRError: See :meth:`Scheduler.submit`.
         """
+        try:
+            header = self._inspect(data)
+        except SteadyOCRError as error:
+            self.events.emit("item_refused", code=error.code)
+            raise
+        if options.max_side is None and self.settings.models.max_side:
+            options = dataclasses.replace(options, max_side=self.settings.models.max_side)
+        allowed = min(timeout_s or self.settings.queue.timeout_s, self.settings.queue.max_timeout_s)
+        deadline = asyncio.get_running_loop().time() + allowed
+        item = WorkItem(data, options, deadline, priority=priority, client=client, header=header, request_id=request_id)
+        if extras is not None:
+            item.extra["extras"] = dict(extras)
+        return await self.scheduler.submit(item)
+
+    async def _read_for_job(
+        self, data: bytes, options: OcrOptions, *, priority: Priority, client: str, request_id: str | None
+    ) -> Reply:
+        """Read a picture of a job. Nobody waits at the door, so it may take the longest time that is allowed."""
+        timeout_s = self.settings.queue.max_timeout_s
+        return await self.read(
+            data, options, timeout_s=timeout_s, priority=priority, client=client, request_id=request_id
+        )
+
+    async def change_detector(self, name: str) -> None:
+        """Serve with another detector from now on; pictures go on being answered meanwhile.
+
+        Raises:
+            ModelMissing: There is no such model.
+            SteadyOCRError: It does not prove itself, or there is no memory for the swap; everything stays as it was.
+        """
+        find_model(name, self.settings.data_dir / "models")
+        engine = self.scheduler.config.slot.engine
+        await self.scheduler.change_engines(dataclasses.replace(engine, detector=name))
+
+    def _inspect(self, data: bytes) -> ImageHeader:
+        """Refuse what can be refused without decoding; return what the picture says about itself."""
         check_size(len(data), self.limits)
         header = probe(data)
         check_limits(header, self.limits)
         quarantine = self.scheduler.quarantine
         if len(quarantine):
             quarantine.check(hashlib.sha256(data).hexdigest())
-        allowed = min(timeout_s or self.settings.queue.timeout_s, self.settings.queue.max_timeout_s)
-        deadline = asyncio.get_running_loop().time() + allowed
-        item = WorkItem(data, options, deadline, priority=priority, client=client, header=header, request_id=request_id)
-        return await self.scheduler.submit(item)
+        return header
 
     def unready_reason(self) -> str:
         """Why new pictures cannot be served now; empty when they can. Costs nothing."""
@@ -139,25 +222,31 @@ class Service:
             Unavailable: Draining, not ready or full; the error says when a retry is worth while.
         """
         if self._scheduler is None:
+            self.events.emit("item_refused", code=NotReady.code)
             raise NotReady("the service is starting", retry_after_s=2.0)
         self._scheduler.refuse_early(client)
 
-    async def check_health(self) -> Health:
+    async def check_health(self, fresh_s: float = _FRESH_S) -> Health:
         """Prove that pictures are answered rightly: by traffic if there is any, else by reading the golden picture.
 
         Concurrent and repeated calls share one golden run, so the check cannot be used to load the service.
+
+        Args:
+            fresh_s: A proof is accepted when it is no older than this, in seconds.
         """
         reason = self.unready_reason()
         if reason:
             return Health(False, reason, "state")
         last = self.scheduler.last_success_at
         now = asyncio.get_running_loop().time()
-        if last is not None and now - last < _FRESH_S:
+        if last is not None and now - last < fresh_s:
             return Health(True, "", "traffic")
         async with self._health_lock:
             now = asyncio.get_running_loop().time()
-            if self._last_health is None or now - self._last_health[0] >= _FRESH_S:
-                self._last_health = (now, await self._read_golden())
+            if self._last_health is None or now - self._last_health[0] >= fresh_s:
+                health = await self._read_golden()
+                self._last_health = (now, health)
+                self.events.emit("golden_checked", ok=health.ok, problem=health.reason, source=health.source)
             return self._last_health[1]
 
     async def _read_golden(self) -> Health:
@@ -178,10 +267,11 @@ class Service:
         return models
 
     def option_defaults(self) -> dict[str, Any]:
-        """The serving detector's own defaults; empty before an engine was ready."""
+        """The serving detector's own defaults, as the settings change them; empty before an engine was ready."""
         facts = self._scheduler.engine_facts() if self._scheduler else {}
         defaults: dict[str, Any] = facts.get("defaults", {})
-        return defaults
+        side = self.settings.models.max_side
+        return {**defaults, "max_side": side} if defaults and side else defaults
 
     def info(self) -> dict[str, Any]:
         """Version, models, engines, queue and effective settings without secrets, as plain values."""
@@ -198,6 +288,7 @@ class Service:
             },
             "memory": self._memory_facts(),
             "quarantined": len(self.scheduler.quarantine),
+            "jobs": self.batches.describe(),
             "settings": self.settings.model_dump(mode="json"),
         }
 
@@ -209,6 +300,9 @@ class Service:
             "available_bytes": round(scheduler.governor.available_bytes),
             "reserved_bytes": scheduler.governor.reserved_bytes,
             "fit": scheduler.contract.fit.to_wire(),
+            "headroom_bytes": round(scheduler.governor.headroom_bytes),
             "predicted_within_20_percent": scheduler.contract.within_20_percent,
+            "predictions": dataclasses.asdict(scheduler.contract.book),
+            "device_used": scheduler.device.used,
             "degraded": scheduler.degraded,
         }

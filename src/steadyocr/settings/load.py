@@ -15,8 +15,8 @@ from steadyocr.settings.tree import Settings, default_data_dir
 
 ENV_PREFIX = "STEADYOCR_"
 _NESTING = "__"
-# Read by this module or by make, not part of the tree.
-_OTHER_NAMES = frozenset({"STEADYOCR_CONFIG"})
+# Read by this module, by make or by commands that speak to a server; not part of the tree.
+_OTHER_NAMES = frozenset({"STEADYOCR_CONFIG", "STEADYOCR_API_KEY"})
 
 
 class Origins:
@@ -60,17 +60,19 @@ def load_settings(
     environ = os.environ if environ is None else environ
     origins = Origins()
     from_env = _from_environment(environ)
-    path = _config_path(config_file, environ, from_env)
+    path = _find_file(config_file, environ, from_env)
     from_file = _from_file(path) if path else {}
     origins.note(from_file, str(path))
     origins.note(from_env, "environment")
     origins.note(overrides or {}, "command line")
     merged = _merge(_merge(from_file, from_env), overrides or {})
     try:
-        return Settings.model_validate(merged), origins
+        settings = Settings.model_validate(merged)
     except ValidationError as error:
         problems = "; ".join(_describe(entry["loc"], entry["msg"], origins) for entry in error.errors())
         raise ConfigError(f"the settings cannot be used: {problems}") from error
+    settings._file = path
+    return settings, origins
 
 
 def _describe(location: tuple[int | str, ...], message: str, origins: Origins) -> str:
@@ -78,7 +80,17 @@ def _describe(location: tuple[int | str, ...], message: str, origins: Origins) -
     return f"{name} ({origins.of(name)}): {message}"
 
 
-def _config_path(given: Path | None, environ: Mapping[str, str], from_env: Mapping[str, Any]) -> Path | None:
+def config_path(given: Path | None = None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the settings file that is read, without reading it; ``None`` when there is none.
+
+    Raises:
+        ConfigError: The environment contradicts itself.
+    """
+    environ = os.environ if environ is None else environ
+    return _find_file(given, environ, _from_environment(environ))
+
+
+def _find_file(given: Path | None, environ: Mapping[str, str], from_env: Mapping[str, Any]) -> Path | None:
     if given is not None:
         return given
     if environ.get("STEADYOCR_CONFIG"):

@@ -60,7 +60,11 @@ class EngineSettings(Section):
 
     count: int = Field(0, ge=0, le=256, description="engine processes; 0 fits the machine")
     threads: int = Field(0, ge=0, le=512, description="threads of one engine; 0 fits the machine")
-    backend: Literal["auto", "openvino", "onnxruntime"] = Field("auto", description="inference library")
+    backend: Literal["auto", "openvino", "onnxruntime", "torch"] = Field("auto", description="inference library")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d{1,2})?)$", description="cpu, cuda or cuda:N")
+    device_memory_share: float = Field(
+        0.9, gt=0, le=1, description="of the card's memory, that all engines together may take"
+    )
     precision: Literal["auto", "f32"] = Field("auto", description="auto uses bf16 where the CPU has it")
     start_timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds until a starting engine is given up")
     item_limit_s: float = Field(60.0, gt=0, le=3600, description="seconds on one picture after which an engine hangs")
@@ -92,10 +96,9 @@ class ModelSettings(Section):
 
     detector: str = Field("pp-ocrv6-small-det", description="detection model")
     recogniser: str = Field("pp-ocrv6-small-rec", description="recognition model")
-
-
-class LoggingSettings(Section):
-    """Logs, on standard error."""
-
-    format: Literal["json", "console"] = Field("console", description="JSON lines, or for a human eye")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="threshold")
+    max_side: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="longest side given to the detector, when a request does not say; 0 is the model's own",
+    )

@@ -7,20 +7,26 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from steadyocr.telemetry.events import Events
+
 _log = logging.getLogger("steadyocr.loops")
 
 
 class Loops:
     """Owner of the long-lived tasks of one service.
 
+    Args:
+        events: Where a death is told.
+
     Attributes:
         dead: Loops that ended although nobody stopped them, with the reason. Not empty means: not ready.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events | None = None) -> None:
         self.dead: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._events = events or Events()
 
     def start(self, name: str, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a loop under a name."""
@@ -36,6 +42,7 @@ class Loops:
             return
         self.dead[task.get_name()] = "cancelled" if task.cancelled() else repr(error) if error else "ended"
         _log.critical("A loop died; the service is not ready any more", extra={"loop": task.get_name()}, exc_info=error)
+        self._events.emit("loop_died", loop=task.get_name(), error=self.dead[task.get_name()])
 
     async def stop(self) -> None:
         """Cancel all loops and wait for their end. Safe to call twice."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Iterator
 
 import pytest
+from every_store import clock, fast_folder, store
 
-from jobs_support import FAST_FOLDER, claim_one, counters, key_of, new_items, postgres, submit  # noqa: F401 - a fixture
+from jobs_support import claim_one, counters, key_of, new_items, postgres, submit
 from steadyocr.errors import (
     EmptyInput,
     EngineDied,
@@ -17,47 +16,15 @@ from steadyocr.errors import (
     PayloadTooLarge,
     UndecodableImage,
 )
-from steadyocr.jobs.config import StoreConfig
-from steadyocr.jobs.database import open_database
 from steadyocr.jobs.models import ItemOutcome, ItemState, JobState, Lease, NewItem, NewJob
-from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.store import JobStore
-from steadyocr.testing import FakeClock, InMemoryJobStore
+from steadyocr.testing import FakeClock
 
-CONFIG = StoreConfig(
-    max_attempts=3, max_losses=4, backoff_first_s=2.0, backoff_max_s=5.0, max_items=10_000, max_events=50
-)
+__all__ = ["clock", "fast_folder", "postgres", "store"]
+
 DAMAGED = UndecodableImage("damaged").to_wire()
 DIED = EngineDied("died").to_wire()
 READ = ItemOutcome(result={"text": "您好"})
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def fast_folder() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as folder:
-        yield folder
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, fast_folder: str, clock: FakeClock) -> Iterator[JobStore]:
-    """Every store there is, on a clock that the test moves."""
-    opened: JobStore
-    if request.param == "memory":
-        opened = InMemoryJobStore(CONFIG, clock)
-    elif request.param == "sqlite":
-        opened = SqlJobStore(open_database(f"sqlite:///{fast_folder}/jobs.db", CONFIG, clock=clock))
-    else:
-        server = request.getfixturevalue("postgres")
-        database = open_database(server.shared_database, CONFIG, clock=clock)
-        database.write(lambda tx: tx.connection.exec_driver_sql("TRUNCATE job CASCADE"))
-        opened = SqlJobStore(database)
-    yield opened
-    opened.close()
 
 
 def states_of(store: JobStore, job_id: str) -> list[ItemState]:
@@ -226,6 +193,17 @@ def test_an_item_that_failed_for_what_it_is_is_not_tried_again(store: JobStore, 
     assert store.claim("me") == []
     assert (store.job(job.id).state, counters(store.job(job.id))) == (JobState.DONE, {"failed": 1})
     assert store.results(job.id)[0].error == DAMAGED
+
+
+def test_an_item_that_ends_engines_is_dead_at_once(store: JobStore, clock: FakeClock) -> None:
+    job = submit(store, 1)
+    assert store.fail(claim_one(store), DIED, dead=True)
+    (item,) = store.results(job.id)
+    assert (item.state, store.job(job.id).dead) == (ItemState.DEAD, 1)
+    assert item.error is not None
+    assert item.error["code"] == "engine_died"
+    store.retry(job.id)
+    assert claim_one(store).attempts == 0, "somebody may know better"
 
 
 def test_bad_runs_are_repeated_with_growing_pauses_and_then_given_up(store: JobStore, clock: FakeClock) -> None:

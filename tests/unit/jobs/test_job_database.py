@@ -24,7 +24,9 @@ from steadyocr.jobs.schema import metadata
 from steadyocr.jobs.sql_store import SqlJobStore, open_job_store
 from steadyocr.testing import FakeClock
 
-NEXT = Migration(2, "next", ("ALTER TABLE job ADD COLUMN colour TEXT", "CREATE INDEX job_colour ON job (colour)"))
+NEXT = Migration(
+    len(MIGRATIONS) + 1, "next", ("ALTER TABLE job ADD COLUMN colour TEXT", "CREATE INDEX job_colour ON job (colour)")
+)
 
 
 @pytest.fixture
@@ -92,19 +94,36 @@ def test_an_old_database_is_brought_up_to_date_with_its_content(url: str) -> Non
     newer.close()
     again = open_database(url, migrations=(*MIGRATIONS, NEXT))
     versions = again.read(lambda tx: tx.connection.execute(text("SELECT version FROM schema_version")).scalars().all())
-    assert versions == [1, 2]
+    assert versions == list(range(1, len(MIGRATIONS) + 2))
     again.close()
+
+
+def test_a_database_of_the_first_version_learns_webhooks(url: str) -> None:
+    store = open_job_store(url)
+    job = submit(store, 1)
+    store.close()
+    first = create_engine(url)
+    with first.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE webhook")
+        connection.exec_driver_sql("DELETE FROM schema_version WHERE version > 1")
+    first.dispose()
+    store = open_job_store(url)
+    assert store.job(job.id) == job
+    assert store.webhook(job.id) is None
+    told = submit(store, 1, webhook_url="https://receiver.example/")
+    assert store.webhook(told.id) is not None
+    store.close()
 
 
 def test_a_newer_database_is_refused(url: str) -> None:
     open_database(url, migrations=(*MIGRATIONS, NEXT)).close()
-    with pytest.raises(ConfigError, match="version 2"):
+    with pytest.raises(ConfigError, match=f"version {NEXT.version}"):
         open_database(url)
 
 
 def test_a_migration_that_fails_changes_nothing(url: str) -> None:
     open_database(url).close()
-    broken = Migration(2, "broken", ("CREATE TABLE half (id INTEGER)", "CREATE TABLE half (id INTEGER)"))
+    broken = Migration(NEXT.version, "broken", ("CREATE TABLE half (id INTEGER)", "CREATE TABLE half (id INTEGER)"))
     with pytest.raises(InternalError):
         open_database(url, migrations=(*MIGRATIONS, broken))
     reflected = MetaData()

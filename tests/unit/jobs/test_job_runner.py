@@ -20,6 +20,7 @@ from steadyocr.errors import (
     InternalError,
     ModelMissing,
     NotReady,
+    Quarantined,
     QueueFull,
     SteadyOCRError,
     Unavailable,
@@ -61,7 +62,9 @@ class Front:
         self.beside: dict[bytes, int] = {}
         self.acts: dict[bytes, Act] = {}
 
-    async def __call__(self, data: bytes, options: OcrOptions, *, priority: Priority, request_id: str | None) -> Reply:
+    async def __call__(
+        self, data: bytes, options: OcrOptions, *, priority: Priority, client: str, request_id: str | None
+    ) -> Reply:
         self.seen.append(data)
         self.priorities.add(priority)
         self.inside += 1
@@ -386,6 +389,7 @@ async def test_the_reaper_waits_for_one_lease_after_its_start_and_after_an_outag
     ("error", "verdict"),
     [
         (UndecodableImage("x"), Verdict.FAIL),
+        (Quarantined("x"), Verdict.BURY),
         (EngineDied("x"), Verdict.RETRY),
         (InternalError("x"), Verdict.RETRY),
         (KeyError("x"), Verdict.RETRY),

@@ -22,6 +22,8 @@ READY: dict[str, Any] = {
 WRONG_GOLDEN = {"ok": False, "problem": "2 lines found, 3 expected"}
 MODEL_ERROR: dict[str, Any] = {"code": "model_corrupt", "message": "wrong hash", "retry_after_s": None, "details": {}}
 
+NO_MEMORY: dict[str, Any] = {"code": "memory_pressure", "message": "short", "retry_after_s": None, "details": {}}
+
 
 def main(mode: str, channel: socket.socket) -> None:
     receive_blocking(channel)
@@ -53,6 +55,10 @@ def answer(mode: str, channel: socket.socket, item: int, payload: bytes) -> None
     if mode == "announces too much":
         channel.sendall(b"\xff" * 8)
         time.sleep(60)
+    if mode == "has no memory":
+        send_blocking(channel, {"kind": "error", "id": item, "error": NO_MEMORY})
+        send_blocking(channel, {"kind": "idle", "id": item, "rss_bytes": 5, "peak_rss_bytes": 9})
+        return
     if mode == "answers by half":
         channel.sendall(pack({"kind": "result", "id": item, "echo": ""}, 100) + b"half")
         sys.exit(0)

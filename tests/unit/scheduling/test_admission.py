@@ -173,3 +173,30 @@ async def test_a_cancelled_taker_loses_nothing() -> None:
     taking.cancel()
     await asyncio.wait({taking})
     assert await taken(queue) == ["kept"]
+
+
+@without_waiting
+async def test_what_idle_takers_are_about_to_take_does_not_fill_the_queue() -> None:
+    queue = AdmissionQueue(2)
+    takers = [asyncio.create_task(queue.get()) for _ in range(2)]
+    await asyncio.sleep(0)
+    for name in "abcd":
+        queue.put(item(name))
+    with pytest.raises(QueueFull):
+        queue.put(item("e"))
+    assert [taker.payload.decode() for taker in await asyncio.gather(*takers)] == ["a", "b"]
+    with pytest.raises(QueueFull):
+        queue.put(item("e"))
+    assert await taken(queue) == ["c", "d"]
+
+
+@without_waiting
+async def test_a_taker_that_has_gone_makes_no_room() -> None:
+    queue = AdmissionQueue(1)
+    taker = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    taker.cancel()
+    await asyncio.sleep(0)
+    queue.put(item("a"))
+    with pytest.raises(QueueFull):
+        queue.put(item("b"))

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from steadyocr.errors import EngineDied, ModelCorrupt, ModelError
+from steadyocr.errors import EngineDied, MemoryPressure, ModelCorrupt, ModelError
 from steadyocr.scheduling import engine as module
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.engine import EngineProcess, EngineState
@@ -148,3 +148,36 @@ async def test_an_engine_never_started_runs_and_stops_nothing() -> None:
         with pytest.raises(EngineDied):
             await engine.run(item())
         await engine.stop()
+
+
+@in_real_time
+async def test_the_first_time_that_memory_is_short_is_left_to_the_owner() -> None:
+    async with engine_that("has no memory") as engine:
+        await engine.start(START_S)
+        work = item()
+        await engine.run(work)
+        assert not work.abandoned
+        assert work.cautious
+        await engine.run(work)
+        assert isinstance(work.outcome.exception(), MemoryPressure)
+
+
+@in_real_time
+async def test_who_is_cancelled_while_ending_an_engine_does_not_cancel_the_next_who_does() -> None:
+    class Writer:
+        closed = asyncio.get_running_loop().create_future()
+
+        def close(self) -> None:
+            return
+
+        async def wait_closed(self) -> None:
+            await self.closed
+
+    engine = EngineProcess(EngineConfig(detector="d", recogniser="r"))
+    engine._writer = Writer()  # type: ignore[assignment]
+    first = asyncio.create_task(engine.kill())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    await engine.kill()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from steadyocr.imaging.header import ImageHeader
 from steadyocr.scheduling.governor import MemoryGovernor, detect_budget_bytes
-from steadyocr.scheduling.memory_model import MemoryFit, largest_fitting_side, network_pixels
+from steadyocr.scheduling.memory_model import MemoryFit, decoding_bytes, largest_fitting_side, network_pixels
 from support import without_waiting
 
 FIT = MemoryFit(base=300e6, per_pixel=8.0, per_network_pixel=100.0)
@@ -24,26 +24,53 @@ def test_network_pixels_follow_the_viewed_size_and_the_stride() -> None:
     assert network_pixels(header(1, 1), 1280) == 32 * 32
 
 
+def fitting(picture: ImageHeader, max_side: int, available: float) -> int | None:
+    return largest_fitting_side(max_side, lambda side: FIT.extra_bytes(picture, side) <= available)
+
+
 def test_a_picture_that_fits_runs_at_the_side_asked_for() -> None:
-    assert largest_fitting_side(FIT, header(4000, 3000), 1280, 1e9) == 1280
+    assert fitting(header(4000, 3000), 1280, 1e9) == 1280
 
 
 def test_a_picture_that_does_not_fit_steps_down_and_then_out() -> None:
-    need_at = {side: FIT.extra_bytes(12_000_000, network_pixels(header(4000, 3000), side)) for side in (1280, 960, 320)}
-    assert largest_fitting_side(FIT, header(4000, 3000), 1280, need_at[960]) == 960
-    assert largest_fitting_side(FIT, header(4000, 3000), 1280, need_at[320]) == 320
-    assert largest_fitting_side(FIT, header(4000, 3000), 1280, need_at[320] - 1) is None
+    need_at = {side: FIT.extra_bytes(header(4000, 3000), side) for side in (1280, 960, 320)}
+    assert fitting(header(4000, 3000), 1280, need_at[960]) == 960
+    assert fitting(header(4000, 3000), 1280, need_at[320]) == 320
+    assert fitting(header(4000, 3000), 1280, need_at[320] - 1) is None
 
 
 def test_a_small_side_asked_for_is_never_enlarged() -> None:
-    assert largest_fitting_side(FIT, header(4000, 3000), 400, 1e9) == 400
+    assert fitting(header(4000, 3000), 400, 1e9) == 400
+
+
+def test_a_huge_picture_is_dearest_while_it_is_unpacked() -> None:
+    huge = header(20_000, 15_000)
+    assert FIT.extra_bytes(huge, 320) == FIT.per_pixel * huge.pixels + FIT.per_network_pixel * 320 * 256
+    slim = MemoryFit(per_pixel=3.0, per_network_pixel=100.0)
+    assert slim.extra_bytes(huge, 320) == decoding_bytes(huge)
+    assert slim.extra_bytes(huge, 320, payload_bytes=1000) == decoding_bytes(huge) + 2000
+
+
+def test_decoding_costs_by_what_the_decoder_keeps() -> None:
+    of = {
+        (kind, channels): decoding_bytes(ImageHeader(kind, 1000, 1000, 1, 1, 8, channels))
+        for kind in ("png", "webp")
+        for channels in (1, 3, 4)
+    }
+    assert of["png", 1] < of["webp", 3] < of["png", 3] < of["webp", 4] <= of["png", 4]
+
+
+@pytest.mark.parametrize("values", [{}, {"base": "much", "more": 1}, {"base": None, "per_pixel": [1]}])
+def test_a_damaged_fit_is_the_guess(values: dict[str, object]) -> None:
+    assert MemoryFit.from_wire(values) == MemoryFit()
+    assert MemoryFit.from_wire({**values, "per_network_pixel": 5.0}).per_network_pixel == 5.0
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.floats(0, 4e9))
 def test_what_is_found_fits(width: int, height: int, available: float) -> None:
-    side = largest_fitting_side(FIT, header(width, height), 1280, available)
+    side = fitting(header(width, height), 1280, available)
     if side is not None:
-        assert FIT.extra_bytes(width * height, network_pixels(header(width, height), side)) <= available
+        assert FIT.extra_bytes(header(width, height), side) <= available
 
 
 def test_the_budget_of_this_machine_is_something() -> None:

@@ -588,4 +588,48 @@ async def test_every_item_has_exactly_one_outcome_whatever_dies(seed: int) -> No
         }  # fmt: skip
         assert made.loops.dead == {}
         assert await made.scheduler.drain(100)
+        # Items whose client has gone stay until an engine is up and passes over them.
+        await asyncio.sleep(60)
         assert len(made.scheduler.queue) == 0
+
+
+@without_waiting
+async def test_an_engine_killed_from_outside_again_and_again_is_replaced_at_once() -> None:
+    async with lab() as made:
+        for _ in range(6):
+            await asyncio.sleep(1.5)
+            made.engines[-1].die(-signal.SIGKILL)
+            # A start takes a second here; a back-off would come on top.
+            await asyncio.sleep(1.1)
+            assert made.scheduler.slots[0].ready
+        made.engines[-1].die(-signal.SIGSEGV)
+        await asyncio.sleep(1.1)
+        assert not made.scheduler.slots[0].ready, "a crash is another matter"
+
+
+@without_waiting
+async def test_what_an_engine_has_no_memory_for_is_retried_one_step_smaller() -> None:
+    async with lab(engines=2) as made:
+        work = made.item("short once")
+        work.header = ImageHeader("png", 2000, 2000, 1, 1, 8, 3)
+        reply = await made.scheduler.submit(work)
+        assert reply.message["cap"] == SideCap(960, ("side_960",))
+        assert not work.suspect
+        assert work.attempts == 0
+        # Nobody died, and the picture is not counted twice.
+        assert [slot.restarts for slot in made.scheduler.slots] == [0, 0]
+        assert made.scheduler.completed == 1
+
+
+@without_waiting
+async def test_a_wrong_model_is_not_tried_again_at_once() -> None:
+    class WrongModel(ScriptedEngine):
+        async def start(self, timeout_s: float) -> None:
+            raise ModelCorrupt("wrong hash")
+
+    made = Lab(WrongModel, first_starts=3)
+    with pytest.raises(ModelCorrupt):
+        await made.scheduler.start()
+    assert len(made.engines) == 1
+    await made.scheduler.stop()
+    await made.loops.stop()

@@ -1,0 +1,88 @@
+"""Thousands of pictures of random shape, cheap to make: crops of rendered sheets, in all formats that are read."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from bench.pictures import load_font
+
+_SHEET_SIDE = 4000
+_SHEETS = 3
+_TEXTS = (
+    "城市图书馆开放时间 上午九点到晚上八点",
+    "Harbour ferry timetable, weekdays",
+    "合同一式两份 1234.50",
+    "Quiet morning beside the river",
+)
+# Encoder settings by format; the share of each in the mix. JPEG and PNG are what people send.
+_FORMATS: tuple[tuple[str, float, dict[str, int | str | bool]], ...] = (
+    ("JPEG", 0.45, {"quality": 85}),
+    ("PNG", 0.30, {"compress_level": 1}),
+    ("WEBP", 0.10, {"quality": 80, "method": 0}),
+    ("TIFF", 0.05, {"compression": "raw"}),
+    ("BMP", 0.05, {}),
+    ("GIF", 0.05, {}),
+)
+_MODES = (("RGB", 0.75), ("L", 0.20), ("RGBA", 0.05))
+_WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One picture: encoded bytes, size in pixels, format, mode."""
+
+    data: bytes
+    width: int
+    height: int
+    format: str
+    mode: str
+
+
+def random_shapes(
+    count: int, seed: int, *, least: int = 300, most: int = 4000, max_bytes: int = 32 << 20
+) -> Iterator[Shape]:
+    """Yield pictures one by one; the same seed gives the same pictures.
+
+    Args:
+        count: How many.
+        seed: Of the choices.
+        least: Shortest side, in pixels.
+        most: Longest side, at most 4000 pixels.
+        max_bytes: Formats without compression are replaced by JPEG above this.
+    """
+    chance = random.Random(seed)
+    sheets = [_sheet(random.Random(seed + index)) for index in range(_SHEETS)]
+    for _ in range(count):
+        size = (chance.randint(least, most), chance.randint(least, most))
+        x, y = (chance.randint(0, _SHEET_SIDE - side) for side in size)
+        crop = chance.choice(sheets).crop((x, y, x + size[0], y + size[1]))
+        kind, _, options = chance.choices(_FORMATS, [share for _, share, _ in _FORMATS])[0]
+        mode = chance.choices([name for name, _ in _MODES], [share for _, share in _MODES])[0]
+        if mode == "RGBA" and kind not in _WITH_ALPHA:
+            mode = "RGB"
+        if kind in ("BMP", "TIFF") and size[0] * size[1] * 4 > max_bytes:
+            kind, options, mode = "JPEG", {"quality": 85}, "RGB"
+        stream = io.BytesIO()
+        crop.convert(mode).save(stream, kind, **options)
+        yield Shape(stream.getvalue(), *size, kind.lower(), mode)
+
+
+def _sheet(chance: random.Random) -> Image.Image:
+    """Running text in several sizes on a light ground."""
+    sheet = Image.new("RGB", (_SHEET_SIDE, _SHEET_SIDE), chance.choice(("#fbfaf5", "#ffffff", "#e8edf2")))
+    draw = ImageDraw.Draw(sheet)
+    y = 20
+    while y < _SHEET_SIDE:
+        size = chance.choice((36, 48, 64, 90))
+        x = chance.randint(0, 300)
+        while x < _SHEET_SIDE:
+            text = chance.choice(_TEXTS)
+            draw.text((x, y), text, font=load_font(size), fill="#20242b")
+            x += round(draw.textlength(text, font=load_font(size))) + chance.randint(200, 900)
+        y += round(size * chance.uniform(1.6, 4.0))
+    return sheet

@@ -1,0 +1,110 @@
+"""The routes of the history: pages that their sender asked to be kept."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from steadyocr.api.ocr_routes import owner_of
+from steadyocr.api.schemas import ProblemOut
+from steadyocr.errors import InvalidOption
+from steadyocr.service import Service
+from steadyocr.service.shelf import Entry
+
+router = APIRouter(prefix="/v1/history", tags=["history"])
+
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemOut}}
+_MAX_LIMIT = 1000
+_FORMAT = re.compile(r"[a-z]{1,8}")
+# What is sent back is what was sent in, by whomever: it is shown as a picture or not at all.
+_PICTURE_HEADERS = {"Content-Security-Policy": "default-src 'none'; sandbox", "Content-Disposition": "inline"}
+
+
+class EntryOut(BaseModel):
+    """One kept page, in short. Addresses are relative to the service's root."""
+
+    id: str
+    at: float
+    width: int
+    height: int
+    lines: int
+    ms: float
+    thumb_url: str | None
+
+
+class HistoryOut(BaseModel):
+    """The newest entries, newest first."""
+
+    enabled: bool
+    entries: list[EntryOut]
+
+
+@router.get(
+    "",
+    summary="Kept pages, newest first",
+    response_model=HistoryOut,
+    openapi_extra={"parameters": [{"name": "limit", "in": "query", "schema": {"type": "integer", "default": 50}}]},
+)
+async def listing(request: Request) -> dict[str, Any]:
+    """List the caller's own entries."""
+    limit = _limit(request.query_params.get("limit", "50"))
+    service: Service = request.app.state.service
+    history = service.page.history
+    entries = await history.entries(owner_of(request), limit)
+    return {"enabled": history.enabled, "entries": [_in_short(entry) for entry in entries]}
+
+
+@router.get("/{entry_id}", summary="One kept page", responses=_MISSING)
+async def page(request: Request, entry_id: str) -> JSONResponse:
+    """Return the page as it was answered, and where its picture is."""
+    service: Service = request.app.state.service
+    entry, kept = await service.page.history.page(entry_id, owner_of(request))
+    return JSONResponse(
+        {**kept, **_in_short(entry), "lines": kept["lines"], "image_url": f"v1/history/{entry.id}/image"}
+    )
+
+
+@router.get("/{entry_id}/image", summary="Its picture", response_class=Response, responses=_MISSING)
+async def image(request: Request, entry_id: str) -> Response:
+    """Return the picture as it was sent."""
+    service: Service = request.app.state.service
+    entry, data = await service.page.history.picture(entry_id, owner_of(request))
+    kind = str(entry.facts.get("format", ""))
+    media_type = f"image/{kind}" if _FORMAT.fullmatch(kind) else "application/octet-stream"
+    return Response(data, media_type=media_type, headers=_PICTURE_HEADERS)
+
+
+@router.get("/{entry_id}/thumb", summary="Its thumbnail", response_class=Response, responses=_MISSING)
+async def thumb(request: Request, entry_id: str) -> Response:
+    """Return a small JPEG."""
+    service: Service = request.app.state.service
+    data = await service.page.history.thumbnail(entry_id, owner_of(request))
+    return Response(data, media_type="image/jpeg", headers=_PICTURE_HEADERS)
+
+
+@router.delete("/{entry_id}", summary="Forget it", status_code=204, responses=_MISSING)
+async def delete(request: Request, entry_id: str) -> Response:
+    """Delete page and picture."""
+    service: Service = request.app.state.service
+    await service.page.history.delete(entry_id, owner_of(request))
+    return Response(status_code=204)
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MAX_LIMIT):
+        raise InvalidOption(f"limit must lie between 1 and {_MAX_LIMIT}", option="limit")
+    return int(text)
+
+
+def _in_short(entry: Entry) -> dict[str, Any]:
+    facts = entry.facts
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        **{name: facts[name] for name in ("width", "height", "lines", "ms")},
+        "thumb_url": f"v1/history/{entry.id}/thumb" if facts["thumbnail"] else None,
+    }

@@ -1,0 +1,79 @@
+"""What all routes about jobs share: whose jobs are seen, how a query is read, what is documented."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+
+from steadyocr.api.ocr_routes import owner_of
+from steadyocr.api.schemas import ProblemOut
+from steadyocr.errors import InvalidOption, JobNotFound
+from steadyocr.jobs.models import Job
+from steadyocr.jobs.store import JobStore
+from steadyocr.service import Service
+from steadyocr.service.batches import Batches
+
+S = TypeVar("S", bound=StrEnum)
+
+MAX_PAGE: Final = 1000
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the errors of a route; 401 and 503 can come from each."""
+    return {status: {"model": ProblemOut} for status in sorted({*statuses, 401, 503})}
+
+
+def query(name: str, kind: str, description: str) -> dict[str, Any]:
+    """Document a query parameter. They are read by hand, so that their errors are ours."""
+    return {"name": name, "in": "query", "description": description, "schema": {"type": kind}}
+
+
+def batches_of(request: Request) -> Batches:
+    """Return the service's part for jobs."""
+    service: Service = request.app.state.service
+    return service.batches
+
+
+async def own_job(request: Request, job_id: str) -> Job:
+    """Return a job of the caller's. Another key's job is not there.
+
+    Raises:
+        JobNotFound: There is no such job.
+        Unavailable: The store cannot be used now.
+    """
+    job = await batches_of(request).call(JobStore.job, job_id)
+    if job.tenant != owner_of(request):
+        raise JobNotFound("there is no such job; it was never made, was deleted, or its time of keeping is over")
+    return job
+
+
+def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """Read a number of the query.
+
+    Raises:
+        InvalidOption: It is none, or out of range.
+    """
+    text = request.query_params.get(name, str(default))
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise InvalidOption(f"{name} must be a whole number", option=name) from error
+    if not low <= number <= high:
+        raise InvalidOption(f"{name} must lie between {low} and {high}", option=name)
+    return number
+
+
+def states(request: Request, kind: type[S]) -> Collection[S] | None:
+    """Read the states that are asked for, ``state=a,b``; ``None`` asks for all.
+
+    Raises:
+        InvalidOption: There is no such state.
+    """
+    text = request.query_params.get("state", "")
+    try:
+        return [kind(name.strip()) for name in text.split(",")] if text else None
+    except ValueError as error:
+        raise InvalidOption(f"unknown state; known: {', '.join(kind)}", option="state") from error

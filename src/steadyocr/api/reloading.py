@@ -1,0 +1,47 @@
+"""Reading the settings again while serving: what can change at once does, the rest is named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from steadyocr.errors import SteadyOCRError
+from steadyocr.settings import Settings
+from steadyocr.telemetry.notify import Notifier
+
+_log = logging.getLogger("steadyocr.reloading")
+
+
+class Reloader:
+    """Compares the settings in force with those that are there now.
+
+    Args:
+        settings: In force.
+        reread: Reads them again from all sources.
+        notifier: The service manager waits for the end of a reload.
+    """
+
+    def __init__(self, settings: Settings, reread: Callable[[], Settings], notifier: Notifier) -> None:
+        self._settings = settings
+        self._reread = reread
+        self._notifier = notifier
+
+    def reload(self) -> None:
+        """Take over the log level; name the sections that need a restart. Wrong settings change nothing."""
+        self._notifier.reloading()
+        try:
+            found = self._reread()
+        except SteadyOCRError as error:
+            _log.error("The settings cannot be used and were not taken over", extra={"reason": error.message})
+            self._notifier.ready("the new settings cannot be used; the old ones are in force")
+            return
+        logging.getLogger().setLevel(found.logging.level.upper())
+        waiting = _sections_that_differ(self._settings, found)
+        _log.info("The settings were read again", extra={"log_level": found.logging.level, "need_a_restart": waiting})
+        self._notifier.ready(f"settings read again; to be restarted for: {', '.join(waiting) or 'nothing'}")
+
+
+def _sections_that_differ(before: Settings, after: Settings) -> list[str]:
+    kept = {"logging": after.logging.model_copy(update={"level": before.logging.level})}
+    comparable = after.model_copy(update=kept)
+    return [name for name in Settings.model_fields if getattr(before, name) != getattr(comparable, name)]

@@ -1,0 +1,173 @@
+"""A server as the command line sees it: requests that are repeated while it is away, uploads that are streamed."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import time
+import urllib.parse
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from steadyocr import __version__
+from steadyocr.cli.batch_files import Source
+from steadyocr.errors import EmptyInput, InternalError, InvalidOption, SteadyOCRError, Unavailable, from_wire
+
+_TIMEOUT_S: Final = 60.0
+_CHUNK_BYTES: Final = 1 << 18
+_FIRST_PAUSE_S: Final = 0.5
+_MAX_PAUSE_S: Final = 15.0
+# A server that is restarted is back by then; a batch at it goes on either way.
+_PATIENCE_S: Final = 300.0
+_OK: Final = (200, 201, 202, 204)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Files to send.
+
+    Attributes:
+        boundary: What stands between them.
+    """
+
+    files: Sequence[Source]
+    boundary: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through the body, a piece at a time.
+
+        Raises:
+            EmptyInput: A file cannot be read any more.
+        """
+        for source in self.files:
+            name = source.name.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
+            head = f'--{self.boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
+            yield f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()
+            try:
+                with source.path.open("rb") as stream:
+                    while chunk := stream.read(_CHUNK_BYTES):
+                        yield chunk
+            except OSError as error:
+                raise EmptyInput(f"{source.path}: cannot be read: {error.strerror}") from error
+            yield b"\r\n"
+        yield f"--{self.boundary}--\r\n".encode()
+
+
+class Remote:
+    """Speaks to one server. Blocking; each request has a connection of its own.
+
+    Args:
+        url: Where the server is, a path prefix included.
+        api_key: For a server that wants one.
+        sleep: For tests.
+
+    Raises:
+        InvalidOption: This is no URL of a server.
+    """
+
+    def __init__(self, url: str, api_key: str | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+        parts = urllib.parse.urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise InvalidOption("this is not the URL of a server; write http://host:7860") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidOption("this is not the URL of a server; write http://host:7860")
+        self._secure = parts.scheme == "https"
+        self._host, self._port, self._prefix = parts.hostname, port, parts.path.rstrip("/")
+        self._sleep = sleep
+        self._headers = {"User-Agent": f"steadyocr/{__version__}", "Accept": "*/*"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+
+    def json(self, method: str, path: str, **query: object) -> Any:  # noqa: ANN401 - any JSON value
+        """Send a request without a body and return the JSON of the answer.
+
+        Raises:
+            SteadyOCRError: What the server says is wrong; :class:`Unavailable` when it stays away.
+        """
+        body = self.content(method, path, **query)
+        return json.loads(body) if body else None
+
+    def content(self, method: str, path: str, **query: object) -> bytes:
+        """Send a request without a body and return the answer as it is; see :meth:`json`."""
+        return self._patiently(lambda: self._once(method, path, query))
+
+    def upload(self, path: str, form: Form, headers: Mapping[str, str], **query: object) -> Any:  # noqa: ANN401
+        """Send files and return the JSON of the answer. May send them again, so it must be given a key.
+
+        Raises:
+            SteadyOCRError: See :meth:`json`.
+        """
+        kind = {"Content-Type": f"multipart/form-data; boundary={form.boundary}"}
+        return json.loads(self._patiently(lambda: self._once("POST", path, query, {**headers, **kind}, form)))
+
+    def _patiently(self, attempt: Callable[[], bytes]) -> bytes:
+        until, pause_s = time.monotonic() + _PATIENCE_S, _FIRST_PAUSE_S
+        while True:
+            try:
+                return attempt()
+            except Unavailable as error:
+                wait_s = max(pause_s, error.retry_after_s or 0.0)
+                if time.monotonic() + wait_s > until:
+                    raise
+            self._sleep(wait_s)
+            pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        headers: Mapping[str, str] | None = None,
+        body: Form | None = None,
+    ) -> bytes:
+        connect = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = connect(self._host, self._port, timeout=_TIMEOUT_S)
+        given = {name: _plain(value) for name, value in query.items() if value is not None}
+        target = f"{self._prefix}{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
+        try:
+            answer = _exchange(connection, method, target, {**self._headers, **(headers or {})}, body)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"{self._host} does not answer: {_reason(error)}") from error
+        finally:
+            connection.close()
+        status, content = answer
+        if status not in _OK:
+            raise _problem(status, content)
+        return content
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: Form | None
+) -> tuple[int, bytes]:
+    # Who breaks off before we are through has refused us; why is in the answer.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.request(method, target, iter(body) if body else None, dict(headers), encode_chunked=body is not None)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return "its name is not known" if isinstance(error, socket.gaierror) else "the connection failed or broke off"
+
+
+def _problem(status: int, content: bytes) -> SteadyOCRError:
+    try:
+        told = json.loads(content)
+        error = from_wire({"code": told["code"], "message": told["detail"]})
+    except (ValueError, KeyError, TypeError):
+        error = InternalError(f"the server answered {status} and did not say why")
+    if isinstance(error, InternalError) and status in (502, 503, 504):
+        return Unavailable(f"the server answered {status}; it may be starting")
+    return error

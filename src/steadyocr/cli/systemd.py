@@ -1,0 +1,120 @@
+"""``steadyocr systemd``: the service under systemd, fitted to this machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steadyocr.errors import ConfigError
+
+_DATA_DIR = Path("/var/lib/steadyocr")
+_ENVIRONMENT_FILE = Path("/etc/steadyocr/environment")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+User = Annotated[
+    str | None, typer.Option(help="run as this user [one that exists only while it runs]", show_default=False)
+]
+DataDir = Annotated[Path, typer.Option(help="folder of all state")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="settings file [DATA_DIR/steadyocr.toml]", show_default=False)
+]
+EnvironmentFile = Annotated[Path, typer.Option(help="STEADYOCR_… lines for keys; only root need be able to read it")]
+Memory = Annotated[
+    str | None, typer.Option(help="limit of the whole service, like 3G [80 % of the machine]", show_default=False)
+]
+Cpus = Annotated[float | None, typer.Option(help="quota in cores [all that there are]", show_default=False)]
+Root = Annotated[Path, typer.Option(help="write below this folder instead, and leave systemd alone")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    systemd = typer.Typer(help="Run as a systemd service: socket, watchdog, limits, sandbox.", no_args_is_help=True)
+    systemd.command("print")(print_units)
+    systemd.command("install")(install_units)
+    systemd.command("uninstall")(uninstall_units)
+    app.add_typer(systemd, name="systemd")
+
+
+def print_units(
+    user: User = None,
+    data_dir: DataDir = _DATA_DIR,
+    config_file: ConfigFile = None,
+    environment_file: EnvironmentFile = _ENVIRONMENT_FILE,
+    memory: Memory = None,
+    cpus: Cpus = None,
+) -> None:
+    """Print the units fitted to this machine."""
+    units = _units(user, data_dir, config_file, environment_file, memory, cpus)
+    typer.echo("\n".join(f"# {name}\n{text}" for name, text in units.items()), nl=False)
+
+
+def install_units(
+    user: User = None,
+    data_dir: DataDir = _DATA_DIR,
+    config_file: ConfigFile = None,
+    environment_file: EnvironmentFile = _ENVIRONMENT_FILE,
+    memory: Memory = None,
+    cpus: Cpus = None,
+    root: Root = Path("/"),
+    start: Annotated[bool, typer.Option(help="enable and start it as well")] = True,
+) -> None:
+    """Write the units, enable and start them. A second time changes nothing."""
+    from steadyocr.ops.systemd.install import install
+
+    units = _units(user, data_dir, config_file, environment_file, memory, cpus)
+    install(units, root, typer.echo, start=start)
+
+
+def uninstall_units(root: Root = Path("/")) -> None:
+    """Stop the service and remove its units. State and settings stay."""
+    from steadyocr.ops.systemd.install import uninstall
+    from steadyocr.ops.systemd.units import UNIT_NAMES
+
+    uninstall(UNIT_NAMES, root, typer.echo)
+
+
+def _units(
+    user: str | None,
+    data_dir: Path,
+    config_file: Path | None,
+    environment_file: Path,
+    memory: str | None,
+    cpus: float | None,
+) -> Mapping[str, str]:
+    from steadyocr.ops.systemd.environment import read_environment_file
+    from steadyocr.ops.systemd.plan import Wishes, make_plan
+    from steadyocr.ops.systemd.units import render_units
+    from steadyocr.settings import load_settings
+
+    # What the service will see, not what this shell has.
+    environ = {**read_environment_file(environment_file), "STEADYOCR_DATA_DIR": str(data_dir)}
+    settings, _ = load_settings(config_file=config_file, environ=environ)
+    wishes = Wishes(
+        user=user,
+        data_dir=data_dir,
+        config_file=config_file.absolute() if config_file else None,
+        environment_file=environment_file,
+        memory_bytes=_bytes(memory) if memory else None,
+        cpus=cpus,
+    )
+    return render_units(make_plan(settings, wishes))
+
+
+def _bytes(text: str) -> int:
+    """Read ``512M`` or ``1.5G``.
+
+    Raises:
+        ConfigError: It is no size.
+    """
+    digits, unit = text.strip().rstrip("KMGT"), text.strip().lstrip("0123456789.")
+    try:
+        size = float(digits) * _UNITS[unit]
+    except (ValueError, KeyError):
+        size = math.nan
+    if not 0 < size < math.inf:
+        raise ConfigError(f"--memory is a size like 512M or 3G, not {text!r}")
+    return int(size)

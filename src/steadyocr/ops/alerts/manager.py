@@ -1,0 +1,155 @@
+"""The alerts of one service: listens to the bus, runs the rules, keeps the spool, has notices delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from steadyocr.ops.alerts.channels import Channel
+from steadyocr.ops.alerts.clock import Clock
+from steadyocr.ops.alerts.delivery import Delivery
+from steadyocr.ops.alerts.incidents import Incidents
+from steadyocr.ops.alerts.notices import Notice, NoticeKind, Severity, digest
+from steadyocr.ops.alerts.quiet import QuietHours
+from steadyocr.ops.alerts.spool import Spool
+from steadyocr.ops.files import write_whole
+from steadyocr.telemetry.events import Event, Events
+from steadyocr.telemetry.loops import Loops
+
+_log = logging.getLogger("steadyocr.alerts")
+
+_PERIOD_S: Final = 1.0
+_AFTER_FAULT_S: Final = 30.0
+# Events between two looks; beyond it the oldest are forgotten.
+_MAX_INBOX: Final = 10_000
+
+
+class Alerts:
+    """Runs beside a service; nothing that goes wrong here reaches it.
+
+    Args:
+        events: The bus.
+        incidents: The rules.
+        spool: What waits to be sent.
+        delivery: What sends it.
+        channels: Where to.
+        state_file: Where open incidents are remembered over a restart.
+        clock: Of the process.
+        source: Name of this machine in digests.
+        quiet: When lesser notices wait.
+        quiet_severity: What is sent at any hour, from here on.
+        sample: Further events to feed the rules with once a second, for what is not told on the bus.
+    """
+
+    def __init__(
+        self,
+        *,
+        events: Events,
+        incidents: Incidents,
+        spool: Spool,
+        delivery: Delivery,
+        channels: Sequence[Channel],
+        state_file: Path,
+        clock: Clock,
+        source: str,
+        quiet: QuietHours | None = None,
+        quiet_severity: Severity = Severity.CRITICAL,
+        sample: Callable[[], Iterable[Event]] = tuple,
+    ) -> None:
+        self.incidents = incidents
+        self.spool = spool
+        self._events = events
+        self._delivery = delivery
+        self._channels = [channel.name for channel in channels]
+        self._state_file = state_file
+        self._clock = clock
+        self._source = source
+        self._quiet = quiet
+        self._quiet_severity = quiet_severity
+        self._sample = sample
+        self._inbox: deque[tuple[float, Event]] = deque(maxlen=_MAX_INBOX)
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    def start(self, loops: Loops) -> None:
+        """See :class:`~steadyocr.service.companions.Companion`."""
+        self.resume()
+        loops.start("alert-rules", _for_ever(self.look))
+        loops.start("alert-delivery", _for_ever(self._delivery.round))
+
+    def resume(self) -> None:
+        """Take up what the last run left, and begin to listen."""
+        self.incidents.resume(read_state(self._state_file))
+        self.spool.forget_channels(self._channels)
+        self._unsubscribe = self._events.subscribe(self._receive)
+
+    async def stop(self) -> None:
+        """See :class:`~steadyocr.service.companions.Companion`. What could not be sent waits for the next start."""
+        self._unsubscribe()
+        await self.look()
+
+    def _receive(self, event: Event) -> None:
+        if event.name in self.incidents.listens:
+            self._inbox.append((self._clock.monotonic(), event))
+
+    async def look(self) -> None:
+        """Feed the rules with what has happened and keep what they have to tell."""
+        for event in self._sample():
+            self._receive(event)
+        while self._inbox:
+            happened, event = self._inbox.popleft()
+            self.incidents.observe(event, happened)
+        notices = self.incidents.check()
+        for notice in notices:
+            self._say(notice)
+        await asyncio.to_thread(self._keep, notices)
+
+    def _say(self, notice: Notice) -> None:
+        level = logging.INFO if notice.kind is NoticeKind.RECOVERED else logging.WARNING
+        extra = {"rule": notice.rule, "kind": notice.kind.value, "severity": notice.severity.label}
+        _log.log(level, "Alert", extra=extra)
+
+    def _keep(self, notices: Sequence[Notice]) -> None:
+        quiet = self._quiet is not None and self._quiet.covers(self._clock.wall())
+        for notice in notices:
+            self.spool.add(notice, self._channels, held=quiet and notice.severity < self._quiet_severity)
+        if not quiet:
+            self.spool.release_held(partial(digest, source=self._source, now=self._clock.wall()))
+        if any(notice.kind is not NoticeKind.REMINDER for notice in notices):
+            write_state(self._state_file, self.incidents.to_wire())
+
+
+async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
+    """Repeat a step. A fault in it is logged and must not make the service unready: alerts are not what it is for."""
+    while True:
+        try:
+            await step()
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("A part of the alerts failed")
+            await asyncio.sleep(_AFTER_FAULT_S)
+        await asyncio.sleep(_PERIOD_S)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the open incidents of the last run; none when there is no such file or it cannot be read."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        _log.exception("The open incidents of the last run cannot be read")
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Remember the open incidents."""
+    try:
+        write_whole(path, json.dumps(state, indent=1))
+    except OSError:
+        _log.exception("The open incidents cannot be written down")

@@ -1,0 +1,1 @@
+"""``steadyocr doctor``: what is wrong with this machine or configuration, and which settings suit it best."""

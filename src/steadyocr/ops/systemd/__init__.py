@@ -1,0 +1,1 @@
+"""The service under systemd: units fitted to this machine, and putting them in place."""

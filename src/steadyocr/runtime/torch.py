@@ -1,0 +1,98 @@
+"""Torch sessions: the way to NVIDIA's cards, and a second opinion on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadyocr.errors import BackendUnavailable
+from steadyocr.runtime.base import DeviceMemoryError, FloatArray, IntArray, SessionOptions
+from steadyocr.runtime.torch_graph import TorchGraph
+
+
+class TorchSession:
+    """A model on torch, on the CPU in float32 or on a CUDA card in the precision it is good at."""
+
+    def __init__(self, path: Path, options: SessionOptions) -> None:
+        self._device = _open_device(options)
+        self._graph = TorchGraph(path, self._device, _weight_type(self._device, options))
+
+    @property
+    def backend(self) -> str:
+        """Library and device."""
+        return f"torch-{self._device}"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Texts stored in the model file."""
+        return self._graph.metadata
+
+    def run(self, batch: FloatArray) -> FloatArray:
+        """See :class:`~steadyocr.runtime.base.Session`.
+
+        Raises:
+            DeviceMemoryError: The card's memory is not enough.
+        """
+        with self._guarded():
+            output = self._forward(batch).to("cpu", torch.float32)
+        # On a CPU the output may be a view of something the graph keeps.
+        return np.array(output.numpy(), np.float32, order="C")
+
+    def run_argmax(self, batch: FloatArray) -> tuple[IntArray, FloatArray]:
+        """See :class:`~steadyocr.runtime.base.Session`; the reduction runs on the device.
+
+        Raises:
+            DeviceMemoryError: The card's memory is not enough.
+        """
+        with self._guarded():
+            value, index = self._forward(batch).max(dim=-1)
+            return index.cpu().numpy(), value.to("cpu", torch.float32).numpy()
+
+    def release_memory(self) -> None:
+        """Give cached blocks of the card back to the driver."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _forward(self, batch: FloatArray) -> Tensor:
+        # A copy: the caller's array stays its own, and torch warns of arrays that it may not write to.
+        images = torch.from_numpy(np.array(batch, np.float32)).to(self._device)
+        return self._graph.run(images.contiguous(memory_format=torch.channels_last)).float()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            with torch.inference_mode():
+                yield
+        except torch.OutOfMemoryError as error:
+            # The blocks of the failed attempt are cached, not free: without this the next picture finds less.
+            self.release_memory()
+            raise DeviceMemoryError("the accelerator has not enough memory for this picture") from error
+
+
+def _open_device(options: SessionOptions) -> torch.device:
+    device = torch.device(options.device)
+    if device.type != "cuda":
+        torch.set_num_threads(options.threads)
+        return device
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            "engines.device is cuda, but torch finds no CUDA device; check the driver, or set engines.device = 'cpu'"
+        )
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise BackendUnavailable(f"there is no CUDA device {device.index}; torch sees {torch.cuda.device_count()}")
+    device = torch.device("cuda", device.index or 0)
+    torch.cuda.set_per_process_memory_fraction(options.device_memory_share, device)
+    # Shapes change with every picture: trying algorithms for each costs more than the best one saves.
+    torch.backends.cudnn.benchmark = False
+    return device
+
+
+def _weight_type(device: torch.device, options: SessionOptions) -> torch.dtype:
+    if options.precision == "f32" or device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

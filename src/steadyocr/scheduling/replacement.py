@@ -1,0 +1,43 @@
+"""Changing what all engines are told, one after the other, while they serve; all or none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from steadyocr.errors import MemoryPressure, SteadyOCRError
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.slot import Slot
+
+_log = logging.getLogger("steadyocr.replacement")
+
+
+async def replace_engines(
+    slots: Sequence[Slot], after: EngineConfig, before: EngineConfig, room: Callable[[], bool]
+) -> None:
+    """Give every slot an engine with another configuration; each new engine proves itself before an old one leaves.
+
+    Args:
+        slots: All places.
+        after: What engines are told from now on.
+        before: What they were told until now; what all go back to when one of the new engines fails.
+        room: Whether memory allows one engine more for the time of a swap.
+
+    Raises:
+        MemoryPressure: It does not; nothing is changed.
+        SteadyOCRError: Why a new engine could not be had; nothing is changed.
+    """
+    changed: list[Slot] = []
+    try:
+        for slot in slots:
+            if not room():
+                raise MemoryPressure(
+                    "there is no memory for a second engine while models are changed", retry_after_s=30.0
+                )
+            await slot.adopt(after)
+            changed.append(slot)
+    except SteadyOCRError as error:
+        _log.warning("The engines stay as they were: a new one failed", extra={"reason": error.message})
+        for slot in changed:
+            await slot.adopt(before)
+        raise

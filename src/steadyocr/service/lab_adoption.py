@@ -1,0 +1,137 @@
+"""Making a run's weights the serving detector: imported, checked, swapped in while serving, written into the settings.
+
+The engines prove the new model with the golden picture before an old one leaves, and all go back when one fails; only
+then is the settings file changed, so a restart serves what serves now.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from steadyocr.errors import ConflictError, InternalError, InvalidOption, SteadyOCRError
+from steadyocr.runtime.manifest import BUILTIN_MODELS
+from steadyocr.service.lab_child import Child, Limits, read_tail
+from steadyocr.service.lab_records import Record
+from steadyocr.settings import ENV_PREFIX, Settings
+
+_log = logging.getLogger("steadyocr.lab")
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VARIABLE: Final = f"{ENV_PREFIX}MODELS__DETECTOR"
+_DONE: Final = frozenset({"done", "failed"})
+
+Work = Coroutine[Any, Any, None]
+
+
+class Adoption:
+    """One change of the serving model at a time.
+
+    Args:
+        settings: The whole tree.
+        limits: What the importing process may take.
+        environment: Of that process.
+        change_detector: Makes another model the serving detector, or raises and changes nothing.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits,
+        environment: dict[str, str],
+        change_detector: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._environment = environment
+        self._change_detector = change_detector
+        self._child: Child | None = None
+        self._busy = False
+        self._cancelled = False
+
+    def begin(self, record: Record, best: Path, name: str | None, save: Callable[[], None]) -> Work:
+        """Check the wish; returns the work, to be run in the background.
+
+        Raises:
+            InvalidOption: The name cannot be a model's of a user.
+            ConflictError: Another change is under way.
+        """
+        wanted = name or f"lab-{record.id}"
+        if not _NAME.fullmatch(wanted) or (BUILTIN_MODELS / wanted).exists():
+            raise InvalidOption(
+                "a model name has at most 64 small letters, digits, '.', '_' and '-', starts with a letter or digit "
+                "and is not that of a built-in model",
+                option="name",
+            )
+        if self._busy:
+            raise ConflictError("the serving model is being changed already; wait for that to end")
+        self._busy = True
+        return self._adopt(record, best, wanted, save)
+
+    def cancel(self) -> None:
+        """Give up what has not been swapped in yet."""
+        self._cancelled = True
+        if self._child is not None:
+            self._child.ask_to_stop()
+
+    def settle(self, record: Record) -> bool:
+        """Mark a change that an earlier process did not finish; returns whether there was one."""
+        use = record.facts.get("use")
+        if not use or use["state"] in _DONE:
+            return False
+        record.facts["use"] = {**use, "state": "failed", "reason": "the service ended before the change was done"}
+        return True
+
+    async def _adopt(self, record: Record, best: Path, name: str, save: Callable[[], None]) -> None:
+        def now(state: str, reason: str = "") -> None:
+            record.facts["use"] = {"state": state, "model": name, "reason": reason}
+            save()
+
+        try:
+            now("importing")
+            await self._command(best.parent, "models", "import", str(best), "--name", name, "--replace")
+            now("swapping")
+            await self._change_detector(name)
+            now("done", await self._write_down(best.parent, name))
+        except SteadyOCRError as error:
+            _log.warning("A model from the laboratory does not serve", extra={"code": error.code})
+            now("failed", f"{error.message}; the model that served before goes on")
+        except Exception:  # noqa: BLE001 - whatever it was, the record must not stay open
+            _log.exception("Changing to a model from the laboratory failed unexpectedly")
+            now("failed", "an unexpected fault; the service's log has the trace")
+        finally:
+            self._busy = False
+
+    async def _write_down(self, folder: Path, name: str) -> str:
+        """Make it the detector of the next start too; returns why that is not so."""
+        if os.environ.get(_VARIABLE, name) != name:
+            return f"until the next start: the environment variable {_VARIABLE} names another"
+        file = self._settings.file
+        given = ("--config", str(file)) if file is not None and file.is_file() else ()
+        try:
+            await self._command(folder, "models", "use", name, *given)
+        except SteadyOCRError:
+            return "until the next start: the settings file could not be changed"
+        return ""
+
+    async def _command(self, folder: Path, *words: str) -> None:
+        """Run one of our own commands.
+
+        Raises:
+            InternalError: It failed; with its last words.
+        """
+        log = folder.parent / "use.log"
+        log.unlink(missing_ok=True)
+        self._child = Child((sys.executable, "-m", "steadyocr", *words), log, self._environment, self._limits)
+        if self._cancelled:
+            raise InternalError("the service is stopping")
+        await self._child.start()
+        ending = await self._child.wait()
+        if ending.code or ending.reason:
+            said = read_tail(log, 2048).decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise InternalError(f"the weights could not be taken over: {said[:300]}".replace(f"{folder}/", ""))

@@ -1,0 +1,155 @@
+"""Records of runs and exports: one folder each, with a JSON file that says how it stands."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from steadyocr.errors import NotFoundError
+
+_log = logging.getLogger("steadyocr.lab")
+
+_RECORD_NAME: Final = "record.json"
+LOG_NAME: Final = "log.txt"
+WORK_NAME: Final = "work"
+
+
+class State(StrEnum):
+    """How a run or an export stands."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing happens to it any more."""
+        return self not in (State.RUNNING, State.STOPPING)
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """One run or export.
+
+    Attributes:
+        params: What was asked for.
+        reason: Why it ended as it did, for its reader; empty where that goes without saying.
+        pid: Of its process, to find it again after a crash of ours.
+        ticks: When that process was started.
+        facts: What came out.
+    """
+
+    id: str
+    params: dict[str, Any]
+    state: State = State.RUNNING
+    reason: str = ""
+    created_at: float = field(default_factory=time.time)
+    started_at: float = field(default_factory=time.time)
+    ended_at: float | None = None
+    pid: int = 0
+    ticks: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def reopen(self) -> None:
+        """Take note that it goes on."""
+        self.state, self.reason, self.started_at, self.ended_at = State.RUNNING, "", time.time(), None
+
+    def end(self, state: State, reason: str = "") -> None:
+        """Take note of the end."""
+        self.state, self.reason, self.ended_at = state, reason, time.time()
+        self.pid = self.ticks = 0
+
+
+class Records:
+    """All records of one kind.
+
+    Args:
+        root: Their folder.
+        max_count: How many are kept; the oldest ended one goes first.
+        max_bytes: How many bytes they may take; likewise.
+    """
+
+    def __init__(self, root: Path, *, max_count: int, max_bytes: int) -> None:
+        self._root = root
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._records: dict[str, Record] = {}
+
+    def load(self) -> list[Record]:
+        """Read all records; returns those whose process an earlier life of ours did not see the end of."""
+        for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
+            record = _read(folder)
+            if record is not None:
+                self._records[record.id] = record
+        return [record for record in self._records.values() if not record.state.ended]
+
+    def create(self, params: dict[str, Any]) -> Record:
+        """Open a new one, with an empty folder."""
+        now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        record = Record(id=f"{now}-{secrets.token_hex(4)}", params=params)
+        self.folder(record).mkdir(parents=True, mode=0o700)
+        self._records[record.id] = record
+        self.save(record)
+        self.sweep()
+        return record
+
+    def save(self, record: Record) -> None:
+        """Write it down."""
+        path = self.folder(record) / _RECORD_NAME
+        temporary = path.with_name(f".{_RECORD_NAME}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(asdict(record), ensure_ascii=False), encoding="utf-8")
+        temporary.replace(path)
+
+    def get(self, record_id: str) -> Record:
+        """Find one.
+
+        Raises:
+            NotFoundError: There is none of this id, or not any more.
+        """
+        record = self._records.get(record_id)
+        if record is None:
+            raise NotFoundError("no such run or export, or not any more")
+        return record
+
+    def newest_first(self) -> list[Record]:
+        """Return all."""
+        return sorted(self._records.values(), key=lambda record: record.created_at, reverse=True)
+
+    def folder(self, record: Record) -> Path:
+        """Where its files are."""
+        return self._root / record.id
+
+    def sweep(self) -> None:
+        """Remove what is beyond the bounds; what still runs, and the newest, stay."""
+        ended = [record for record in self.newest_first()[1:] if record.state.ended]
+        used = {record.id: _size(self.folder(record)) for record in self._records.values()}
+        while ended and (len(self._records) > self._max_count or sum(used.values()) > self._max_bytes):
+            record = ended.pop()
+            del self._records[record.id]
+            del used[record.id]
+            shutil.rmtree(self.folder(record), ignore_errors=True)
+
+
+def _read(folder: Path) -> Record | None:
+    try:
+        values = json.loads((folder / _RECORD_NAME).read_text(encoding="utf-8"))
+        record = Record(**{**values, "state": State(values["state"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        _log.warning("A record of the laboratory cannot be read and is left alone")
+        return None
+    return record if record.id == folder.name else None
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,191 @@
+"""Kept probability maps: what makes the page's sliders instant.
+
+The front keeps bytes that it does not understand, on disk and bounded, and hands them to any engine with the new
+knobs. No engine remembers anything, so a map outlives the engine that made it, and the work goes through the same
+admission as a picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from steadyocr.errors import (
+    EngineDied,
+    InputError,
+    InsufficientStorage,
+    MapExpired,
+    Quarantined,
+    SteadyOCRError,
+)
+from steadyocr.imaging.header import probe
+from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.service.shelf import Bounds, Shelf
+from steadyocr.settings.page import PageSettings
+from steadyocr.types import OcrOptions
+
+_log = logging.getLogger("steadyocr.maps")
+
+MAP_NAME: Final = "map.png"
+_PICTURE_NAME: Final = "picture"
+_KNOWN_NAME: Final = "known.json"
+_KNOBS: Final = ("bin_threshold", "box_threshold", "unclip_ratio")
+# Without reading, the work is some milliseconds; who waits longer than this has moved the slider again.
+_TIMEOUT_S: Final = 10.0
+# Lines whose texts are remembered for one map; a page has at most a thousand.
+_MAX_KNOWN: Final = 3000
+# For the memory prediction of reading more lines: no network map is made, only the picture counts.
+_NO_NETWORK_SIDE: Final = 32
+
+
+def _expired() -> MapExpired:
+    return MapExpired("this map is not kept any more; send the picture again")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """One map as read from the disk; the picture only when it is needed."""
+
+    map_png: bytes
+    known: list[dict[str, Any]]
+    facts: dict[str, Any]
+    picture: bytes
+
+
+class Maps:
+    """Keeps maps and post-processes them again.
+
+    Args:
+        folder: Where they lie.
+        settings: How long and how many.
+        min_free_bytes: Disk space below which none is kept.
+        submit: Admission.
+        read_timeout_s: Seconds that reading further lines may take.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: PageSettings,
+        *,
+        min_free_bytes: int,
+        submit: Callable[[WorkItem], Awaitable[Reply]],
+        read_timeout_s: float,
+    ) -> None:
+        bounds = Bounds(
+            max_age_s=settings.map_keep_s,
+            max_count=settings.max_maps,
+            max_bytes=settings.max_map_bytes,
+            min_free_bytes=min_free_bytes,
+            renewed_by_use=True,
+        )
+        self.shelf = Shelf(folder, bounds, _expired)
+        self._submit = submit
+        self._read_timeout_s = read_timeout_s
+
+    async def keep(
+        self, picture: bytes, page: Mapping[str, Any], map_png: bytes, plan: Mapping[str, int]
+    ) -> str | None:
+        """Keep the map of a page that was just made.
+
+        Returns:
+            Its id, or ``None`` where the disk does not take it: the page itself is not harmed.
+        """
+        known = [_known(line) for line in page["lines"] if line["text_score"] is not None]
+        files = {MAP_NAME: map_png, _PICTURE_NAME: picture, _KNOWN_NAME: json.dumps(known).encode()}
+        facts = {"plan": dict(plan), "knobs": {name: page["options"][name] for name in _KNOBS}}
+        try:
+            return (await asyncio.to_thread(self.shelf.put, files, facts)).id
+        except (OSError, InsufficientStorage):
+            _log.exception("A probability map could not be kept")
+            return None
+
+    async def picture_of(self, map_id: str) -> bytes:
+        """Return a map as a grayscale PNG file.
+
+        Raises:
+            MapExpired: It is not kept any more.
+        """
+        return await asyncio.to_thread(self.shelf.read, map_id, MAP_NAME)
+
+    async def lines(
+        self, map_id: str, options: OcrOptions, *, client: str = "", request_id: str | None = None
+    ) -> dict[str, Any]:
+        """Post-process a map again.
+
+        Args:
+            map_id: From :meth:`keep`.
+            options: The knobs, those of the page where ``None``; and whether to read lines that have no text yet.
+            client: Who asks, for fairness.
+            request_id: For the logs.
+
+        Returns:
+            ``lines``, ``timings_ms`` and the knobs in effect.
+
+        Raises:
+            MapExpired: It is not kept any more.
+            SteadyOCRError: See :meth:`Scheduler.submit`.
+        """
+        kept = await asyncio.to_thread(self._load, map_id, options.recognise)
+        knobs = {name: getattr(options, name) for name in _KNOBS}
+        knobs = {name: kept.facts["knobs"][name] if value is None else value for name, value in knobs.items()}
+        allowed = self._read_timeout_s if options.recognise else _TIMEOUT_S
+        item = WorkItem(
+            kept.map_png + kept.picture,
+            OcrOptions(max_side=_NO_NETWORK_SIDE),
+            asyncio.get_running_loop().time() + allowed,
+            kind="postprocess",
+            client=client,
+            request_id=request_id,
+            header=probe(kept.picture) if kept.picture else None,
+            extra={
+                "map_bytes": len(kept.map_png),
+                "plan": kept.facts["plan"],
+                "params": knobs,
+                "known": kept.known,
+            },
+        )
+        answer = (await self._through_admission(map_id, item)).message
+        fresh = [_known(answer["lines"][index]) for index in answer["fresh"]]
+        if fresh:
+            await asyncio.to_thread(self._remember, map_id, fresh)
+        return {"lines": answer["lines"], "timings_ms": answer["timings_ms"], "options": knobs}
+
+    async def _through_admission(self, map_id: str, item: WorkItem) -> Reply:
+        try:
+            return await self._submit(item)
+        except (Quarantined, EngineDied, InputError):
+            # What ended engines, or cannot be read, is not offered to them again and again.
+            await asyncio.to_thread(self._forget, map_id)
+            raise
+
+    def _load(self, map_id: str, with_picture: bool) -> _Kept:
+        facts = self.shelf.use(map_id).facts
+        known = json.loads(self.shelf.read(map_id, _KNOWN_NAME))
+        picture = self.shelf.read(map_id, _PICTURE_NAME) if with_picture else b""
+        return _Kept(self.shelf.read(map_id, MAP_NAME), known, facts, picture)
+
+    def _remember(self, map_id: str, fresh: list[dict[str, Any]]) -> None:
+        def change(before: bytes) -> bytes:
+            return json.dumps((json.loads(before) + fresh)[-_MAX_KNOWN:]).encode()
+
+        try:
+            self.shelf.replace(map_id, _KNOWN_NAME, change)
+        except (OSError, SteadyOCRError):
+            # The answer stands; these lines are read again next time, if there is one.
+            _log.warning("What was read could not be remembered with its map")
+
+    def _forget(self, map_id: str) -> None:
+        try:
+            self.shelf.delete(map_id)
+        except MapExpired:
+            return
+
+
+def _known(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: line[name] for name in ("quad", "text", "text_score")}

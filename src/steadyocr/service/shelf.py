@@ -1,0 +1,232 @@
+"""A bounded place for small sets of files: by age, by number, by bytes; what lay there longest goes first.
+
+Everything here blocks and belongs in a thread; a lock makes it safe there. An entry appears whole or not at all: its
+folder is written under another name and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from steadyocr.errors import InsufficientStorage, NotFoundError
+from steadyocr.jobs.disk import refuse_low_disk
+
+_log = logging.getLogger("steadyocr.shelf")
+
+_FACTS_NAME: Final = "entry.json"
+_ID_BYTES: Final = 16
+_UNFINISHED: Final = ".new-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much may lie there.
+
+    Attributes:
+        max_age_s: Seconds after which an entry goes.
+        max_count: Entries.
+        max_bytes: Bytes of all their files.
+        min_free_bytes: Disk space below which nothing new is taken.
+        renewed_by_use: Age counts from the last use instead of from the beginning.
+    """
+
+    max_age_s: float
+    max_count: int
+    max_bytes: int
+    min_free_bytes: int = 0
+    renewed_by_use: bool = False
+
+
+@dataclass(slots=True)
+class Entry:
+    """One set of files.
+
+    Attributes:
+        id: Its name, which cannot be guessed.
+        at: When it was put there, seconds since 1970.
+        used_at: When it was used last.
+        size: Bytes of its files.
+        facts: Plain values that belong to it.
+    """
+
+    id: str
+    at: float
+    used_at: float
+    size: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Shelf:
+    """The place.
+
+    Args:
+        root: Its folder, made when something is put there.
+        bounds: How much may lie there.
+        missing: Makes the error for an entry that is not there, or not any more.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        bounds: Bounds,
+        missing: Callable[[], NotFoundError],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._root = root
+        self._bounds = bounds
+        self._missing = missing
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Take up what an earlier process left, and throw away what it did not finish."""
+        with self._lock:
+            for folder in self._root.iterdir() if self._root.is_dir() else ():
+                entry = _read_entry(folder)
+                if entry is None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    self._entries[entry.id] = entry
+            self._sweep()
+
+    def put(self, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> Entry:
+        """Put files there under a new name.
+
+        Raises:
+            InsufficientStorage: The disk is too full, or they are more than the whole place may hold.
+            OSError: They could not be written.
+        """
+        if sum(map(len, files.values())) > self._bounds.max_bytes:
+            raise InsufficientStorage("this is more than may be kept at all", max_bytes=self._bounds.max_bytes)
+        now = self._clock()
+        entry = Entry(secrets.token_urlsafe(_ID_BYTES), now, now, sum(map(len, files.values())), dict(facts))
+        unfinished = self._root / f"{_UNFINISHED}{entry.id}"
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        refuse_low_disk(self._root, self._bounds.min_free_bytes, entry.size)
+        unfinished.mkdir(mode=0o700)
+        try:
+            for name, data in files.items():
+                (unfinished / name).write_bytes(data)
+            (unfinished / _FACTS_NAME).write_text(json.dumps({"at": now, "facts": entry.facts}), encoding="utf-8")
+            with self._lock:
+                unfinished.rename(self._root / entry.id)
+                self._entries[entry.id] = entry
+                self._sweep()
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return entry
+
+    def use(self, entry_id: str) -> Entry:
+        """Return an entry.
+
+        Raises:
+            NotFoundError: It is not there, or not any more.
+        """
+        with self._lock:
+            self._sweep()
+            entry = self._entries.get(entry_id)
+            if entry is None:
+                raise self._missing()
+            entry.used_at = self._clock()
+            return entry
+
+    def read(self, entry_id: str, name: str) -> bytes:
+        """Return one of its files.
+
+        Raises:
+            NotFoundError: The entry or the file is not there, or not any more.
+        """
+        entry = self.use(entry_id)
+        try:
+            return (self._root / entry.id / name).read_bytes()
+        except FileNotFoundError as error:
+            raise self._missing() from error
+
+    def replace(self, entry_id: str, name: str, change: Callable[[bytes], bytes]) -> None:
+        """Change one of its files; one change at a time.
+
+        Raises:
+            NotFoundError: The entry is not there any more.
+        """
+        with self._lock:
+            entry = self._entries.get(entry_id)
+            if entry is None:
+                raise self._missing()
+            path = self._root / entry.id / name
+            before = path.read_bytes()
+            after = change(before)
+            temporary = path.with_name(f".{name}.tmp")
+            temporary.write_bytes(after)
+            temporary.replace(path)
+            entry.size += len(after) - len(before)
+            self._sweep()
+
+    def delete(self, entry_id: str) -> None:
+        """Remove an entry.
+
+        Raises:
+            NotFoundError: It is not there.
+        """
+        with self._lock:
+            if entry_id not in self._entries:
+                raise self._missing()
+            self._drop(entry_id)
+
+    def newest_first(self) -> list[Entry]:
+        """Return all entries that are still there."""
+        with self._lock:
+            self._sweep()
+            return sorted(self._entries.values(), key=lambda entry: entry.at, reverse=True)
+
+    def sweep(self) -> None:
+        """Remove what is too old."""
+        with self._lock:
+            self._sweep()
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all files."""
+        with self._lock:
+            return sum(entry.size for entry in self._entries.values())
+
+    def _sweep(self) -> None:
+        bounds, now = self._bounds, self._clock()
+        used = sum(entry.size for entry in self._entries.values())
+        for entry in sorted(self._entries.values(), key=self._age_from):
+            too_old = now - self._age_from(entry) > bounds.max_age_s
+            if not too_old and len(self._entries) <= bounds.max_count and used <= bounds.max_bytes:
+                return
+            used -= entry.size
+            self._drop(entry.id)
+
+    def _age_from(self, entry: Entry) -> float:
+        return entry.used_at if self._bounds.renewed_by_use else entry.at
+
+    def _drop(self, entry_id: str) -> None:
+        del self._entries[entry_id]
+        shutil.rmtree(self._root / entry_id, ignore_errors=True)
+
+
+def _read_entry(folder: Path) -> Entry | None:
+    if folder.name.startswith(_UNFINISHED) or not folder.is_dir():
+        return None
+    try:
+        values = json.loads((folder / _FACTS_NAME).read_text(encoding="utf-8"))
+        size = sum(path.stat().st_size for path in folder.iterdir() if path.name != _FACTS_NAME)
+        at = float(values["at"])
+        return Entry(folder.name, at, at, size, dict(values["facts"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        _log.warning("A kept entry cannot be read and is removed")
+        return None

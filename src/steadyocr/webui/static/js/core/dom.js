@@ -1,0 +1,71 @@
+// Elements from data. Texts are given as string keys and follow the language; nothing is ever parsed as HTML.
+
+import { say } from './i18n.js';
+import { icon } from './icons.js';
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+/**
+ * Make an HTML element.
+ *
+ * Special properties: `t` (key, or [key, values]) sets the text, `label` the accessible name and tooltip,
+ * `placeholder` likewise; `icon` puts an icon in front; `on` maps event names to listeners.
+ */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === 't') say(element.appendChild(document.createElement('span')), value);
+    else if (name === 'label') label(element, value);
+    else if (name === 'placeholder') say(element, value, 'placeholder');
+    else if (name === 'icon') element.prepend(icon(value));
+    else if (name === 'on') for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    else if (name === 'data') Object.assign(element.dataset, value);
+    else if (name in element && typeof value !== 'string') element[name] = value;
+    else element.setAttribute(name, value === true ? '' : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** Make an SVG element. */
+export function s(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Give an element its accessible name and its tooltip. */
+export function label(element, key) {
+  say(element, key, 'aria-label');
+  say(element, key, 'title');
+}
+
+/** Show or hide; returns the element. */
+export function show(element, visible) {
+  element.hidden = !visible;
+  return element;
+}
+
+/** A listener's own message to whoever holds the element. */
+export function tell(element, name, detail) {
+  element.dispatchEvent(new CustomEvent(name, { detail, bubbles: true }));
+}
+
+/** Run at most once per frame, with the newest arguments. */
+export function eachFrame(work) {
+  let waiting = null;
+  return (...args) => {
+    if (waiting === null) {
+      requestAnimationFrame(() => {
+        const latest = waiting;
+        waiting = null;
+        work(...latest);
+      });
+    }
+    waiting = args;
+  };
+}
+
+export const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;

@@ -1,0 +1,92 @@
+// The history drawer: what was read before, one by one and in batches. All of it is on the server, for a while.
+
+import { getJson, isAbort, objectUrl, request } from '../core/api.js';
+import { h, show } from '../core/dom.js';
+import { moment, number, t } from '../core/i18n.js';
+import { keep, keepsHistory } from '../core/store.js';
+import { openReader } from './reader.js';
+import { attempt, badge, dialog, failure } from './widgets.js';
+
+const LIMIT = 40;
+
+export class History {
+  #urls = [];
+
+  constructor() {
+    this.readings = h('ul', { class: 'entries' });
+    this.jobs = h('ul', { class: 'entries' });
+    this.problem = h('div');
+    this.none = show(h('p', { class: 'muted', t: 'history.none' }), false);
+    this.keeping = h('input', { type: 'checkbox', id: 'keep-history', checked: keepsHistory() });
+    this.keeping.addEventListener('change', () => keep('history', this.keeping.checked ? null : 'off'));
+    this.box = dialog('history.title', h('label', { class: 'check' }, this.keeping, h('span', { t: 'history.keep' })), this.problem, this.none,
+      h('section', {}, h('h3', { t: 'tab.single' }), this.readings), h('section', {}, h('h3', { t: 'tab.batch' }), this.jobs));
+    this.box.classList.add('drawer');
+    this.box.addEventListener('close', () => this.#forget());
+  }
+
+  async open() {
+    this.box.showModal();
+    this.problem.replaceChildren();
+    show(this.none, false);
+    const counts = await Promise.all([
+      this.#load(this.readings, `v1/history?limit=${LIMIT}`, ({ entries }) => entries.map((entry) => this.#reading(entry))),
+      this.#load(this.jobs, `v1/jobs?limit=${LIMIT}`, ({ jobs }) => jobs.map((job) => this.#job(job))),
+    ]);
+    show(this.none, counts.every((count) => count === 0));
+  }
+
+  /** Fill one list; the other one may work where this one does not. */
+  async #load(list, path, rowsOf) {
+    try {
+      const rows = rowsOf(await getJson(path));
+      this.#fill(list, rows);
+      return rows.length;
+    } catch (error) {
+      this.#fill(list, []);
+      if (!isAbort(error)) this.problem.append(failure(error));
+      return null;
+    }
+  }
+
+  #fill(list, rows) {
+    list.replaceChildren(...rows);
+    show(list.parentElement, rows.length > 0);
+  }
+
+  #reading(entry) {
+    const thumb = h('span', { class: 'thumb' });
+    if (entry.thumb_url) this.#thumbnail(thumb, entry.thumb_url);
+    const open = h('button', { class: 'entry', on: { click: () => attempt(() => this.#show(entry)) } }, thumb,
+      h('span', { class: 'entry-text' }, h('span', {}, moment(entry.at)),
+        h('small', { class: 'muted' }, `${t('result.lines', { n: entry.lines })} · ${entry.width} × ${entry.height} · ${t('unit.ms', { n: Math.round(entry.ms) })}`)));
+    const row = h('li', {}, open, h('button', { class: 'icon', icon: 'trash', label: 'history.delete', on: { click: () => attempt(async () => {
+      await request(`v1/history/${entry.id}`, { method: 'DELETE' });
+      row.remove();
+    }) } }));
+    return row;
+  }
+
+  #job(job) {
+    const link = h('a', { class: 'entry', href: `#batch/${job.id}` }, h('span', { class: 'entry-text' },
+      h('span', {}, moment(job.created_at)), h('small', { class: 'muted' }, `${number(job.done)} / ${t('batch.count', { n: job.total })}`)), badge(job.state));
+    link.addEventListener('click', () => this.box.close());
+    return h('li', {}, link);
+  }
+
+  async #thumbnail(holder, path) {
+    const url = await objectUrl(path.replace(/^\//, '')).catch(() => null);
+    if (!url) return;
+    this.#urls.push(url);
+    holder.replaceWith(h('img', { class: 'thumb', alt: '', src: url }));
+  }
+
+  async #show(entry) {
+    const page = await getJson(`v1/history/${entry.id}`);
+    await openReader(page, { name: moment(entry.at), image: page.image_url?.replace(/^\//, '') });
+  }
+
+  #forget() {
+    for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
+  }
+}

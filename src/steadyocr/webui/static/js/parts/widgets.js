@@ -1,0 +1,141 @@
+// Small things that several tabs use: notes, waits, menus, dialogs, bars.
+
+import { ApiError, isAbort } from '../core/api.js';
+import { h, show } from '../core/dom.js';
+import { icon } from '../core/icons.js';
+import { say, t } from '../core/i18n.js';
+
+const TOAST_MS = 2600;
+
+/** Say something short and let it go. */
+export function toast(key, values) {
+  const note = h('div', { class: 'toast' }, t(key, values));
+  document.getElementById('toasts').append(note);
+  setTimeout(() => note.remove(), TOAST_MS);
+}
+
+/** A box with a sentence: kind is info, warn or bad. */
+export function note(kind, what, ...actions) {
+  const text = what instanceof Node ? what : h('span', { t: what });
+  const box = h('div', { class: `note ${kind}`, role: kind === 'bad' ? 'alert' : 'status' }, icon(kind === 'info' ? 'info' : 'warn'), h('div', { class: 'note-text' }, text));
+  if (actions.length) box.append(h('div', { class: 'actions' }, ...actions));
+  return box;
+}
+
+/** What went wrong, for a person, with the id that the log has; retry if that may help. */
+export function failure(error, retry) {
+  const known = error instanceof ApiError;
+  const sentence = known ? error.sentence : t('error.unexpected');
+  if (!known) console.error(error);
+  const id = error.body?.request_id;
+  // The server's own words, where the page has a shorter sentence, may name the number that matters.
+  const detail = known && error.body?.detail && error.body.detail !== sentence ? h('small', { class: 'block muted' }, error.body.detail) : null;
+  const text = h('span', {}, sentence, detail, id ? h('small', { class: 'id' }, ` ${id.slice(0, 12)}`) : null);
+  const again = retry ? [h('button', { icon: 'retry', t: 'again', on: { click: retry } })] : [];
+  return note('bad', text, ...again);
+}
+
+/** Run something a click started; tell what goes wrong in a toast. */
+export async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (isAbort(error)) return undefined;
+    const box = h('div', { class: 'toast bad', role: 'alert' }, error instanceof ApiError ? error.sentence : t('error.unexpected'));
+    if (!(error instanceof ApiError)) console.error(error);
+    document.getElementById('toasts').append(box);
+    setTimeout(() => box.remove(), TOAST_MS * 2);
+    return undefined;
+  }
+}
+
+/** A wait that counts down: the server is busy, and this goes on by itself. */
+export class Wait {
+  #timer = null;
+
+  constructor() {
+    this.text = h('span');
+    this.element = show(note('info', this.text), false);
+    this.element.classList.add('wait');
+  }
+
+  start(error, seconds) {
+    this.stop();
+    let left = Math.ceil(seconds);
+    const tick = () => {
+      const key = error.status === 0 ? 'wait.lost' : error.code === 'not_ready' ? 'wait.starting' : 'wait.busy';
+      say(this.text, [key, { n: Math.max(left, 0) }]);
+      left -= 1;
+    };
+    tick();
+    this.#timer = setInterval(tick, 1000);
+    show(this.element, true);
+  }
+
+  stop() {
+    clearInterval(this.#timer);
+    show(this.element, false);
+  }
+}
+
+/** A button that opens a list of actions: entries are [key, action]. */
+export function menu(name, key, entries) {
+  const list = h('div', { class: 'menu', popover: 'auto', role: 'menu' });
+  const button = h('button', { icon: name, t: key, 'aria-haspopup': 'menu', 'aria-expanded': 'false' });
+  for (const [entry, action] of entries) {
+    const item = h('button', { role: 'menuitem', t: entry, on: { click: () => { list.hidePopover(); action(); } } });
+    list.append(item);
+  }
+  button.addEventListener('click', () => list.togglePopover());
+  list.addEventListener('toggle', (event) => {
+    const open = event.newState === 'open';
+    button.setAttribute('aria-expanded', String(open));
+    if (!open) return;
+    const box = button.getBoundingClientRect();
+    const above = box.bottom + list.offsetHeight > innerHeight - 8;
+    list.style.top = `${above ? box.top - list.offsetHeight - 6 : box.bottom + 6}px`;
+    list.style.left = `${Math.max(8, Math.min(box.left, innerWidth - list.offsetWidth - 8))}px`;
+    list.firstElementChild.focus();
+  });
+  list.addEventListener('keydown', (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    const items = [...list.children];
+    items.at((items.indexOf(document.activeElement) + step) % items.length).focus();
+    event.preventDefault();
+  });
+  return h('div', { class: 'menu-holder' }, button, list);
+}
+
+/** A dialog with a title; closes by its button, Escape or a click beside it. */
+export function dialog(key, ...content) {
+  const close = h('button', { class: 'icon', icon: 'close', label: 'close' });
+  const title = h('h2', { t: key });
+  const box = h('dialog', {}, h('div', { class: 'dialog-head' }, title, close), h('div', { class: 'dialog-body' }, ...content));
+  title.id = `dialog-${key.replaceAll('.', '-')}`;
+  box.setAttribute('aria-labelledby', title.id);
+  close.addEventListener('click', () => box.close());
+  box.addEventListener('click', (event) => event.target === box && box.close());
+  document.body.append(box);
+  return box;
+}
+
+/** A progress bar; `set(null)` shows that work goes on but not how far it is. */
+export function bar(key) {
+  const fill = h('div', { class: 'fill' });
+  const element = h('div', { class: 'progress', role: 'progressbar', label: key, 'aria-valuemin': '0', 'aria-valuemax': '100' }, fill);
+  element.removeAttribute('title');
+  element.set = (share) => {
+    element.classList.toggle('unknown', share === null);
+    fill.style.transform = share === null ? '' : `scaleX(${Math.min(1, Math.max(0, share))})`;
+    if (share === null) element.removeAttribute('aria-valuenow');
+    else element.setAttribute('aria-valuenow', String(Math.round(share * 100)));
+  };
+  element.set(0);
+  return element;
+}
+
+/** A state as a coloured word. */
+export function badge(state) {
+  return h('span', { class: `badge ${state}`, t: `state.${state}` });
+}

@@ -1,0 +1,298 @@
+// The second tab: many pictures as one job. The job lives on the server; the page only looks at it.
+
+import { getJson, isAbort, patiently, post, request, upload } from '../core/api.js';
+import { h, show } from '../core/dom.js';
+import { bytes, duration, moment, number, onLanguage, percent, say, t } from '../core/i18n.js';
+import { follow } from '../core/live.js';
+import { saveFrom } from '../core/save.js';
+import { dropZone, MAX_FILES } from '../parts/drop.js';
+import { openReader } from '../parts/reader.js';
+import { attempt, badge, bar, failure, toast, Wait } from '../parts/widgets.js';
+
+const PAGE = 50;
+const RECENT = 20;
+const BAD = ['failed', 'dead', 'expired'];
+const PICTURE = /\.(jpe?g|png|webp|bmp|tiff?|gif|zip)$/i;
+
+/** Whether anything of a job is still under way. */
+const isOpen = (job) => job.finished_at === null || job.finished_at === undefined;
+const badOf = (job) => BAD.reduce((sum, state) => sum + (job[state] ?? 0), 0);
+const endedOf = (job) => badOf(job) + job.done + (job.cancelled ?? 0);
+
+export class Batch {
+  #job = null;
+  #jobId = null;
+  #items = [];
+  #offset = 0;
+  #onlyBad = false;
+  #watch = null;
+  #sending = null;
+  // The files of the job sent last, by position, so that their pictures need not come back from the server.
+  #sent = { id: null, files: [] };
+
+  constructor(panel) {
+    this.panel = panel;
+    this.drop = dropZone({ take: (files) => attempt(() => this.send(files)), title: 'batch.title', hint: 'batch.hint', many: true, target: panel });
+    this.recent = h('ul', { class: 'cards' });
+    this.recentBox = h('section', { class: 'column' }, h('h2', { t: 'batch.recent' }), this.recent);
+    this.start = h('div', { class: 'batch-start' }, this.drop, this.recentBox);
+    this.#furnishUpload();
+    this.#furnishJob();
+    panel.append(this.upload, this.start, this.detail);
+    onLanguage(() => this.#job && this.#draw());
+  }
+
+  async enter(jobId) {
+    this.#watch?.abort();
+    this.#watch = new AbortController();
+    this.#jobId = jobId || null;
+    show(this.start, !jobId);
+    show(this.detail, Boolean(jobId));
+    if (jobId) await this.#follow(jobId, this.#watch.signal);
+    else await this.#list();
+  }
+
+  leave() {
+    this.#watch?.abort();
+  }
+
+  paste(files) {
+    attempt(() => this.send(files));
+  }
+
+  #furnishUpload() {
+    this.uploadBar = bar('batch.sending');
+    this.uploadText = h('span');
+    this.wait = new Wait();
+    const stop = h('button', { icon: 'stop', t: 'cancel', on: { click: () => this.#sending?.abort() } });
+    this.uploadProblem = h('div');
+    this.upload = show(h('section', { class: 'column sending', role: 'status' }, h('div', { class: 'row' }, this.uploadText, stop), this.uploadBar, this.wait.element), false);
+  }
+
+  /** Send files as one job, then go and watch it. */
+  async send(chosen) {
+    const files = chosen.filter((file) => PICTURE.test(file.name) || file.type.startsWith('image/')).slice(0, MAX_FILES);
+    if (files.length < chosen.length) toast('batch.left_out', { n: chosen.length - files.length });
+    if (!files.length) return;
+    this.#sending?.abort();
+    const sending = new AbortController();
+    this.#sending = sending;
+    const form = new FormData();
+    for (const file of files) form.append('files', file, nameOf(file));
+    // The same try again must not make a second job.
+    const headers = { 'Idempotency-Key': `${Date.now()}-${Math.random().toString(36).slice(2)}` };
+    show(this.upload, true);
+    this.uploadProblem.remove();
+    try {
+      const job = await patiently(() => this.#post(form, files, headers, sending.signal), {
+        signal: sending.signal,
+        onWait: (error, seconds) => this.wait.start(error, seconds),
+      });
+      this.#sent = { id: job.id, files };
+      location.hash = `batch/${job.id}`;
+    } catch (error) {
+      if (isAbort(error)) return;
+      this.uploadProblem = failure(error, () => attempt(() => this.send(files)));
+      this.start.prepend(this.uploadProblem);
+    } finally {
+      this.wait.stop();
+      show(this.upload, false);
+    }
+  }
+
+  #post(form, files, headers, signal) {
+    this.wait.stop();
+    const size = files.reduce((sum, file) => sum + file.size, 0);
+    const onProgress = (share) => {
+      this.uploadBar.set(share < 1 ? share : null);
+      say(this.uploadText, ['batch.sending_files', { n: files.length, size: bytes(size), share: percent(share) }]);
+    };
+    onProgress(0);
+    return upload('v1/jobs', form, { headers, signal, onProgress });
+  }
+
+  async #list() {
+    const { jobs } = await getJson(`v1/jobs?limit=${RECENT}`);
+    show(this.recentBox, jobs.length > 0);
+    this.recent.replaceChildren(...jobs.map((job) => this.#card(job)));
+  }
+
+  #card(job) {
+    const bad = badOf(job);
+    return h(
+      'li',
+      {},
+      h('a', { class: 'card', href: `#batch/${job.id}` },
+        h('span', { class: 'card-title' }, moment(job.created_at), badge(job.state)),
+        h('span', { class: 'muted' }, t('batch.count', { n: job.total }), bad ? ` · ${t('batch.bad', { n: bad })}` : ''),
+        smallBar(job)),
+    );
+  }
+
+  #furnishJob() {
+    this.heading = h('h2');
+    this.state = h('span');
+    this.bar = bar('batch.progress');
+    this.counts = h('p', { class: 'muted', 'aria-live': 'polite' });
+    const act = (icon, key, work, kind) => h('button', { icon, t: key, class: kind, on: { click: () => attempt(work) } });
+    this.cancel = act('stop', 'batch.cancel', () => this.#do('cancel'));
+    this.retry = act('retry', 'batch.retry', () => this.#do('retry'));
+    this.archive = act('download', 'batch.archive', () => saveFrom(`v1/jobs/${this.#jobId}/archive.zip`, `batch-${this.#jobId.slice(0, 8)}.zip`), 'primary');
+    this.remove = act('trash', 'batch.delete', () => this.#delete(), 'danger');
+    this.all = h('button', { t: 'batch.all', 'aria-pressed': 'true', on: { click: () => this.#filter(false) } });
+    this.bad = h('button', { t: 'batch.only_bad', 'aria-pressed': 'false', on: { click: () => this.#filter(true) } });
+    this.rows = h('tbody');
+    this.pager = h('div', { class: 'pager' });
+    this.problem = h('div');
+    this.detail = show(
+      h('section', { class: 'column job' },
+        h('a', { class: 'back', href: '#batch', icon: 'back', t: 'batch.back' }),
+        h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.cancel, this.retry, this.remove, this.archive)),
+        this.bar, this.counts, this.problem,
+        h('div', { class: 'row' }, h('div', { class: 'segment', role: 'group', label: 'batch.filter' }, this.all, this.bad), this.pager),
+        h('table', { class: 'items' },
+          h('thead', {}, h('tr', {}, ...['file', 'state', 'size', 'time', 'actions'].map((name) => h('th', { scope: 'col', t: `batch.${name}` })))),
+          this.rows)),
+      false,
+    );
+  }
+
+  #follow(jobId, signal) {
+    this.#job = null;
+    this.#items = [];
+    this.#offset = 0;
+    this.rows.replaceChildren();
+    this.problem.replaceChildren();
+    follow({ events: `v1/jobs/${jobId}/events`, signal, refresh: () => this.#refresh(jobId, signal) });
+  }
+
+  async #refresh(jobId, signal) {
+    try {
+      const query = new URLSearchParams({ offset: this.#offset, limit: PAGE });
+      if (this.#onlyBad) query.set('state', BAD.join(','));
+      const [job, { items }] = await Promise.all([
+        getJson(`v1/jobs/${jobId}`, { signal }),
+        getJson(`v1/jobs/${jobId}/items?${query}`, { signal }),
+      ]);
+      if (signal.aborted) return true;
+      this.#job = job;
+      this.#items = items;
+      this.problem.replaceChildren();
+      this.#draw();
+      return !isOpen(job);
+    } catch (error) {
+      if (!isAbort(error) && !error.waits) {
+        this.problem.replaceChildren(failure(error));
+        return true;
+      }
+      throw error;
+    }
+  }
+
+  #draw() {
+    const job = this.#job;
+    const open = isOpen(job);
+    say(this.heading, ['batch.heading', { when: moment(job.created_at) }]);
+    this.state.replaceChildren(badge(job.state));
+    this.panel.dataset.job = open ? 'open' : 'ended';
+    this.bar.set(job.total ? endedOf(job) / job.total : 0);
+    const parts = [t('batch.done_of', { done: number(endedOf(job)), n: job.total })];
+    if (badOf(job)) parts.push(t('batch.bad', { n: badOf(job) }));
+    if (job.cancelled) parts.push(t('batch.cancelled', { n: job.cancelled }));
+    if (open && job.eta_s) parts.push(t('batch.left', { time: duration(job.eta_s) }));
+    if (!open && job.started_at) parts.push(t('batch.took', { time: duration(job.finished_at - job.started_at) }));
+    this.counts.textContent = parts.join(' · ');
+    show(this.cancel, open);
+    show(this.retry, badOf(job) > 0);
+    show(this.remove, !open);
+    show(this.archive, job.done > 0);
+    const seen = new Map([...this.rows.children].map((row) => [row.dataset.key, row]));
+    // A row is made again only when something about it changed, so that focus and pictures stay.
+    this.rows.replaceChildren(...this.#items.map((item) => seen.get(keyOf(item)) ?? this.#row(item)));
+    this.#page();
+  }
+
+  #row(item) {
+    const file = this.#fileOf(item);
+    const open = () => attempt(() => this.#open(item));
+    const ready = item.state === 'done' && item.kind !== 'expand';
+    const name = ready ? h('button', { class: 'link', on: { click: open } }, shortName(item)) : h('span', {}, shortName(item));
+    const seconds = item.finished_at && item.started_at ? duration(item.finished_at - item.started_at) : '';
+    return h('tr', { data: { key: keyOf(item), state: item.state } },
+      h('td', { class: 'file' }, thumbnail(file), h('div', { class: 'file-cell' }, name, item.error ? h('small', { class: 'why' }, sentenceOf(item.error)) : null)),
+      h('td', {}, badge(item.state)),
+      h('td', { class: 'figure' }, item.size_bytes ? bytes(item.size_bytes) : ''),
+      h('td', { class: 'figure' }, seconds),
+      h('td', { class: 'last' },
+        ready ? h('button', { class: 'icon', icon: 'open', label: 'batch.open', on: { click: open } }) : null,
+        BAD.includes(item.state) ? h('button', { class: 'icon', icon: 'retry', label: 'again', on: { click: () => attempt(() => this.#do('retry', { positions: [item.position] })) } }) : null));
+  }
+
+  #page() {
+    const total = this.#onlyBad ? badOf(this.#job) : this.#job.total;
+    const last = Math.min(this.#offset + PAGE, total);
+    const turn = (by) => attempt(() => this.#turn(this.#offset + by));
+    const before = h('button', { class: 'icon', icon: 'back', label: 'batch.previous', disabled: this.#offset === 0, on: { click: () => turn(-PAGE) } });
+    const after = h('button', { class: 'icon', icon: 'open', label: 'batch.next', disabled: last >= total, on: { click: () => turn(PAGE) } });
+    this.pager.replaceChildren(...(total > PAGE ? [h('span', { class: 'muted' }, `${number(this.#offset + 1)}–${number(last)} / ${number(total)}`), before, after] : []));
+  }
+
+  async #turn(offset) {
+    this.#offset = Math.max(0, offset);
+    await this.#refresh(this.#jobId, this.#watch.signal);
+  }
+
+  #filter(onlyBad) {
+    this.#onlyBad = onlyBad;
+    this.all.setAttribute('aria-pressed', String(!onlyBad));
+    this.bad.setAttribute('aria-pressed', String(onlyBad));
+    attempt(() => this.#turn(0));
+  }
+
+  async #do(verb, body = {}) {
+    await post(`v1/jobs/${this.#jobId}/${verb}`, body);
+    await this.enter(this.#jobId);
+  }
+
+  async #delete() {
+    await request(`v1/jobs/${this.#jobId}`, { method: 'DELETE' });
+    location.hash = 'batch';
+  }
+
+  #fileOf(item) {
+    return this.#sent.id === this.#jobId && item.parent === null ? this.#sent.files[item.position] : undefined;
+  }
+
+  async #open(item) {
+    const page = await getJson(`v1/jobs/${this.#jobId}/items/${item.position}/result`);
+    await openReader(page, { name: shortName(item), file: this.#fileOf(item), image: `v1/jobs/${this.#jobId}/items/${item.position}/image` });
+  }
+}
+
+const nameOf = (file) => file.webkitRelativePath || file.name;
+const shortName = (item) => item.name || `#${item.position + 1}`;
+const keyOf = (item) => `${item.position}/${item.state}/${item.attempts ?? 0}`;
+
+function sentenceOf(error) {
+  const key = `error.${error.code}`;
+  const known = t(key, error.details);
+  return known === key ? error.message : known;
+}
+
+function smallBar(job) {
+  const line = bar('batch.progress');
+  line.set(job.total ? endedOf(job) / job.total : 0);
+  return line;
+}
+
+/** A small picture of a file that is at hand. */
+function thumbnail(file) {
+  if (!file?.type.startsWith('image/')) return h('span', { class: 'thumb' });
+  const image = h('img', { class: 'thumb', alt: '', loading: 'lazy' });
+  const url = URL.createObjectURL(file);
+  const free = () => URL.revokeObjectURL(url);
+  image.addEventListener('load', free, { once: true });
+  image.addEventListener('error', free, { once: true });
+  image.src = url;
+  return image;
+}

@@ -1,0 +1,161 @@
+// The fourth tab: take a model away as ONNX or OpenVINO, with the proof that it is the same network.
+
+import { getJson, isAbort, pause, post } from '../core/api.js';
+import { h, show } from '../core/dom.js';
+import { bytes, moment, number, onLanguage, t } from '../core/i18n.js';
+import { saveFrom } from '../core/save.js';
+import { checkField, choiceField, numberField, segmentField } from '../parts/fields.js';
+import { attempt, badge, bar, failure, note } from '../parts/widgets.js';
+
+const SIDE = { value: 800, min: 320, max: 1536, step: 32 };
+const STRIDE = 32;
+const POLL_S = 1.5;
+const OPEN_STATES = ['running', 'stopping'];
+
+export class Export {
+  #watch = null;
+  #exports = [];
+  #names = new Map();
+
+  constructor(panel) {
+    this.panel = panel;
+    this.closed = show(h('div', { class: 'column' }), false);
+    this.list = h('ul', { class: 'exports' });
+    this.blank = h('div', { class: 'blank-state muted' }, h('p', { t: 'export.none' }));
+    this.open = h('div', { class: 'bench' }, h('div', { class: 'bench-form' }, this.#furnishForm()),
+      h('div', { class: 'bench-view' }, this.blank, this.list));
+    panel.append(this.closed, this.open);
+    onLanguage(() => this.#draw());
+  }
+
+  async enter(model) {
+    this.#watch?.abort();
+    this.#watch = new AbortController();
+    const { signal } = this.#watch;
+    const lab = await getJson('v1/lab', { signal });
+    show(this.open, lab.available);
+    show(this.closed, !lab.available);
+    if (!lab.available) {
+      this.closed.replaceChildren(h('h2', { t: 'export.title' }), note('info', h('span', {}, t('lab.missing'), h('small', { class: 'block muted' }, lab.reason ?? ''))));
+      return;
+    }
+    const { runs } = await getJson('v1/lab/runs', { signal });
+    const tuned = runs.filter((run) => run.usable).map((run) => [run.id, `${run.params.dataset} · ${moment(run.created_at)}`]);
+    this.#names = new Map([...tuned, ...lab.base_models.map((name) => [name, name])]);
+    this.model.setOptions([...this.#names]);
+    if (this.#names.has(model)) this.model.input.value = model;
+    this.#follow(signal);
+  }
+
+  leave() {
+    this.#watch?.abort();
+  }
+
+  #furnishForm() {
+    this.model = choiceField({ id: 'export-model', name: 'export.model' });
+    this.format = segmentField({ name: 'export.format', entries: [['onnx', 'export.onnx'], ['openvino', 'export.openvino']], change: (kind) => this.#formatIs(kind) });
+    this.sizing = segmentField({ name: 'export.sizing', entries: [['dynamic', 'export.dynamic'], ['fixed', 'export.fixed']], change: (kind) => this.#sizingIs(kind) });
+    this.height = numberField({ id: 'export-height', name: 'export.height', ...SIDE });
+    this.width = numberField({ id: 'export-width', name: 'export.width', ...SIDE });
+    this.snapped = h('p', { class: 'muted hint', 'aria-live': 'polite', t: 'export.snap' });
+    this.sides = show(h('div', {}, h('div', { class: 'fields two' }, this.height, this.width), this.snapped), false);
+    for (const field of [this.height, this.width]) field.input.addEventListener('change', () => snap(field));
+    this.int8 = checkField({ id: 'export-int8', name: 'export.int8', hint: 'export.int8_hint' });
+    this.problem = h('div');
+    this.go = h('button', { class: 'primary', icon: 'box', t: 'export.start', type: 'submit' });
+    const form = h('form', { class: 'block' }, h('h2', { t: 'export.title' }), h('p', { class: 'muted', t: 'export.intro' }),
+      this.model, this.format, this.sizing, this.sides, this.int8, this.problem, h('div', { class: 'actions' }, this.go));
+    form.noValidate = true;
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      attempt(() => this.#start());
+    });
+    return form;
+  }
+
+  #sizingIs(kind) {
+    if (!this.int8) return;
+    show(this.sides, kind === 'fixed');
+    this.#offerInt8();
+  }
+
+  /** Only ONNX comes in fixed sizes. */
+  #formatIs(kind) {
+    if (!this.int8) return;
+    show(this.sizing, kind === 'onnx');
+    show(this.sides, kind === 'onnx' && this.sizing.get() === 'fixed');
+    this.#offerInt8();
+  }
+
+  /** An INT8 file is ONNX and takes all sizes. */
+  #offerInt8() {
+    show(this.int8, this.format.get() === 'onnx' && this.sizing.get() === 'dynamic');
+  }
+
+  async #start() {
+    this.problem.replaceChildren();
+    const order = { model: this.model.get(), format: this.format.get(), int8: !this.int8.hidden && this.int8.get() };
+    if (order.format === 'onnx' && this.sizing.get() === 'fixed') Object.assign(order, { height: snap(this.height), width: snap(this.width) });
+    this.go.disabled = true;
+    try {
+      await post('v1/lab/exports', order);
+      await this.enter(order.model);
+    } catch (error) {
+      if (!isAbort(error)) this.problem.replaceChildren(failure(error));
+    } finally {
+      this.go.disabled = false;
+    }
+  }
+
+  async #follow(signal) {
+    try {
+      for (;;) {
+        ({ exports: this.#exports } = await getJson('v1/lab/exports', { signal }));
+        this.#draw();
+        if (!this.#exports.some((one) => OPEN_STATES.includes(one.state))) return;
+        await pause(POLL_S, signal);
+      }
+    } catch (error) {
+      if (isAbort(error) || signal.aborted) return;
+      if (!error.waits) throw error;
+      await pause(error.retryAfter, signal).then(() => this.#follow(signal), () => {});
+    }
+  }
+
+  #draw() {
+    show(this.blank, this.#exports.length === 0);
+    this.list.replaceChildren(...this.#exports.map((one) => this.#card(one)));
+  }
+
+  #card(one) {
+    const open = OPEN_STATES.includes(one.state);
+    const shape = one.size ? `${one.size.height} × ${one.size.width}` : t('export.dynamic');
+    const { model, format, int8 } = one.params;
+    const kinds = [t(`export.${format}`), format === 'onnx' ? shape : null, int8 ? 'INT8' : null].filter(Boolean).join(' · ');
+    const progress = open ? bar('export.progress') : null;
+    progress?.set(null);
+    const done = one.state === 'finished';
+    const save = h('button', { class: 'primary', icon: 'download', t: 'result.download', on: { click: () => attempt(() => saveFrom(`v1/lab/exports/${one.id}/file`, one.file)) } });
+    return h('li', { class: 'export-card' },
+      h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, h('h3', {}, this.#names.get(model) ?? model), badge(one.state)), done ? save : null),
+      h('p', { class: 'muted' }, `${kinds} · ${moment(one.created_at)}`),
+      progress,
+      one.reason ? note(one.state === 'failed' ? 'bad' : 'info', h('span', {}, one.reason)) : null,
+      done ? h('dl', { class: 'figures' }, figure('export.size', bytes(one.bytes)), ...parityFigures(one.parity)) : null);
+  }
+}
+
+const figure = (key, value) => h('div', {}, h('dt', { t: key }), h('dd', {}, value));
+
+/** The figures of the proof: how far the outputs are apart from the original network's, by inference library. */
+function parityFigures(parity) {
+  const small = (value) => (value === 0 || value >= 0.01 ? number(value, 3) : value.toExponential(1));
+  return Object.entries(parity?.max_abs_difference ?? {}).map(([library, value]) => figure(['export.difference', { library }], small(value)));
+}
+
+/** Sides of the network's input are multiples of 32; says so when a number was moved. */
+function snap(field) {
+  const snapped = Math.min(SIDE.max, Math.max(SIDE.min, Math.round(field.get() / STRIDE) * STRIDE));
+  field.input.value = String(snapped);
+  return snapped;
+}

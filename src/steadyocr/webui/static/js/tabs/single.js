@@ -1,0 +1,265 @@
+// The first tab: one picture in, its text out.
+
+import { ApiError, getJson, isAbort, patiently, post, request, upload } from '../core/api.js';
+import { h, show, tell } from '../core/dom.js';
+import { bytes, percent } from '../core/i18n.js';
+import { keepsHistory } from '../core/store.js';
+import { dropZone } from '../parts/drop.js';
+import { attempt, bar, failure, note, Wait } from '../parts/widgets.js';
+import { colourHeat } from '../parts/viewer.js';
+import '../parts/knobs.js';
+import '../parts/result.js';
+
+const STAGES = ['upload', 'queue', 'detect', 'recognise'];
+const LOOK_MS = 600;
+const SIDES = [960, 1280, 1920, 2560, 4096];
+
+export class Single {
+  #file = null;
+  #url = null;
+  #run = null;
+  #mapId = null;
+  #wanted = null;
+  #applying = false;
+  #defaults = null;
+
+  constructor(panel) {
+    this.panel = panel;
+    const example = h('button', { class: 'quiet', t: 'single.example', on: { click: () => attempt(() => this.#example()) } });
+    this.drop = dropZone({ take: ([file]) => this.open(file), title: 'single.title', hint: 'single.hint', extra: [example], target: panel });
+    this.result = h('so-result');
+    this.work = show(h('div', { class: 'work' }), false);
+    panel.append(this.drop, this.work);
+    this.work.append(this.result);
+    this.#furnish();
+  }
+
+  /** Options and their defaults, from the server; asked for once it is known to be there. */
+  async #load() {
+    if (this.#defaults) return;
+    const { options } = await getJson('v1/options');
+    const defaults = Object.fromEntries(options.map((option) => [option.name, option.default]));
+    this.knobs.setDefaults(defaults);
+    // Before an engine was ready the model's own values are unknown; then they are asked for again.
+    if (defaults.bin_threshold === null) return;
+    this.#defaults = defaults;
+    if (defaults.max_side && !SIDES.includes(defaults.max_side)) this.side.append(sideOption(defaults.max_side));
+    this.side.value = String(defaults.max_side ?? 1280);
+  }
+
+  #furnish() {
+    this.name = h('span', { class: 'file-name' });
+    this.bar = bar('single.progress');
+    this.steps = h('ol', { class: 'steps' }, ...STAGES.map((stage) => h('li', { t: `stage.${stage}`, data: { stage } })));
+    this.stop = h('button', { icon: 'stop', t: 'cancel', on: { click: () => this.#run?.abort() } });
+    this.busy = show(h('div', { class: 'busy', role: 'status' }, this.bar, this.steps, this.stop), false);
+    this.wait = new Wait();
+    this.problem = h('div', { class: 'problem' });
+    const again = h('button', { class: 'primary', icon: 'upload', t: 'single.new', on: { click: () => this.drop.choose() } });
+    const head = h('div', { class: 'stage-head' }, this.name, again);
+    this.result.stage.prepend(head, this.busy, this.wait.element, this.problem);
+
+    this.knobs = h('so-knobs');
+    this.side = h('select', { id: 'max-side' }, ...SIDES.map(sideOption));
+    this.tile = h('input', { type: 'checkbox', id: 'tile' });
+    const reread = h('button', { icon: 'retry', t: 'single.reread', on: { click: () => this.read() } });
+    this.more = h('details', { class: 'adjust' },
+      h('summary', { icon: 'sliders', t: 'knobs.title' }),
+      this.knobs,
+      h('div', { class: 'size-row' },
+        h('label', { for: 'max-side', t: 'single.side' }), this.side,
+        h('label', { class: 'check' }, this.tile, h('span', { t: 'single.tile' })), reread));
+    this.more.open = matchMedia('(min-width: 60rem) and (min-height: 46rem)').matches;
+    this.result.bottom.append(this.more);
+    this.result.addEventListener('knobs', (event) => this.#turn(event.detail.final));
+  }
+
+  /** Take a picture: show it at once, then have it read. */
+  async open(file) {
+    this.#run?.abort();
+    if (this.#url) URL.revokeObjectURL(this.#url);
+    this.#file = file;
+    this.#url = URL.createObjectURL(file);
+    this.#mapId = null;
+    show(this.drop, false);
+    show(this.work, true);
+    this.panel.dataset.state = 'open';
+    this.result.classList.add('blank');
+    this.name.textContent = file.name;
+    this.name.title = `${file.name} · ${bytes(file.size)}`;
+    this.problem.replaceChildren();
+    this.result.notes.replaceChildren();
+    this.result.facts.textContent = '';
+    await this.result.viewer.setPicture(this.#url);
+    await this.read();
+  }
+
+  paste([file]) {
+    this.open(file);
+  }
+
+  /** Send the picture and show what comes back. */
+  async read() {
+    this.#run?.abort();
+    const run = new AbortController();
+    this.#run = run;
+    this.panel.dataset.state = 'busy';
+    this.problem.replaceChildren();
+    show(this.busy, true);
+    this.#stage('upload', 0);
+    try {
+      const page = await patiently(() => this.#send(run.signal), {
+        signal: run.signal,
+        onWait: (error, seconds) => this.wait.start(error, seconds),
+      });
+      this.#show(page);
+    } catch (error) {
+      if (this.#run !== run) return;
+      this.panel.dataset.state = 'failed';
+      const stopped = isAbort(error);
+      const box = stopped ? note('info', 'single.stopped', h('button', { icon: 'retry', t: 'again', on: { click: () => this.read() } })) : failure(error, retryable(error) ? () => this.read() : null);
+      this.problem.replaceChildren(box);
+    } finally {
+      if (this.#run === run) {
+        this.wait.stop();
+        show(this.busy, false);
+      }
+    }
+  }
+
+  async #send(signal) {
+    this.wait.stop();
+    await this.#load().catch(() => {});
+    const limit = document.querySelector('so-health').info?.settings?.limits?.max_bytes;
+    if (limit && this.#file.size > limit) {
+      throw new ApiError(413, { code: 'payload_too_large', max_bytes: bytes(limit) });
+    }
+    // Tiles have no one map to keep; their sliders read again instead.
+    const keeping = { keep_map: String(!this.tile.checked), keep: String(keepsHistory()) };
+    const query = new URLSearchParams({ ...keeping, ...this.knobs.changed });
+    if (this.#defaults && Number(this.side.value) !== this.#defaults.max_side) query.set('max_side', this.side.value);
+    if (this.tile.checked) query.set('quality', 'tile');
+    let looking = null;
+    try {
+      return await upload(`v1/ocr?${query}`, this.#file, {
+        headers: { 'Content-Type': 'application/octet-stream' },
+        signal,
+        onProgress: (share) => {
+          this.#stage(share < 1 ? 'upload' : 'queue', share < 1 ? share * 0.3 : 0.3);
+          if (share === 1 && !looking) looking = setInterval(() => this.#look(signal), LOOK_MS);
+        },
+      });
+    } finally {
+      clearInterval(looking);
+    }
+  }
+
+  /** While it takes long: where does the work stand? */
+  async #look(signal) {
+    const info = await getJson('v1/info', { signal }).catch(() => null);
+    const working = info?.engines.filter((engine) => engine.stage) ?? [];
+    if (working.length !== 1 || signal.aborted) return;
+    const { stage } = working[0];
+    if (stage === 'recognise') this.#stage('recognise', null);
+    else this.#stage('detect', null);
+  }
+
+  #stage(name, share) {
+    this.bar.set(share);
+    const at = STAGES.indexOf(name);
+    for (const [index, step] of [...this.steps.children].entries()) {
+      step.className = index < at ? 'past' : index === at ? 'now' : '';
+    }
+  }
+
+  #show(page) {
+    this.#mapId = page.map_id ?? null;
+    this.result.classList.remove('blank');
+    this.result.setPage(page, { name: this.#file.name, again: () => this.#drawnByServer() });
+    this.result.setFacts(page);
+    this.result.notes.prepend(...this.#notices(page));
+    this.panel.dataset.state = 'done';
+    this.#heat(page).catch(() => {});
+    tell(this.panel, 'read', page);
+  }
+
+  #notices({ degraded, image }) {
+    const notices = [];
+    if (degraded) {
+      const full = h('button', { t: 'single.full', on: { click: () => this.#inFull() } });
+      const key = degraded.reason === 'memory_pressure' ? 'single.short_of_memory' : 'single.shrunk';
+      notices.push(note('warn', [key, { share: percent(degraded.effective_scale) }], full));
+    }
+    if (image.frames > 1) notices.push(note('info', ['single.frames', { n: image.frames }]));
+    this.result.notes.replaceChildren(...(this.result.emptyNote ? [this.result.emptyNote] : []));
+    return notices;
+  }
+
+  #inFull() {
+    this.tile.checked = true;
+    this.read();
+  }
+
+  async #heat(page) {
+    const { viewer } = this.result;
+    viewer.setHeat(null);
+    if (!this.#mapId) return;
+    const answer = await request(`v1/maps/${this.#mapId}/heat.png`);
+    const map = await colourHeat(await answer.blob());
+    const scale = page.degraded?.effective_scale ?? 1;
+    viewer.setHeat(map, map.width / scale, map.height / scale);
+  }
+
+  /** A knob was turned: new quads from the kept map; without one the picture is read again once the hand is off. */
+  async #turn(final) {
+    if (!this.result.page) return;
+    if (!this.#mapId) {
+      if (final) this.read();
+      return;
+    }
+    this.#wanted = { final };
+    if (this.#applying) return;
+    this.#applying = true;
+    this.panel.dataset.applying = 'true';
+    try {
+      while (this.#wanted) await this.#apply();
+    } finally {
+      this.#applying = false;
+      delete this.panel.dataset.applying;
+    }
+  }
+
+  async #apply() {
+    const { final } = this.#wanted;
+    this.#wanted = null;
+    const { signal } = this.#run;
+    try {
+      const { lines } = await post(`v1/maps/${this.#mapId}/lines`, { ...this.knobs.values, recognise: final }, { signal });
+      this.result.setLines(lines);
+    } catch (error) {
+      if (isAbort(error)) return;
+      if (error.status === 404) {
+        // Kept maps go after a while; the picture is still here.
+        this.#mapId = null;
+        if (final) this.read();
+      } else if (error.waits && final) this.read();
+      else if (!error.waits) this.problem.replaceChildren(failure(error));
+    }
+  }
+
+  async #drawnByServer() {
+    const query = new URLSearchParams({ format: 'overlay.png', ...this.knobs.changed });
+    const headers = { 'Content-Type': 'application/octet-stream' };
+    return (await request(`v1/ocr?${query}`, { method: 'POST', headers, body: this.#file })).blob();
+  }
+
+  async #example() {
+    const { drawExample } = await import('../parts/example.js');
+    await this.open(await drawExample());
+  }
+}
+
+const sideOption = (side) => h('option', { value: String(side) }, `${side} px`);
+
+// Trying again does not make a bad picture good.
+const retryable = (error) => !(error instanceof ApiError) || error.status >= 500 || error.status === 0 || error.body.retryable;

@@ -1,0 +1,135 @@
+"""The third and fourth tab against a scripted laboratory: what is asked for, what is shown."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browser_support import PHONE, OpenPage, needs_chromium
+from fake_lab import FakeLab
+
+pytestmark = needs_chromium
+
+
+def open_tab(open_page: OpenPage, tab: str, lab: FakeLab, **options: object) -> Page:
+    page = open_page(**options)
+    lab.attach(page)
+    page.locator(f"#tab-{tab}").click()
+    return page
+
+
+@pytest.mark.parametrize("size", [None, PHONE])
+def test_a_run_from_data_set_to_model(open_page: OpenPage, size: dict[str, int] | None) -> None:
+    lab = FakeLab()
+    lab.patience = 3
+    page = open_tab(open_page, "tune", lab, **({"size": size} if size else {}))
+    report = page.locator(".report")
+    expect(report).to_contain_text("240 pictures")
+    report.locator("summary").click()
+    expect(report).to_contain_text("train_gts/0031.txt:1")
+    page.get_by_role("button", name="Start training").click()
+    page.locator("#panel-tune[data-run=finished]").wait_for()
+    (order,) = lab.asked_for("POST", "runs")
+    assert order == {
+        "dataset": "receipts-2026",
+        "batch_size": 8,
+        "epochs": 5,
+        "lr": 0.007,
+        "base_model": "resnet18-db",
+        "crop_size": 640,
+        "crops_per_picture": 4,
+    }, "the original's defaults"
+    charts = page.locator("so-chart")
+    expect(charts.nth(0)).to_contain_text("at step 600")
+    expect(charts.nth(1)).to_contain_text("0.927 at step 600")
+    expect(page.locator(".log")).to_contain_text("step 600/600")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Use this model").click()
+    expect(page.locator(".run .note")).to_contain_text("The service reads with lab-run-0 now")
+    assert lab.asked_for("POST", "runs/run-0/use") == [{}]
+    page.locator(".run").get_by_role("button", name="Export").click()
+    expect(page.locator("#export-model")).to_have_value("run-0")
+
+
+def test_values_are_kept_within_their_ranges(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    page = open_tab(open_page, "tune", lab)
+    page.get_by_label("Data set").select_option("street-signs")
+    page.get_by_label("Batch size").fill("500")
+    page.get_by_label("Epochs").fill("0")
+    page.get_by_label("Learning rate").fill("7")
+    expect(page.locator(".report")).to_contain_text("240 pictures")
+    page.get_by_role("button", name="Start training").click()
+    page.locator(".run").wait_for()
+    (order,) = lab.asked_for("POST", "runs")
+    assert (order["dataset"], order["batch_size"], order["epochs"], order["lr"]) == ("street-signs", 32, 1, 0.1)
+
+
+def test_a_run_is_cancelled_and_resumed(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    lab.patience = 100
+    page = open_tab(open_page, "tune", lab)
+    page.get_by_role("button", name="Start training").click()
+    page.locator(".run").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".run .badge.cancelled")).to_be_visible()
+    lab.patience = 1
+    page.get_by_role("button", name="Resume").click()
+    page.locator("#panel-tune[data-run=finished]").wait_for()
+
+
+def test_a_refusal_says_why(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    lab.refusal = (503, {"code": "memory_pressure", "detail": "needs 3 GB, 1 GB is free", "request_id": "abc"})
+    page = open_tab(open_page, "tune", lab)
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("alert")).to_contain_text("short of memory")
+    expect(page.get_by_role("alert")).to_contain_text("needs 3 GB")
+
+
+def test_without_the_training_packages_the_tabs_say_so(open_page: OpenPage) -> None:
+    page = open_tab(open_page, "tune", FakeLab(available=False))
+    expect(page.locator("#panel-tune")).to_contain_text("not installed")
+    expect(page.locator("#panel-tune form")).to_be_hidden()
+    page.locator("#tab-export").click()
+    expect(page.locator("#panel-export")).to_contain_text("the training extra is missing")
+
+
+def test_an_export_in_a_fixed_size(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    page = open_tab(open_page, "export", lab)
+    page.get_by_role("button", name="fixed").click()
+    page.get_by_label("Height").fill("700")
+    page.get_by_label("Width").fill("9999")
+    expect(page.get_by_label("INT8")).to_be_hidden()
+    page.locator("#panel-export button[type=submit]").click()
+    card = page.locator(".export-card")
+    expect(card).to_contain_text("704 × 1536")
+    expect(card).to_contain_text("49 MB")
+    expect(card).to_contain_text("1.2e-5")
+    (order,) = lab.asked_for("POST", "exports")
+    assert order == {"model": "resnet18-db", "format": "onnx", "int8": False, "height": 704, "width": 1536}
+    with page.expect_download() as waiting:
+        card.get_by_role("button", name="Download").click()
+    assert waiting.value.url.endswith("/v1/lab/exports/export-0/file")
+
+
+def test_an_export_in_int8_takes_all_sizes(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    page = open_tab(open_page, "export", lab)
+    page.get_by_label("INT8").check()
+    page.locator("#panel-export button[type=submit]").click()
+    expect(page.locator(".export-card")).to_contain_text("ONNX · any size · INT8")
+    (order,) = lab.asked_for("POST", "exports")
+    assert order == {"model": "resnet18-db", "format": "onnx", "int8": True}
+
+
+def test_openvino_has_no_fixed_size(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    page = open_tab(open_page, "export", lab)
+    page.get_by_role("button", name="fixed").click()
+    page.get_by_role("button", name="OpenVINO").click()
+    expect(page.get_by_label("Height")).to_be_hidden()
+    page.locator("#panel-export button[type=submit]").click()
+    page.locator(".export-card .figures").wait_for()
+    (order,) = lab.asked_for("POST", "exports")
+    assert order == {"model": "resnet18-db", "format": "openvino", "int8": False}

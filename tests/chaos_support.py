@@ -1,0 +1,70 @@
+"""What the chaos tests share: a service in this process whose engines have a weakness, and the outcome of a picture."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steadyocr.errors import SteadyOCRError
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.engine import EngineProcess
+from steadyocr.scheduling.scheduler import Scheduler
+from steadyocr.service import Service
+from steadyocr.settings import load_settings
+from steadyocr.types import OcrOptions
+from support import KnownPicture
+
+WORKER = (sys.executable, str(Path(__file__).parent / "chaos" / "misbehaving_worker.py"))
+ALLOWED_S = 100.0
+
+
+@pytest.fixture
+def weak_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*arguments: Any, **options: Any) -> Scheduler:
+        return Scheduler(*arguments, engine_factory=weak_engine, **options)
+
+    def weak_engine(config: EngineConfig) -> EngineProcess:
+        return EngineProcess(config, WORKER)
+
+    monkeypatch.setattr("steadyocr.service.core.Scheduler", build)
+
+
+@asynccontextmanager
+async def running(data_dir: Path, **settings: str) -> AsyncIterator[Service]:
+    environ = {
+        "STEADYOCR_DATA_DIR": str(data_dir),
+        "STEADYOCR_MEMORY__CALIBRATE": "false",
+        "STEADYOCR_QUEUE__MAX_SIZE": "1000",
+        **{f"STEADYOCR_{name.upper()}": value for name, value in settings.items()},
+    }
+    service = Service(load_settings(environ=environ)[0])
+    await service.start()
+    try:
+        yield service
+    finally:
+        await service.stop()
+
+
+async def outcome(
+    service: Service, data: bytes, expected: KnownPicture | None = None, gate: asyncio.Semaphore | None = None
+) -> str:
+    """Read a picture; an answer that is not the picture's own is ``wrong``. The gate bounds how many are under way."""
+    async with gate or contextlib.nullcontext():
+        try:
+            reply = await service.read(data, OcrOptions(), timeout_s=ALLOWED_S)
+        except SteadyOCRError as error:
+            return error.code
+    texts = [line["text"] for line in reply.message["page"]["lines"]]
+    return "right" if expected is not None and texts == expected.texts else "wrong"
+
+
+def weak(picture: KnownPicture, how: str) -> bytes:
+    """A whole PNG with a marker after its end, where decoders do not look."""
+    return picture.data + f"#weakness:{how}".encode()

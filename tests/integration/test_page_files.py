@@ -1,0 +1,160 @@
+"""The files of the web page: what they weigh, how they are served, that the strings are complete."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+import steadyocr.webui
+from steadyocr.api.app import create_app
+from steadyocr.service import Service
+from steadyocr.settings import Settings
+from steadyocr.settings.sections import AuthSettings
+from steadyocr.webui.routes import load_assets, open_paths, page_router
+from steadyocr.webui.slim import slim_script, slim_style
+
+STATIC = Path(steadyocr.webui.__file__).parent / "static"
+MAX_PACKED_BYTES = 60_000
+# Keys that are put together at run time: the part before the value.
+MADE_KEYS = (
+    *("error.", "state.", "engine.", "format.", "health.", "knobs.", "stage.", "theme.", "tune.use_"),
+    *("batch.file", "batch.state", "batch.size", "batch.time", "batch.actions"),
+)
+SCRIPTS = sorted(STATIC.rglob("*.js"))
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    """The page over a service that is not started, with keys on."""
+    settings = Settings(data_dir=tmp_path, auth=AuthSettings(api_keys=(SecretStr("secret"),)))
+    app = create_app(Service(settings), extra_routers=(page_router(),), open_paths=open_paths())
+    return TestClient(app)
+
+
+def strings(language: str) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads((STATIC / "i18n" / f"{language}.json").read_text(encoding="utf-8"))
+    return table
+
+
+def values_in(text: Any) -> set[str]:
+    forms = text.values() if isinstance(text, dict) else [text]
+    return {name for form in forms for name in re.findall(r"\{(\w+)\}", form)}
+
+
+def test_the_page_is_small() -> None:
+    assert sum(len(asset.packed) for asset in load_assets().values()) < MAX_PACKED_BYTES
+
+
+def test_it_opens_without_a_key_and_nothing_else_does(client: TestClient) -> None:
+    for path in load_assets():
+        assert client.get(path).status_code == 200, path
+    for path in ("/v1/info", "/v1/options", "/ui", "/ui/", "/ui/js/main.js/"):
+        assert client.get(path, follow_redirects=False).status_code == 401, path
+
+
+@pytest.mark.parametrize("path", ["/", "/ui/js/main.js", "/ui/css/app.css", "/ui/favicon.svg", "/ui/i18n/zh.json"])
+def test_headers(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-cache"
+    again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    assert client.head(path).status_code == 200
+    assert client.post(path, headers={"X-API-Key": "secret"}).status_code == 405
+
+
+def test_content_types_and_packing(client: TestClient) -> None:
+    kinds = {path: client.get(path).headers["content-type"] for path in load_assets()}
+    assert kinds["/"] == "text/html; charset=utf-8"
+    assert kinds["/ui/js/main.js"] == "text/javascript; charset=utf-8"
+    assert kinds["/ui/favicon.svg"] == "image/svg+xml"
+    packed = client.get("/ui/css/app.css", headers={"Accept-Encoding": "gzip"})
+    plain = client.get("/ui/css/app.css", headers={"Accept-Encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert gzip.decompress(load_assets()["/ui/css/app.css"].packed) == plain.content
+
+
+def test_links_are_relative_and_lead_nowhere_else() -> None:
+    for file in STATIC.rglob("*"):
+        if not file.is_file():
+            continue
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"""https?://|["'(`]//\w""", text), file
+        assert not re.search(r"""(?:src|href)=["']/""", text), file
+        assert not re.search(r"""["'`]/?(?<!\w)/(?:v1|ui|readyz)""", text), file
+
+
+def test_markup_has_nothing_inline() -> None:
+    text = (STATIC / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", text)
+    for file in SCRIPTS:
+        script = file.read_text(encoding="utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", script), (
+            file
+        )
+
+
+def test_every_preloaded_module_is_there_and_no_early_one_is_missing() -> None:
+    text = (STATIC / "index.html").read_text(encoding="utf-8")
+    named = {name.removeprefix("ui/") for name in re.findall(r'(?:href|src)="(ui/[^"#]+)"', text)}
+    assert all((STATIC / name).is_file() for name in named)
+    early: set[str] = set()
+    waiting = ["js/main.js"]
+    while waiting:
+        module = waiting.pop()
+        early.add(module)
+        source = (STATIC / module).read_text(encoding="utf-8")
+        for target in re.findall(r"^import (?:.*? from )?'(\.[^']+)'", source, re.MULTILINE):
+            found = ((STATIC / module).parent / target).resolve().relative_to(STATIC.resolve()).as_posix()
+            if found not in early:
+                waiting.append(found)
+    assert early <= named, "a module that the first view needs would be found one round trip late"
+
+
+def test_both_languages_say_the_same_things() -> None:
+    english, chinese = strings("en"), strings("zh")
+    assert english.keys() == chinese.keys()
+    for key, text in english.items():
+        assert values_in(chinese[key]) == values_in(text), key
+        assert text, key
+        assert chinese[key], key
+
+
+def test_every_string_is_used_and_every_key_is_known() -> None:
+    sources = "\n".join(file.read_text(encoding="utf-8") for file in [*SCRIPTS, STATIC / "index.html"])
+    known = strings("en")
+    quoted = set(re.findall(r"""['"`]([a-z]+\.[a-z_0-9]+)['"`]""", sources))
+    families = {key.split(".")[0] for key in known if "." in key}
+    asked = {key for key in quoted if key.split(".")[0] in families and not key.endswith((".js", ".jpg", ".png"))}
+    assert asked - known.keys() == set()
+    idle = {key for key in known if key not in quoted and f"'{key}'" not in sources and f'"{key}"' not in sources}
+    assert {key for key in idle if not key.startswith(MADE_KEYS)} == set()
+
+
+def test_slimming_takes_comments_and_indentation_only() -> None:
+    source = "// one\nconst a = 1;  // kept\n\n  /**\n   * two\n   */\n  b(`x`, 'http://y');\n"
+    assert slim_script(source) == "const a = 1;  // kept\nb(`x`, 'http://y');\n"
+    assert slim_style("/* one\n two */\na {\n  b: c; /* kept */\n}\n") == "a {\nb: c; /* kept */\n}\n"
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.name)
+def test_scripts_keep_to_what_slimming_relies_on(file: Path) -> None:
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        assert line.count("`") % 2 == 0, f"line {number}: a text runs over the end of the line"
+    slim = load_assets()[f"/ui/{file.relative_to(STATIC).as_posix()}"].body.decode()
+    assert not re.search(r"^\s|^//|^/\*|^\*", slim, re.MULTILINE)

@@ -1,0 +1,200 @@
+"""What the units say: agreed numbers, systemd's own checks of them, putting them in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steadyocr.api import server
+from steadyocr.errors import ConfigError, ConflictError
+from steadyocr.ops.systemd import install as installing
+from steadyocr.ops.systemd.environment import read_environment_file
+from steadyocr.ops.systemd.install import install, uninstall
+from steadyocr.ops.systemd.plan import START_LIMIT_BURST, STOP_MARGIN_S, Plan, Wishes, make_plan
+from steadyocr.ops.systemd.units import ALERT, MARK, SERVICE, SOCKET, UNIT_NAMES, render_units
+from steadyocr.settings import Settings, load_settings
+from support import run_cli
+
+needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+
+VARIANTS: dict[str, tuple[dict[str, Any], Wishes]] = {
+    "usual": ({}, Wishes()),
+    "public": ({"server": {"host": "0.0.0.0"}, "auth": {"api_keys": ["k"]}}, Wishes(memory_bytes=2 << 30, cpus=0.8)),
+    "six": ({"server": {"host": "::1", "port": 80}}, Wishes(config_file=Path("/etc/steadyocr/steadyocr.toml"))),
+    "user": ({"engines": {"backend": "onnxruntime"}}, Wishes(user="daemon", data_dir=Path("/srv/ocr pictures/100%"))),
+}
+
+
+def settings_of(values: dict[str, Any]) -> Settings:
+    return load_settings(values, environ={})[0]
+
+
+def plan_of(name: str = "usual", **changes: Any) -> Plan:
+    values, wishes = VARIANTS[name]
+    return dataclasses.replace(make_plan(settings_of(values), wishes), **changes)
+
+
+def values_in(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
+
+
+@pytest.fixture(params=VARIANTS)
+def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A root with each variant of the units in it."""
+    install(render_units(plan_of(request.param)), tmp_path, lambda _: None)
+    return tmp_path / "etc/systemd/system"
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False, cwd="/"
+    )
+
+
+@needs_analyze
+def test_systemd_has_nothing_to_say_against_them(rendered: Path) -> None:
+    # Without these options it warns and still says yes.
+    done = analyze("verify", "--man=no", "--recursive-errors=no", *(rendered / name for name in UNIT_NAMES))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_analyze
+@pytest.mark.parametrize("unit", [SERVICE, ALERT])
+def test_they_are_hardened(rendered: Path, unit: str) -> None:
+    done = analyze("security", "--offline=true", "--threshold=12", rendered / unit)
+    assert done.returncode == 0, done.stdout[-300:]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_numbers_agree(name: str) -> None:
+    plan = plan_of(name)
+    service = values_in(render_units(plan)[SERVICE])
+    settings = settings_of(VARIANTS[name][0])
+    assert int(service["TimeoutStopSec"]) > settings.server.drain_timeout_s + 5
+    assert int(service["WatchdogSec"]) > settings.engines.item_limit_s + settings.engines.heartbeat_s
+    crashes_s = START_LIMIT_BURST * (int(service["RestartSec"]) + 30)
+    assert int(service["StartLimitIntervalSec"]) > crashes_s, "else a start that takes 30 s to crash never counts"
+    assert plan.engines * plan.threads <= max(1, int(plan.cpus))
+    assert service["CPUQuota"] == f"{plan.cpus * 100:g}%"
+    assert service["MemoryMax"] == str(plan.memory_bytes)
+
+
+def test_systemd_waits_as_long_as_the_server_says_that_stopping_takes() -> None:
+    assert STOP_MARGIN_S >= server.STOP_MARGIN_S
+
+
+def test_longer_limits_make_it_more_patient() -> None:
+    settings = settings_of({"engines": {"item_limit_s": 600}, "server": {"drain_timeout_s": 120}})
+    plan = make_plan(settings, Wishes())
+    assert plan.watchdog_s > 600
+    assert plan.stop_s > 120
+
+
+@pytest.mark.parametrize(
+    ("values", "wishes", "message"),
+    [
+        ({"server": {"port": 0}}, Wishes(), "needs a port"),
+        ({"server": {"host": "ocr.example"}, "auth": {"api_keys": ["k"]}}, Wishes(), "IP address"),
+        ({"server": {"host": "0.0.0.0"}}, Wishes(), "API key"),
+        ({"engines": {"count": 2, "threads": 4}}, Wishes(cpus=2), "2 x 4"),
+        ({}, Wishes(cpus=0), "--cpus"),
+        ({}, Wishes(memory_bytes=1 << 60), "--memory"),
+        ({}, Wishes(data_dir=Path("/srv/ocr")), "--user"),
+        ({}, Wishes(data_dir=Path("/srv/a:b"), user="daemon"), "colon"),
+        ({}, Wishes(data_dir=Path("here"), user="daemon"), "absolute"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values: dict[str, Any], wishes: Wishes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(settings_of(values), wishes)
+
+
+def test_jobs_kept_elsewhere_stay_writable() -> None:
+    settings = settings_of({"jobs": {"url": "sqlite:////srv/jobs/jobs.db", "blobs": "/mnt/blobs"}})
+    service = render_units(make_plan(settings, Wishes()))[SERVICE]
+    assert "ReadWritePaths=/mnt/blobs\n" in service
+    assert "ReadWritePaths=/srv/jobs\n" in service
+
+
+def test_an_interpreter_in_a_home_folder_stays_in_reach_and_nothing_else_there() -> None:
+    home = render_units(plan_of(visible=(Path("/home/eve/venv"),), homes_hidden_fully=False))[SERVICE]
+    assert "ProtectHome=tmpfs\nBindReadOnlyPaths=/home/eve/venv\n" in home
+    away = render_units(plan_of(visible=(), homes_hidden_fully=True))[SERVICE]
+    assert "ProtectHome=yes\n" in away
+    assert "BindReadOnlyPaths" not in away
+
+
+def test_a_graphics_card_opens_its_devices_only() -> None:
+    service = render_units(plan_of(cuda=True))[SERVICE]
+    assert "PrivateDevices=no\nDevicePolicy=closed\nDeviceAllow=char-nvidia* rw\n" in service
+    assert "PrivateDevices=yes" in render_units(plan_of())[SERVICE]
+
+
+def test_installing_twice_changes_nothing_and_uninstalling_leaves_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    units = render_units(plan_of())
+    install(units, tmp_path, said.append)
+    folder = tmp_path / "etc/systemd/system"
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert sorted(before) == sorted(UNIT_NAMES)
+    install(units, tmp_path, said.append)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert [line.rsplit(": ")[-1] for line in said] == ["written"] * 3 + ["unchanged"] * 3
+
+    install({**units, SOCKET: units[SOCKET] + "# more\n"}, tmp_path, said.append)
+    assert [line.rsplit(": ")[-1] for line in said[6:]] == ["unchanged", "written", "unchanged"]
+    uninstall(UNIT_NAMES, tmp_path, said.append)
+    assert list(folder.iterdir()) == []
+    uninstall(UNIT_NAMES, tmp_path, said.append)
+    assert said[-1].endswith("nothing to remove")
+
+
+def test_units_of_somebody_else_are_neither_replaced_nor_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    (folder / SERVICE).write_text("[Service]\nExecStart=/bin/true\n")
+    with pytest.raises(ConflictError, match="not written by this command"):
+        install(render_units(plan_of()), tmp_path, lambda _: None)
+    with pytest.raises(ConflictError, match="not written by this command"):
+        uninstall(UNIT_NAMES, tmp_path, lambda _: None)
+    assert [path.name for path in folder.iterdir()] == [SERVICE]
+
+
+def test_a_system_without_systemd_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigError, match="no systemd here"):
+        installing._systemctl("daemon-reload")
+
+
+def test_an_environment_file_is_read_as_systemd_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "environment"
+    assert read_environment_file(path) == {}
+    path.write_text("# a comment\n; another\n\nSTEADYOCR_SERVER__PORT=8000\nA='x y'\nB = \"q=r\"\nnonsense\n")
+    assert read_environment_file(path) == {"STEADYOCR_SERVER__PORT": "8000", "A": "x y", "B": "q=r"}
+
+
+def test_the_command_prints_for_the_service_not_for_this_shell(tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    environment.write_text("STEADYOCR_SERVER__PORT=8123\n")
+    done = run_cli(
+        "systemd", "print", "--environment-file", str(environment), "--memory", "1.5G", "--cpus", "1",
+        data_dir=tmp_path, server__port="9",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "ListenStream=127.0.0.1:8123\n" in done.stdout
+    assert f"MemoryMax={3 << 29}\n" in done.stdout
+    assert "CPUQuota=100%\n" in done.stdout
+    assert done.stdout.count(MARK) == 3
+
+
+@pytest.mark.parametrize(("option", "text"), [("--memory", "lots"), ("--memory", "-1G"), ("--cpus", "-1")])
+def test_the_command_refuses_nonsense(tmp_path: Path, option: str, text: str) -> None:
+    done = run_cli("systemd", "print", f"{option}={text}", data_dir=tmp_path)
+    assert done.returncode == 4
+    assert option in done.stderr

@@ -1,0 +1,181 @@
+"""Engines told something else while they serve: all or none, and never a moment without one."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from scripted_engine import ENGINE, ScriptedEngine
+from steadyocr.errors import Draining, EngineDied, MemoryPressure, ModelError
+from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.engine import EngineProcess
+from steadyocr.scheduling.items import WorkItem
+from steadyocr.scheduling.pressure import MemorySignals
+from steadyocr.scheduling.scheduler import Scheduler, SchedulerConfig
+from steadyocr.scheduling.slot import SlotConfig
+from steadyocr.telemetry.loops import Loops
+from steadyocr.types import OcrOptions
+from support import without_waiting
+
+NEW = dataclasses.replace(ENGINE, detector="new")
+
+
+class Bench:
+    """A scheduler whose engines remember what they were told."""
+
+    def __init__(self, engines: int, start: Callable[[EngineConfig, int], None]) -> None:
+        self.made: list[tuple[EngineConfig, ScriptedEngine]] = []
+        self.loops = Loops()
+        self._start = start
+        config = SchedulerConfig(slot=SlotConfig(engine=ENGINE), engines=engines, budget_bytes=1 << 40)
+        self.scheduler = Scheduler(config, self.loops, self._make, lambda: MemorySignals(0.1))
+
+    def _make(self, config: EngineConfig) -> EngineProcess:
+        bench, number = self, len(self.made)
+
+        class Engine(ScriptedEngine):
+            async def start(self, timeout_s: float) -> None:
+                await super().start(timeout_s)
+                bench._start(config, number)
+
+        self.made.append((config, Engine(number)))
+        return self.made[-1][1]
+
+    def serving(self) -> list[str]:
+        by_engine = {id(engine): config.detector for config, engine in self.made}
+        return [by_engine[id(slot.engine)] for slot in self.scheduler.slots]
+
+    def alive(self) -> int:
+        return sum(engine.exit_code is None for _, engine in self.made)
+
+    async def read(self, order: str = "picture", within_s: float = 60) -> None:
+        deadline = asyncio.get_running_loop().time() + within_s
+        await self.scheduler.submit(WorkItem(order.encode(), OcrOptions(), deadline))
+
+
+def never_fails(config: EngineConfig, number: int) -> None:
+    del config, number
+
+
+@asynccontextmanager
+async def bench(
+    engines: int = 2, start: Callable[[EngineConfig, int], None] = never_fails
+) -> AsyncIterator[Bench]:
+    made = Bench(engines, start)
+    await made.scheduler.start()
+    await asyncio.sleep(5)
+    try:
+        yield made
+    finally:
+        await made.loops.stop()
+        await made.scheduler.stop()
+        assert made.alive() == 0
+
+
+@without_waiting
+async def test_every_engine_is_replaced_and_idle_ones_at_once() -> None:
+    async with bench() as lab:
+        began = asyncio.get_running_loop().time()
+        await lab.scheduler.change_engines(NEW)
+        assert lab.serving() == ["new", "new"]
+        assert asyncio.get_running_loop().time() - began < 5
+        await asyncio.sleep(1)
+        assert lab.alive() == 2
+        assert [slot.restarts for slot in lab.scheduler.slots] == [0, 0]
+        assert lab.scheduler.config.slot.engine == NEW
+        await lab.read()
+
+
+@without_waiting
+async def test_no_picture_waits_or_fails_while_engines_are_replaced() -> None:
+    async with bench() as lab:
+        change = asyncio.create_task(lab.scheduler.change_engines(NEW))
+        while not change.done():
+            # Half a second of work each, and never more than one such picture to wait for.
+            await lab.read(within_s=1.5)
+        change.result()
+        assert lab.serving() == ["new", "new"]
+
+
+@without_waiting
+async def test_a_busy_engine_finishes_its_picture_first() -> None:
+    async with bench(engines=1) as lab:
+        reading = asyncio.create_task(lab.read("work 10"))
+        await asyncio.sleep(0.1)
+        await lab.scheduler.change_engines(NEW)
+        assert reading.done()
+        reading.result()
+        assert lab.serving() == ["new"]
+
+
+@without_waiting
+async def test_a_model_that_cannot_serve_changes_nothing() -> None:
+    def start(config: EngineConfig, number: int) -> None:
+        if config == NEW and number == 3:
+            raise ModelError("the models misread the golden picture")
+
+    async with bench(start=start) as lab:
+        with pytest.raises(ModelError, match="golden"):
+            await lab.scheduler.change_engines(NEW)
+        # The first slot had changed already and went back.
+        assert lab.serving() == ["d", "d"]
+        assert lab.scheduler.config.slot.engine == ENGINE
+        await asyncio.sleep(1)
+        assert lab.alive() == 2
+        await lab.read()
+
+
+@without_waiting
+async def test_an_engine_that_dies_during_the_change_comes_back_with_what_counts() -> None:
+    killed: list[int] = []
+
+    def start(config: EngineConfig, number: int) -> None:
+        # The old engine dies while its successor is just becoming ready.
+        if config == NEW and not killed:
+            killed.append(number)
+            lab.made[0][1].die()
+
+    async with bench(engines=1, start=start) as lab:
+        await lab.scheduler.change_engines(NEW)
+        assert lab.serving() == ["new"]
+        await asyncio.sleep(5)
+        assert lab.alive() == 1
+        await lab.read()
+
+
+@without_waiting
+async def test_a_new_engine_that_never_takes_over_is_an_error() -> None:
+    def start(config: EngineConfig, number: int) -> None:
+        if config == NEW and number > 1:
+            raise EngineDied("no")
+        if config == NEW:
+            lab.made[0][1].deaf = True
+            lab.made[0][1].die()
+            lab.made[1][1].die()
+
+    async with bench(engines=1, start=start) as lab:
+        with pytest.raises(EngineDied, match="in time"):
+            await lab.scheduler.change_engines(NEW)
+        await asyncio.sleep(60)
+        assert lab.serving() == ["d"]
+
+
+@without_waiting
+async def test_without_memory_for_one_more_engine_nothing_is_changed() -> None:
+    async with bench() as lab:
+        lab.scheduler.governor.budget_bytes = 0
+        with pytest.raises(MemoryPressure):
+            await lab.scheduler.change_engines(NEW)
+        assert lab.serving() == ["d", "d"]
+
+
+@without_waiting
+async def test_a_service_that_stops_changes_nothing() -> None:
+    async with bench() as lab:
+        await lab.scheduler.drain(1)
+        with pytest.raises(Draining):
+            await lab.scheduler.change_engines(NEW)

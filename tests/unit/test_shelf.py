@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steadyocr.errors import InsufficientStorage, NotFoundError
+from steadyocr.service.shelf import Bounds, Shelf
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def missing() -> NotFoundError:
+    return NotFoundError("gone")
+
+
+def shelf_in(root: Path, clock: Clock, *, renewed_by_use: bool = False, **bounds: int) -> Shelf:
+    values = {"max_age_s": 100, "max_count": 3, "max_bytes": 1000, **bounds}
+    return Shelf(root, Bounds(**values, renewed_by_use=renewed_by_use), missing, clock)
+
+
+def ids(shelf: Shelf) -> list[str]:
+    return [entry.id for entry in shelf.newest_first()]
+
+
+def test_what_is_put_is_read_until_it_is_deleted(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    entry = shelf.put({"a": b"one", "b": b"two"}, {"width": 7})
+    assert shelf.read(entry.id, "a") == b"one"
+    assert shelf.use(entry.id).facts == {"width": 7}
+    shelf.delete(entry.id)
+    with pytest.raises(NotFoundError):
+        shelf.read(entry.id, "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../secret", "/etc", "%2e%2e", "x" * 5000, "a\0b"])
+def test_only_what_was_put_has_a_name(tmp_path: Path, clock: Clock, name: str) -> None:
+    (tmp_path / "secret").write_bytes(b"not for you")
+    shelf = shelf_in(tmp_path / "shelf", clock)
+    shelf.put({"secret": b"mine"}, {})
+    for ask in (shelf.use, shelf.delete, lambda entry: shelf.read(entry, "secret")):
+        with pytest.raises(NotFoundError):
+            ask(name)
+
+
+def test_one_too_many_pushes_the_oldest_out(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    put = []
+    for _ in range(4):
+        clock.now += 1
+        put.append(shelf.put({"a": b"x"}, {}).id)
+    assert ids(shelf) == put[:0:-1]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_byte_too_many_pushes_the_oldest_out(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    first = shelf.put({"a": bytes(500)}, {}).id
+    clock.now += 1
+    second = shelf.put({"a": bytes(500)}, {}).id
+    assert shelf.used_bytes == 1000
+    assert ids(shelf) == [second, first]
+    clock.now += 1
+    third = shelf.put({"a": bytes(1)}, {}).id
+    assert ids(shelf) == [third, second]
+
+
+def test_more_than_the_whole_shelf_is_refused_and_pushes_nothing_out(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    kept = shelf.put({"a": bytes(10)}, {}).id
+    with pytest.raises(InsufficientStorage):
+        shelf.put({"a": bytes(1001)}, {})
+    assert ids(shelf) == [kept]
+
+
+def test_age_counts_from_the_beginning_or_from_the_last_use(tmp_path: Path, clock: Clock) -> None:
+    plain, renewed = shelf_in(tmp_path / "plain", clock), shelf_in(tmp_path / "renewed", clock, renewed_by_use=True)
+    entries = [(shelf, shelf.put({"a": b"x"}, {}).id) for shelf in (plain, renewed)]
+    clock.now += 100
+    for shelf, entry_id in entries:
+        shelf.use(entry_id)
+    clock.now += 1
+    with pytest.raises(NotFoundError):
+        plain.use(entries[0][1])
+    assert renewed.use(entries[1][1]).id == entries[1][1]
+    clock.now += 101
+    renewed.sweep()
+    assert list((tmp_path / "renewed").iterdir()) == []
+
+
+def test_a_changed_file_counts_with_its_new_size(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    entry = shelf.put({"a": b"[]"}, {})
+    shelf.replace(entry.id, "a", lambda before: before + bytes(98))
+    assert shelf.used_bytes == 100
+    with pytest.raises(NotFoundError):
+        shelf.replace("nothing", "a", lambda before: before)
+
+
+def test_a_restart_takes_up_what_is_whole_and_removes_the_rest(tmp_path: Path, clock: Clock) -> None:
+    before = shelf_in(tmp_path, clock)
+    kept = before.put({"a": b"whole"}, {"n": 1})
+    (tmp_path / ".new-half").mkdir()
+    (tmp_path / ".new-half" / "a").write_bytes(b"half")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "entry.json").write_text("{", encoding="utf-8")
+    (tmp_path / "stale").mkdir()
+    (tmp_path / "stale" / "entry.json").write_text(json.dumps({"at": 1.0, "facts": {}}), encoding="utf-8")
+
+    after = shelf_in(tmp_path, clock)
+    after.load()
+    assert ids(after) == [kept.id]
+    assert after.read(kept.id, "a") == b"whole"
+    assert after.used_bytes == 5
+    assert [path.name for path in tmp_path.iterdir()] == [kept.id]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock, min_free_bytes=1 << 62)
+    with pytest.raises(InsufficientStorage):
+        shelf.put({"a": b"x"}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_entry_that_cannot_be_written_leaves_nothing_half(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    with pytest.raises(FileNotFoundError):
+        shelf.put({"no/such/folder": b"x"}, {})
+    assert list(tmp_path.iterdir()) == []
+    assert ids(shelf) == []
