@@ -144,7 +144,7 @@ class _Run:
             async with self._signs.starting():
                 await self._service.start()
         except SteadyOCRError:
-            _log.critical("No engine could be started")
+            _log.critical("The service could not be started")
             raise
         self._notifier.ready(self._signs.status())
         if self._notifier.managed:

@@ -28,6 +28,9 @@ from steadyocr.types import Degradation, ModelIdentity, OcrOptions, Page, Quad, 
 
 StageListener = Callable[[str], None]
 
+# Between signs of life within a stage: a message costs little, but not nothing.
+_SIGN_OF_LIFE_S = 0.25
+
 # On a CPU a line costs the same alone and in a batch (measured); a card idles between small pieces of work.
 _LINES_AT_ONCE_ON_A_CARD = 8
 
@@ -215,10 +218,13 @@ class _Stages:
     def __init__(self, listener: StageListener | None) -> None:
         self.timings_ms: dict[str, float] = {}
         self._listener = listener
+        self._told, self._told_at = "", 0.0
 
     def progress(self, name: str) -> None:
-        """Tell the listener that the stage goes on."""
-        if self._listener is not None:
+        """Tell the listener that the stage goes on, now and then."""
+        now = time.monotonic()
+        if self._listener is not None and (name, True) != (self._told, now - self._told_at < _SIGN_OF_LIFE_S):
+            self._told, self._told_at = name, now
             self._listener(name)
 
     @contextmanager

@@ -17,7 +17,6 @@ from steadyocr.runtime.base import FloatArray, Session
 from steadyocr.runtime.manifest import Manifest
 from steadyocr.runtime.tensor import fill_tensor
 
-_LINES_PER_SIGN_OF_LIFE = 32
 # A line at least this many times taller than wide is turned before reading.
 _TALL_RATIO = 1.5
 # Lines are padded to a multiple of the fine step, longer ones of the coarse step, and run one by one: 29 shapes in all.
@@ -86,20 +85,17 @@ class Recognizer:
         Args:
             image: (H, W, 3) uint8 RGB.
             quads: (N, 4, 2) float32 in its pixels, clockwise from top-left.
-            on_progress: Called every so many lines: a sign of life on pages that take long.
+            on_progress: Called after each batch of lines: a sign of life on pages that take long.
 
         Returns:
             One entry for each quad, in the same order.
         """
         best = [LineText("", 0.0)] * len(quads)
-        done = 0
         for crops in self._batches(quads):
             for crop, line in zip(crops, self._read_crops(image, quads, crops), strict=True):
                 if line.score > best[crop.line].score:
                     best[crop.line] = line
-            before, done = done, done + len(crops)
-            if before // _LINES_PER_SIGN_OF_LIFE != done // _LINES_PER_SIGN_OF_LIFE:
-                on_progress()
+            on_progress()
         return best
 
     def _batches(self, quads: FloatArray) -> Iterator[list[_Crop]]:

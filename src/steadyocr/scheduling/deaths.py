@@ -2,7 +2,8 @@
 
 A picture is blamed for a crash of its own making (a fault signal, an exit of the interpreter), for a hang that had to
 be ended, and for being killed by the kernel for memory. A kill from outside — an operator, a test, an orchestrator —
-proves nothing about the picture, and only the kernel's own counters tell the two kinds of SIGKILL apart.
+proves nothing about the picture, and neither does the slowness of an engine that is given no processor. Only the
+kernel's own counters tell the two kinds of SIGKILL apart.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class DeathCause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     HANG = "hang"
     OVERDUE = "overdue"
+    STARVED = "starved"
     EXIT = "exit"
     OUTSIDE = "outside"
 
@@ -48,7 +50,7 @@ class Death:
     @property
     def blames_the_item(self) -> bool:
         """Whether the item in hand may be the reason."""
-        return self.cause not in (DeathCause.OUTSIDE, DeathCause.OVERDUE)
+        return self.cause not in (DeathCause.OUTSIDE, DeathCause.OVERDUE, DeathCause.STARVED)
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a record."""

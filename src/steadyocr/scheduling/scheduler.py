@@ -307,7 +307,7 @@ class Scheduler:
     def _retry_unblamed(self, item: WorkItem, death: Death) -> None:
         item.outside_deaths += 1
         if item.outside_deaths >= _MAX_OUTSIDE_DEATHS:
-            item.fail(EngineDied("engines were ended from outside again and again; try again", retry_after_s=5.0))
+            item.fail(EngineDied("engines ended again and again through no fault of the picture", retry_after_s=5.0))
         else:
             self._retry(item, death)
 

@@ -15,6 +15,7 @@ from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import Death, DeathCause, classify, memory_kills
 from steadyocr.scheduling.engine import EngineProcess, EngineState
 from steadyocr.scheduling.items import WorkItem
+from steadyocr.scheduling.patience import Hung, Overdue, Patience, run_patiently
 
 _log = logging.getLogger("steadyocr.slot")
 
@@ -293,14 +294,15 @@ class Slot:
         self.item, item.course.slot = item, self.index
         try:
             await self._owner.work(item, lambda: self._run_within_limits(engine, item))
-        except _Overdue as error:
+        except Overdue as error:
             await engine.kill()
             self.death = Death(DeathCause.OVERDUE, engine.exit_code, engine.stage)
             item.fail(DeadlineExceeded("the time allowed for this picture ran out while it was read"))
             raise EngineDied(f"killed: long over its deadline in stage {engine.stage}") from error
-        except _Hung as error:
+        except Hung as error:
             await engine.kill()
-            self.death = death = Death(DeathCause.HANG, engine.exit_code, engine.stage)
+            cause = DeathCause.STARVED if error.starved else DeathCause.HANG
+            self.death = death = Death(cause, engine.exit_code, engine.stage)
             self._owner.after_death(item, death)
             raise EngineDied(str(death)) from error
         except EngineDied as error:
@@ -319,22 +321,14 @@ class Slot:
 
         Raises:
             EngineDied: The engine ended.
+            Overdue: Its time is up.
+            Hung: It does not get on.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        overdue_at = max(item.deadline, started) + self._config.kill_grace_s
-        hung_at = started + self._config.item_limit_s
-
-        def bound() -> float:
-            return min(overdue_at, hung_at, loop.time() + self._config.heartbeat_s)
-
-        try:
-            async with asyncio.timeout_at(bound()) as limit:
-                await engine.run(item, on_frame=lambda: limit.reschedule(bound()))
-        except TimeoutError as error:
-            if overdue_at <= loop.time():
-                raise _Overdue from error
-            raise _Hung from error
+        config = self._config
+        patience = Patience(
+            item_limit_s=config.item_limit_s, heartbeat_s=config.heartbeat_s, kill_grace_s=config.kill_grace_s
+        )
+        await run_patiently(engine, item, patience)
         course = item.course
         course.peak_bytes, course.rss_bytes = engine.peak_rss_bytes, engine.rss_bytes
         course.allocation_failed = engine.allocation_failed
@@ -392,11 +386,3 @@ class Slot:
 
 async def _at_once(engine: EngineProcess) -> EngineProcess | None:
     return engine
-
-
-class _Overdue(Exception):
-    """Nobody waits any more, and has not for a while."""
-
-
-class _Hung(Exception):
-    """The engine shows no progress, or works for longer than any item may take."""

@@ -223,6 +223,9 @@ def _build(desk: Desk) -> gr.Blocks:
             raise gr.Error(f"at most {MAX_FILES} files at once; /v1/jobs takes more")
         return await read_all(desk, paths, threshold, client_of(request))
 
+    for handler in (single, batch):
+        # gradio fills a parameter of this type in; as a text it cannot be looked up, gradio being imported late.
+        handler.__annotations__ = {"request": gr.Request}
     with gr.Blocks(title="steadyocr", analytics_enabled=False) as blocks:
         gr.Markdown("# OCR 文字检测与识别 · steadyocr")
         with gr.Tab("单图检测 · Single"), gr.Row():

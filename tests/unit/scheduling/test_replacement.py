@@ -62,9 +62,7 @@ def never_fails(config: EngineConfig, number: int) -> None:
 
 
 @asynccontextmanager
-async def bench(
-    engines: int = 2, start: Callable[[EngineConfig, int], None] = never_fails
-) -> AsyncIterator[Bench]:
+async def bench(engines: int = 2, start: Callable[[EngineConfig, int], None] = never_fails) -> AsyncIterator[Bench]:
     made = Bench(engines, start)
     await made.scheduler.start()
     await asyncio.sleep(5)

@@ -617,6 +617,7 @@ async def test_what_an_engine_has_no_memory_for_is_retried_one_step_smaller() ->
         assert not work.suspect
         assert work.attempts == 0
         # Nobody died, and the picture is not counted twice.
+        await asyncio.sleep(1)
         assert [slot.restarts for slot in made.scheduler.slots] == [0, 0]
         assert made.scheduler.completed == 1
 
@@ -633,3 +634,33 @@ async def test_a_wrong_model_is_not_tried_again_at_once() -> None:
     assert len(made.engines) == 1
     await made.scheduler.stop()
     await made.loops.stop()
+
+
+@pytest.fixture
+def starved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steadyocr.scheduling.patience.CpuClock.starved", lambda _: True)
+
+
+@without_waiting
+async def test_a_silent_engine_without_a_processor_gets_more_time(starved: None) -> None:
+    async with lab(heartbeat_s=10.0, item_limit_s=60.0) as made:
+        assert await made.read("take 45") == "take 45"
+        assert made.scheduler.slots[0].restarts == 0
+
+
+@without_waiting
+async def test_an_engine_starved_for_too_long_is_replaced_and_nobody_is_blamed(starved: None) -> None:
+    async with lab(heartbeat_s=10.0, item_limit_s=30.0) as made:
+        with pytest.raises(EngineDied):
+            await made.read("hang", allowed_s=1000)
+        assert len(made.scheduler.quarantine) == 0
+        assert made.scheduler.slots[0].last_death is not None
+        assert made.scheduler.slots[0].last_death.startswith("starved")
+        assert await made.read("ok") == "ok"
+
+
+@without_waiting
+async def test_a_silent_engine_with_a_processor_hangs() -> None:
+    async with lab(heartbeat_s=10.0, item_limit_s=60.0) as made:
+        with pytest.raises(Quarantined):
+            await made.read("take 45")

@@ -11,6 +11,7 @@ _CAUSES: Final = {
     "crash": "crashed",
     "out_of_memory": "was killed by the kernel because memory ran out",
     "hang": "hung and was killed",
+    "starved": "was given too little of the machine to get on, and was killed",
     "overdue": "worked on after everybody had stopped waiting, and was killed",
     "exit": "ended by itself",
     "outside": "was killed from outside",

@@ -7,8 +7,8 @@ import { saveFrom } from '../core/save.js';
 import { checkField, choiceField, numberField, segmentField } from '../parts/fields.js';
 import { attempt, badge, bar, failure, note } from '../parts/widgets.js';
 
+// Sides of the network's input are multiples of 32.
 const SIDE = { value: 800, min: 320, max: 1536, step: 32 };
-const STRIDE = 32;
 const POLL_S = 1.5;
 const OPEN_STATES = ['running', 'stopping'];
 
@@ -59,7 +59,7 @@ export class Export {
     this.width = numberField({ id: 'export-width', name: 'export.width', ...SIDE });
     this.snapped = h('p', { class: 'muted hint', 'aria-live': 'polite', t: 'export.snap' });
     this.sides = show(h('div', {}, h('div', { class: 'fields two' }, this.height, this.width), this.snapped), false);
-    for (const field of [this.height, this.width]) field.input.addEventListener('change', () => snap(field));
+    for (const field of [this.height, this.width]) field.input.addEventListener('change', () => field.get());
     this.int8 = checkField({ id: 'export-int8', name: 'export.int8', hint: 'export.int8_hint' });
     this.problem = h('div');
     this.go = h('button', { class: 'primary', icon: 'box', t: 'export.start', type: 'submit' });
@@ -95,7 +95,7 @@ export class Export {
   async #start() {
     this.problem.replaceChildren();
     const order = { model: this.model.get(), format: this.format.get(), int8: !this.int8.hidden && this.int8.get() };
-    if (order.format === 'onnx' && this.sizing.get() === 'fixed') Object.assign(order, { height: snap(this.height), width: snap(this.width) });
+    if (order.format === 'onnx' && this.sizing.get() === 'fixed') Object.assign(order, { height: this.height.get(), width: this.width.get() });
     this.go.disabled = true;
     try {
       await post('v1/lab/exports', order);
@@ -151,11 +151,4 @@ const figure = (key, value) => h('div', {}, h('dt', { t: key }), h('dd', {}, val
 function parityFigures(parity) {
   const small = (value) => (value === 0 || value >= 0.01 ? number(value, 3) : value.toExponential(1));
   return Object.entries(parity?.max_abs_difference ?? {}).map(([library, value]) => figure(['export.difference', { library }], small(value)));
-}
-
-/** Sides of the network's input are multiples of 32; says so when a number was moved. */
-function snap(field) {
-  const snapped = Math.min(SIDE.max, Math.max(SIDE.min, Math.round(field.get() / STRIDE) * STRIDE));
-  field.input.value = String(snapped);
-  return snapped;
 }
