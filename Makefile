@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format chaos bench bench-memory load lock clean fire soak bench-table
+.PHONY: help serve test check format chaos bench bench-memory bench-jobs load lock clean fire soak bench-table
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -41,8 +41,8 @@ format: $(VENV)/.dev ## put the code into shape
 bench: $(VENV)/.dev ## compare with rapidocr on the same pictures and cores
 	$(BIN)/python -m bench.compare $(ARGS)
 
-chaos: $(VENV)/.dev ## the chaos tests in their long form (500 pictures)
-	STEADYOCR_CHAOS_ITEMS=500 $(BIN)/python -m pytest tests/chaos -m chaos --timeout 3600 $(ARGS)
+chaos: $(VENV)/.dev ## the chaos tests in their long form (500 pictures, 200 kills, 50 power cuts)
+	STEADYOCR_CHAOS_ITEMS=500 STEADYOCR_CHAOS_KILLS=200 STEADYOCR_CHAOS_CUTS=50 $(BIN)/python -m pytest tests/chaos -m chaos --timeout 3600 $(ARGS)
 
 load: $(VENV)/.dev ## open-loop load at 0.5, 1 and 3 times the measured capacity
 	$(BIN)/python -m bench.load $(ARGS)
@@ -55,6 +55,9 @@ soak: $(VENV)/.dev ## 5000 pictures of random shape, memory plotted (ARGS="--cou
 
 bench-table: $(VENV)/.dev ## 1080p, 4K and 5000x3000 one after another, 200 in a row, 50 through 1, 2 and 3 at once
 	$(BIN)/python -m bench.table $(ARGS)
+
+bench-jobs: $(VENV)/.dev ## batches: accepted, worked off, large ones, two nodes
+	for what in batch submit upload nodes; do $(BIN)/python -m bench.jobs $$what $(ARGS) || exit 1; done
 
 bench-memory: $(VENV)/.dev ## resident memory over 300 pictures of random size
 	$(BIN)/python -m bench.memory $(ARGS)

@@ -20,7 +20,23 @@ from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, sync_playwright
 
 LINES = 50
-_WORDS = "steady service reads every line of this page without a pause and without a fault".split()
+_WORDS = [
+    "steady",
+    "service",
+    "reads",
+    "every",
+    "line",
+    "of",
+    "this",
+    "page",
+    "without",
+    "a",
+    "pause",
+    "and",
+    "without",
+    "a",
+    "fault",
+]
 _READ = """async (data) => {
     const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
     const file = new File([bytes], 'page.png', { type: 'image/png' });

@@ -5,11 +5,9 @@ The fixtures reach the tests through the conftest beside them.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -142,10 +140,3 @@ def axe() -> Callable[[Page], list[str]]:
         return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
     return run
-
-
-@pytest.fixture(scope="session")
-def screenshot_folder() -> Path | None:
-    """Where screenshots go: nowhere, unless somebody asks (``STEADYOCR_SCREENSHOTS=docs/screenshots``)."""
-    wanted = os.environ.get("STEADYOCR_SCREENSHOTS")
-    return Path(wanted) if wanted else None

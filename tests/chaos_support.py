@@ -28,7 +28,8 @@ ALLOWED_S = 100.0
 @pytest.fixture
 def weak_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*arguments: Any, **options: Any) -> Scheduler:
-        return Scheduler(*arguments, engine_factory=weak_engine, **options)
+        options["engine_factory"] = weak_engine
+        return Scheduler(*arguments, **options)
 
     def weak_engine(config: EngineConfig) -> EngineProcess:
         return EngineProcess(config, WORKER)

@@ -191,7 +191,7 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(
-    data_dir: Path, program: Sequence[str] = (STEADYOCR,), *, port: int = 0, **settings: str
+    data_dir: Path, program: Sequence[str] = (STEADYOCR,), *, port: int = 0, **settings: Any
 ) -> Iterator[RunningServer]:
     """Run a server; its port is a free one, unless one restarts where it was."""
     server = RunningServer(data_dir, settings, program, port=port)

@@ -7,6 +7,5 @@ from browser_support import (  # noqa: F401 - fixtures
     browser,
     open_page,
     playwright,
-    screenshot_folder,
     watched,
 )

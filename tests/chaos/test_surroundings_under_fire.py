@@ -135,7 +135,7 @@ def test_clients_that_do_not_behave_hold_nobody_up(
 
     def settled() -> bool:
         info = server.info()
-        return info["queue"]["waiting"] == 0 and info["engines"][0]["state"] == "ready"
+        return bool(info["queue"]["waiting"] == 0 and info["engines"][0]["state"] == "ready")
 
     wait_until(settled)
     # Every request was read or given up; those whose client had gone cost no more than one reading each.

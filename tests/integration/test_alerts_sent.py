@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -117,7 +118,7 @@ def test_the_test_command_says_which_channel_works(tmp_path: Path, hook: FakeWeb
 def test_a_serving_process_sends_what_waited_and_what_happens_and_is_not_harmed_by_a_hang(
     tmp_path: Path, hook: FakeWebhook, english: KnownPicture
 ) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "alerts__channels": f"hook={hook.url(SECRET)}",
         "alerts__source": "box",
         "alerts__restarts_count": "1",

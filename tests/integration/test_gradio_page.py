@@ -199,7 +199,7 @@ def test_with_keys_nobody_comes_in_without_one(visit: Callable[..., Visitor]) ->
 def test_off_by_default_and_a_missing_package_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = FastAPI()
     assert gradio_page.mount_gradio(app, Service(Settings(data_dir=tmp_path))) == frozenset()
-    monkeypatch.setattr(gradio_page.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     wanted = Settings.model_validate({"data_dir": tmp_path, "page": {"gradio": True}})
     with pytest.raises(ConfigError, match=r"steadyocr\[gradio\]"):
         gradio_page.mount_gradio(app, Service(wanted))

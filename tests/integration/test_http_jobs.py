@@ -114,7 +114,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def light_server(folder: Path, *, work_s: str = "0.02", **settings: str) -> Iterator[Client]:
-    usual = {"engines__count": "1", "jobs__min_free_bytes": "0"}
+    usual: dict[str, Any] = {"engines__count": "1", "jobs__min_free_bytes": "0"}
     with contextlib.ExitStack() as running:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("LIGHT_ENGINE_WORK_S", work_s)

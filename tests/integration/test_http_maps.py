@@ -6,6 +6,7 @@ import io
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,7 +22,11 @@ KEYS = {"alice": "alice-key-0123456789", "bob": "bob-key-0123456789"}
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with two keys, three history entries at most and one engine to lose."""
-    settings = {"auth__api_keys": ",".join(KEYS.values()), "history__max_entries": "3", "engines__count": "1"}
+    settings: dict[str, Any] = {
+        "auth__api_keys": ",".join(KEYS.values()),
+        "history__max_entries": "3",
+        "engines__count": "1",
+    }
     with running_server(tmp_path_factory.mktemp("keyed"), **settings) as running:
         running.client.headers["X-API-Key"] = KEYS["alice"]
         yield running
@@ -80,7 +85,7 @@ def test_the_heat_map_is_a_gray_picture_at_network_scale(server: RunningServer, 
         assert heat.mode == "L"
         assert max(heat.size) == 320
         x, y = np.mean(page["lines"][0]["quad"], axis=0) * 320 / max(large.size)
-        assert heat.getpixel((int(x), int(y))) > 128
+        assert np.asarray(heat)[int(y), int(x)] > 128
 
 
 @pytest.mark.parametrize("map_id", ["nothing", "..", "%2e%2e%2fsecret", "a" * 400])

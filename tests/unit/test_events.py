@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from pathlib import Path
 
 import pytest
 
+from steadyocr.telemetry import events as events_module
 from steadyocr.telemetry.events import Event, Events
 
 
@@ -51,3 +54,14 @@ def test_a_listener_may_leave_while_an_event_is_told() -> None:
     events.emit("a")
     events.emit("b")
     assert heard == ["a", "other a", "other b"]
+
+
+def test_the_table_of_events_is_the_one_that_is_told() -> None:
+    source = Path(events_module.__file__).parents[1]
+    told = {
+        name
+        for path in source.rglob("*.py")
+        for name in re.findall(r"events\.emit\(\s*\"(\w+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert events_module.__doc__ is not None
+    assert set(re.findall(r"^``(\w+)``", events_module.__doc__, re.MULTILINE)) == told

@@ -21,6 +21,8 @@ from steadyocr.scheduling.protocol import BrokenFrame, Message, receive, send
 
 # The descriptor of the channel follows as the last argument.
 WORKER_COMMAND: Final = (sys.executable, "-m", "steadyocr.scheduling.worker")
+# Few heaps to hold freed memory; torch's idle threads sleep, as spinning ones burn the cores that others wait for.
+_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 _STREAM_LIMIT_BYTES = 1 << 20
 _STOP_GRACE_S = 3.0
 
@@ -137,7 +139,7 @@ class EngineProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=stderr.write_end,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+                env={**os.environ, **_ENVIRONMENT},
             )
             stderr.attach(self._process.pid)
             streams = await asyncio.open_connection(sock=ours, limit=_STREAM_LIMIT_BYTES)

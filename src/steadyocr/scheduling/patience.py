@@ -46,33 +46,55 @@ async def run_patiently(engine: EngineProcess, item: WorkItem, patience: Patienc
         Overdue: Its time is up; the engine still has the item in hand.
         Hung: Likewise, and the engine does not get on.
     """
-    loop = asyncio.get_running_loop()
-    started = silent_since = loop.time()
-    overdue_at = max(item.deadline, started) + patience.kill_grace_s
-    hung_at = started + patience.item_limit_s
-    recent, whole = CpuClock(engine.pid), CpuClock(engine.pid)
-
-    def alive() -> None:
-        nonlocal silent_since
-        silent_since = loop.time()
-        recent.restart()
-
-    running = asyncio.create_task(engine.run(item, on_frame=alive), name=f"item-{item.id}")
     try:
-        while not running.done():
-            bound = min(overdue_at, hung_at, silent_since + patience.heartbeat_s)
-            await asyncio.wait([running], timeout=max(0.0, bound - loop.time()))
-            now = loop.time()
-            if running.done():
-                break
-            if now >= overdue_at:
-                raise Overdue
-            if now >= hung_at:
-                raise Hung(starved=whole.starved())
-            if now >= silent_since + patience.heartbeat_s:
-                if not recent.starved():
-                    raise Hung(starved=False)
-                alive()
-        await running
-    finally:
-        running.cancel()
+        async with asyncio.timeout(None) as limit:
+            watch = _Watch(engine.pid, item.deadline, patience, limit)
+            try:
+                await engine.run(item, on_frame=watch.note_sign_of_life)
+            finally:
+                watch.stop()
+    except TimeoutError as error:
+        raise watch.verdict from error
+
+
+class _Watch:
+    """Lets a time limit expire as soon as one of the bounds is passed, and knows which."""
+
+    def __init__(self, pid: int | None, deadline: float, patience: Patience, limit: asyncio.Timeout) -> None:
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self.verdict: Overdue | Hung = Hung(starved=False)
+        self._limit = limit
+        self._heartbeat_s = patience.heartbeat_s
+        self._overdue_at = max(deadline, now) + patience.kill_grace_s
+        self._hung_at = now + patience.item_limit_s
+        self._silent_since = now
+        self._recent, self._whole = CpuClock(pid), CpuClock(pid)
+        self._timer = self._loop.call_at(self._next_bound(), self._check)
+
+    def note_sign_of_life(self) -> None:
+        """The engine gets on."""
+        self._silent_since = self._loop.time()
+        self._recent.restart()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _next_bound(self) -> float:
+        return min(self._overdue_at, self._hung_at, self._silent_since + self._heartbeat_s)
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        if now >= self._overdue_at:
+            self.verdict = Overdue()
+        elif now >= self._hung_at:
+            self.verdict = Hung(starved=self._whole.starved())
+        elif now >= self._silent_since + self._heartbeat_s and not self._recent.starved():
+            self.verdict = Hung(starved=False)
+        else:
+            if now >= self._silent_since + self._heartbeat_s:
+                self.note_sign_of_life()
+            self._timer = self._loop.call_at(self._next_bound(), self._check)
+            return
+        self._limit.reschedule(now)

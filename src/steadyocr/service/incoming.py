@@ -139,7 +139,7 @@ class IncomingFile:
             self._kind = "expand"
             return
         try:
-            header = probe(self._buffer)
+            header = probe(bytes(self._buffer))
         except UndecodableImage:
             # The beginning may be too short to tell. The engine knows better.
             return

@@ -252,8 +252,13 @@ class Lab:
             records.save(record)
         records.sweep()
 
+    @staticmethod
+    def _asked_to_stop(record: Record) -> bool:
+        # A call, because the state changes behind the back of who awaits.
+        return record.state is State.STOPPING
+
     async def _run(self, records: Records, record: Record, command: Sequence[str]) -> Ending:
-        if record.state is State.STOPPING:
+        if self._asked_to_stop(record):
             return Ending(0, "asked")
         child = Child(command, records.folder(record) / LOG_NAME, self._environment, self._limits)
         await child.start()
@@ -261,7 +266,7 @@ class Lab:
         try:
             record.pid = child.pid or 0
             record.ticks = start_ticks(record.pid)
-            if record.state is State.STOPPING:  # asked while it was started
+            if self._asked_to_stop(record):  # while it was started
                 child.ask_to_stop()
             records.save(record)
             return await child.wait()

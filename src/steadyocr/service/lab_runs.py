@@ -176,7 +176,7 @@ def progress_of(record: Record, folder: Path) -> dict[str, Any]:
     return {
         "progress": done,
         "step": int(last.get("step", 0)),
-        "eta_s": float(last["eta_s"]) if record.state is State.RUNNING and last else None,
+        "eta_s": last.get("eta_s") if record.state is State.RUNNING else None,
         "best_hmean": max(hmeans, default=None),
         "curve": _thinned([_point(row) for row in rows]),
     }

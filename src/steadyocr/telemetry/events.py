@@ -24,7 +24,6 @@ Names and fields, plain values only:
 ``disk_recovered``        free_bytes, floor_bytes
 ``drain_started``         nothing
 ``drain_ended``           clean
-``job_finished``          job_id, state, done, failed
 ========================  ==========================================================================================
 """
 

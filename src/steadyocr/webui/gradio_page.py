@@ -226,6 +226,7 @@ def _build(desk: Desk) -> gr.Blocks:
     for handler in (single, batch):
         # gradio fills a parameter of this type in; as a text it cannot be looked up, gradio being imported late.
         handler.__annotations__ = {"request": gr.Request}
+    blocks: gr.Blocks
     with gr.Blocks(title="steadyocr", analytics_enabled=False) as blocks:
         gr.Markdown("# OCR 文字检测与识别 · steadyocr")
         with gr.Tab("单图检测 · Single"), gr.Row():

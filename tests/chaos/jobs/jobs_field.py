@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from PIL import Image
 
@@ -130,6 +131,8 @@ class Field:
             "jobs__min_free_bytes": "0",
         } | settings
         self._jobs: dict[str, list[str]] = {}
+        self._unanswered: list[str] | None = None
+        self.accepted = 0
         self._numbers = itertools.count()
 
     def add_node(self, kind: str, *, prefix: tuple[str, ...] = (), **settings: str) -> Node:
@@ -146,6 +149,25 @@ class Field:
         job = store.submit(NewJob(items=tuple(items), options={}))
         self._jobs[job.id] = marks
         return job.id
+
+    def post_until_cut(self, node: Node, count: int = 8) -> None:
+        """Send jobs to a front, one after the other, until it is gone; what it accepted must be there for ever.
+
+        Each is sent under a key, and the one without an answer is sent again next time: it must not become two.
+        """
+        with httpx.Client(trust_env=False, timeout=30) as client, contextlib.suppress(httpx.TransportError):
+            while True:
+                if self._unanswered is None:
+                    self._unanswered = [f"item:{next(self._numbers)}" for _ in range(count)]
+                marks = self._unanswered
+                files = [("files", (f"{mark}.png", picture(mark))) for mark in marks]
+                answer = client.post(f"{node.url}/v1/jobs", files=files, headers={"Idempotency-Key": marks[0]})
+                if answer.status_code == 503:
+                    return
+                assert answer.status_code == 202, answer.text
+                self._jobs[answer.json()["id"]] = marks
+                self._unanswered = None
+                self.accepted += 1
 
     def keep_up(self) -> None:
         for node in self.nodes:

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,20 +74,24 @@ def test_random_kills_lose_nothing_and_show_nothing_twice(url: str, folder: Path
     store.close()
 
 
-def test_the_power_is_cut_again_and_again(folder: Path) -> None:
+def test_the_power_is_cut_again_and_again_while_jobs_come_in(folder: Path) -> None:
     url = f"sqlite:///{folder}/jobs.db"
     store = open_job_store(url)
     with field(folder, url) as there:
         node = there.add_node("serve")
         for _ in range(CUTS):
-            if there.open_jobs(store) < 2:
-                there.submit(store, ITEMS_PER_JOB)
             there.wait_ready()
-            time.sleep(random.uniform(0.0, 0.5))
-            node.cut_power()
+            with ThreadPoolExecutor(1, thread_name_prefix="client") as client:
+                posting = client.submit(there.post_until_cut, node)
+                time.sleep(random.uniform(0.1, 0.6))
+                node.cut_power()
+                posting.result(40)
             there.keep_up()
         there.until(lambda: there.finished(store), 90)
         there.assert_all_is_well(store)
+        assert there.accepted >= CUTS / 2
+        assert len(store.jobs(limit=10_000)) <= there.accepted + 1, "sent again is not made again"
+        print(f"{CUTS} cuts; {there.accepted} jobs accepted")
     store.close()
 
 

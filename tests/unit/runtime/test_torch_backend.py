@@ -86,7 +86,7 @@ CASES: dict[str, tuple[str, list[np.ndarray[Any, Any]], dict[str, Any]]] = {
         {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
     ),
     "hard sigmoid": ("HardSigmoid", [], {"alpha": 0.2, "beta": 0.5}),
-    "clip": ("Clip", [np.float32(-0.5).reshape(()), np.float32(0.5).reshape(())], {}),
+    "clip": ("Clip", [np.array(-0.5, np.float32), np.array(0.5, np.float32)], {}),
     "gather": ("Gather", [integers(2, 0, 3)], {"axis": 1}),
     "slice": ("Slice", [integers(0, 1), integers(9999, -1), integers(1, 3), integers(2, 1)], {}),
     "reshape with kept sizes": ("Reshape", [integers(0, -1, 6)], {}),
@@ -104,7 +104,7 @@ CASES: dict[str, tuple[str, list[np.ndarray[Any, Any]], dict[str, Any]]] = {
 def test_an_operation_gives_what_onnxruntime_gives(case: str, tmp_path: Path) -> None:
     operation, constants, attributes = CASES[case]
     path = write(tmp_path / "model.onnx", operation, constants, **attributes)
-    batch = floats(2, 4, 12, 8) - (5.0 if "negatives" in case else 0.0)
+    batch = floats(2, 4, 12, 8) - np.float32(5.0 if "negatives" in case else 0.0)
     expected = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": batch})[0]
     found = TorchSession(path, OPTIONS).run(batch)
     assert found.shape == expected.shape
@@ -147,7 +147,7 @@ def test_a_file_of_something_else_is_no_model(tmp_path: Path) -> None:
     }
     for backend in ("torch", "onnxruntime", "openvino"):
         with pytest.raises(ModelCorrupt):
-            open_session(Manifest.model_validate(values), backend, OPTIONS)  # type: ignore[arg-type]
+            open_session(Manifest.model_validate(values), backend, OPTIONS)
 
 
 def test_half_precision_is_near(tmp_path: Path) -> None:

@@ -617,7 +617,6 @@ async def test_what_an_engine_has_no_memory_for_is_retried_one_step_smaller() ->
         assert not work.suspect
         assert work.attempts == 0
         # Nobody died, and the picture is not counted twice.
-        await asyncio.sleep(1)
         assert [slot.restarts for slot in made.scheduler.slots] == [0, 0]
         assert made.scheduler.completed == 1
 

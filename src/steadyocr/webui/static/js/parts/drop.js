@@ -40,12 +40,13 @@ export function dropZone({ take, title, hint, many = false, extra = [], target }
     inputs.push(shot);
     buttons.push(h('button', { icon: 'camera', t: 'drop.camera', on: { click: () => attempt(() => photograph(shot, take)) } }));
   }
+  const touch = matchMedia('(pointer: coarse)').matches;
   const zone = h(
     'div',
     { class: 'drop' },
     h('div', { class: 'drop-art', 'aria-hidden': 'true' }, h('span'), h('span'), h('span')),
-    h('h2', { t: title }),
-    h('p', { class: 'muted', t: hint }),
+    h('h2', { t: touch ? 'drop.title_touch' : title }),
+    h('p', { class: 'muted', t: touch && !many ? 'drop.hint_touch' : hint }),
     h('div', { class: 'actions' }, ...buttons, ...extra),
     ...inputs,
   );

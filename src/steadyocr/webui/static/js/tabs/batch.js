@@ -292,6 +292,8 @@ function thumbnail(file) {
   const url = URL.createObjectURL(file);
   const free = () => URL.revokeObjectURL(url);
   image.addEventListener('load', free, { once: true });
+  // A format that the browser does not know, or no picture at all.
+  image.addEventListener('error', () => image.replaceWith(h('span', { class: 'thumb' })), { once: true });
   image.addEventListener('error', free, { once: true });
   image.src = url;
   return image;

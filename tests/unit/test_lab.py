@@ -1,0 +1,338 @@
+"""The laboratory's processes, with small programs in the place of training."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steadyocr.errors import (
+    BackendUnavailable,
+    ConflictError,
+    DatasetError,
+    InvalidOption,
+    MemoryPressure,
+    ModelError,
+    NotFoundError,
+)
+from steadyocr.service import lab_adoption, lab_child, lab_exports, lab_gate, lab_runs
+from steadyocr.service.lab import Lab
+from steadyocr.service.lab_records import Record, State
+from steadyocr.settings import Settings
+from support import in_real_time, is_running
+
+# Writes a checkpoint when it is told to stop, as training does.
+TRAINING = """
+import pathlib, signal, sys, time
+work = pathlib.Path(sys.argv[1]); work.mkdir(exist_ok=True)
+def stop(*_):
+    (work / "last.pt").write_text("checkpoint"); sys.exit(130)
+signal.signal(signal.SIGTERM, stop)
+print("training", flush=True)
+(work / "best.pt").write_text("weights")
+time.sleep(float(sys.argv[2]))
+"""
+SET = {"dataset": "set"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_child, "_LOOK_S", 0.02)
+    monkeypatch.setattr(lab_gate, "unavailable_reason", lambda _: "")
+
+
+def trains_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    def command(work: Path) -> list[str]:
+        return [sys.executable, "-c", TRAINING, str(work), str(seconds)]
+
+    monkeypatch.setattr(lab_runs, "train_command", lambda _dataset, _base, work, _params, _threads: command(work))
+    monkeypatch.setattr(lab_runs, "resume_command", command)
+
+
+async def never(name: str) -> None:
+    raise AssertionError(f"changed to {name}")
+
+
+@asynccontextmanager
+async def laboratory(folder: Path, change: Callable[[str], Any] = never, **settings: Any) -> AsyncIterator[Lab]:
+    (folder / "datasets" / "set").mkdir(parents=True, exist_ok=True)
+    values = {"data_dir": folder, "lab": {"nice": 0, **settings}}
+    lab = Lab(Settings.model_validate(values), change)
+    await lab.load()
+    try:
+        yield lab
+    finally:
+        await lab.stop()
+        assert not lab._tasks
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what happens elsewhere
+            await asyncio.sleep(0.01)
+
+
+def started(lab: Lab, record: Record) -> bool:
+    return (lab.runs.folder(record) / "work" / "best.pt").exists()
+
+
+@in_real_time
+async def test_a_run_finishes_and_there_is_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 0.3)
+    async with laboratory(tmp_path) as lab:
+        record = lab.start_run(SET)
+        with pytest.raises(ConflictError, match="under way"):
+            lab.start_run(SET)
+        await until(lambda: record.state.ended)
+        assert record.state is State.FINISHED
+        with pytest.raises(ConflictError, match="ended already"):
+            lab.cancel(lab.runs, record.id)
+        lab.start_run(SET)
+
+
+@in_real_time
+async def test_a_cancelled_run_keeps_its_checkpoint_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        record = lab.start_run(SET)
+        await until(lambda: started(lab, record))
+        pid = record.pid
+        assert is_running(pid)
+        lab.cancel(lab.runs, record.id)
+        await until(lambda: record.state.ended)
+        assert record.state is State.CANCELLED
+        assert not is_running(pid)
+
+        trains_for(monkeypatch, 0)
+        lab.resume_run(record.id)
+        await until(lambda: record.state.ended)
+        assert lab.runs.get(record.id).state is State.FINISHED
+        with pytest.raises(ConflictError):
+            lab.resume_run(record.id)
+
+
+@in_real_time
+async def test_cancelled_at_once_it_never_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        record = lab.start_run(SET)
+        lab.cancel(lab.runs, record.id)
+        await until(lambda: record.state.ended)
+        assert record.state is State.CANCELLED
+
+
+@in_real_time
+async def test_a_run_ends_with_the_service_and_resumes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        record = lab.start_run(SET)
+        await until(lambda: started(lab, record))
+        pid = record.pid
+    assert not is_running(pid)
+    trains_for(monkeypatch, 0)
+    async with laboratory(tmp_path) as lab:
+        found = lab.runs.get(record.id)
+        assert (found.state, found.reason) == (State.INTERRUPTED, "the service was stopped while this ran")
+        lab.resume_run(found.id)
+        await until(lambda: found.state.ended)
+        assert found.state is State.FINISHED
+
+
+@in_real_time
+async def test_after_a_crash_what_was_left_is_ended_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the service had been killed and its child had lived on."""
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        record = lab.start_run(SET)
+        await until(lambda: started(lab, record))
+        async with laboratory(tmp_path) as successor:
+            found = successor.runs.get(record.id)
+            assert found.state is State.INTERRUPTED
+            assert "the service ended" in found.reason
+            assert not is_running(record.pid)
+            assert lab_runs.can_resume(found, successor.runs.folder(found))
+
+
+@in_real_time
+async def test_a_run_killed_from_outside_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        record = lab.start_run(SET)
+        await until(lambda: started(lab, record))
+        os.kill(record.pid, signal.SIGKILL)
+        await until(lambda: record.state.ended)
+        assert record.state is State.FAILED
+        assert lab.runs.get(record.id).ended_at is not None
+
+
+@in_real_time
+async def test_what_cannot_be_started_is_refused_and_leaves_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        for dataset in ("other", "..", "../set", "set/..", "/etc", ".", "set\0"):
+            with pytest.raises(NotFoundError):
+                lab.start_run({"dataset": dataset})
+        monkeypatch.setattr(lab_gate, "free_memory_bytes", lambda: 1 << 20)
+        with pytest.raises(MemoryPressure):
+            lab.start_run(SET)
+        with pytest.raises(MemoryPressure):
+            lab.start_export({"model": "resnet18-db"})
+        monkeypatch.setattr(lab_gate, "unavailable_reason", lambda _: "torch is not installed")
+        for start in (lab.start_run, lab.start_export):
+            with pytest.raises(BackendUnavailable, match="torch"):
+                start({})
+        assert lab.runs.newest_first() == lab.exports.newest_first() == []
+        assert lab.runs.folder(Record(id="", params={})).exists() is False
+
+
+def test_without_the_packages_there_is_a_reason_and_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    settings = Settings().lab
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
+    assert "torch" in lab_gate.unavailable_reason(settings)
+    assert "onnx" not in lab_gate.unavailable_reason(settings)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    assert lab_gate.unavailable_reason(settings) == ""
+    off = settings.model_copy(update={"enabled": False})
+    assert "switched off" in lab_gate.unavailable_reason(off)
+
+
+@in_real_time
+async def test_an_export_runs_its_commands_until_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def commands(_source: Path, folder: Path, *_: Any) -> list[list[str]]:
+        def say(word: str, status: int) -> list[str]:
+            return [sys.executable, "-c", f"import sys; print('{word}', flush=True); sys.exit({status})"]
+
+        return [say("first", 0), say("second", 3), say("third", 0)]
+
+    monkeypatch.setattr(lab_exports, "commands", commands)
+    async with laboratory(tmp_path) as lab:
+        record = lab.start_export({"model": "resnet18-db"})
+        with pytest.raises(ConflictError):
+            lab.start_export({"model": "resnet18-db"})
+        await until(lambda: record.state.ended)
+        assert (record.state, record.reason) == (State.FAILED, "second")
+        with pytest.raises(NotFoundError):
+            lab_exports.file_of(record, lab.exports.folder(record))
+        with pytest.raises(NotFoundError):
+            lab.start_export({"model": "../../secret"})
+
+
+class Changes:
+    """Stands for the commands that import and note a model, and for the engines."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: str = "") -> None:
+        self.done: list[str] = []
+        self._failing = failing
+
+        async def command(_: Any, _folder: Path, *words: str) -> None:
+            await self.step(" ".join((words[1], words[-1 if words[1] == "use" else 4])))
+
+        monkeypatch.setattr(lab_adoption.Adoption, "_command", command)
+
+    async def change(self, name: str) -> None:
+        await self.step(f"swap {name}")
+
+    async def step(self, what: str) -> None:
+        await asyncio.sleep(0)
+        if what.startswith(self._failing or "\0"):
+            raise ModelError("the golden picture was misread")
+        self.done.append(what)
+
+
+async def finished_run(lab: Lab) -> Record:
+    record = lab.start_run(SET)
+    await until(lambda: record.state.ended)
+    return record
+
+
+@in_real_time
+async def test_weights_are_imported_swapped_in_and_written_down_in_this_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 0)
+    changes = Changes(monkeypatch)
+    async with laboratory(tmp_path, changes.change) as lab:
+        record = await finished_run(lab)
+        lab.use_run(record.id, "mine")
+        with pytest.raises(ConflictError, match="already"):
+            lab.use_run(record.id, "mine")
+        await until(lambda: record.facts.get("use", {}).get("state") == "done")
+        assert changes.done == ["import mine", "swap mine", "use mine"]
+        assert record.facts["use"] == {"state": "done", "model": "mine", "reason": ""}
+        for name in ("../mine", "Mine", "", "resnet18-db", "x" * 65):
+            with pytest.raises(InvalidOption):
+                lab.use_run(record.id, name or " ")
+
+
+@pytest.mark.parametrize(("failing", "done"), [("import", []), ("swap", ["import mine"])])
+def test_a_model_that_does_not_serve_is_not_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, done: list[str]
+) -> None:
+    @in_real_time
+    async def scenario() -> None:
+        trains_for(monkeypatch, 0)
+        changes = Changes(monkeypatch, failing)
+        async with laboratory(tmp_path, changes.change) as lab:
+            record = await finished_run(lab)
+            lab.use_run(record.id, "mine")
+            await until(lambda: record.facts.get("use", {}).get("state") == "failed")
+            assert changes.done == done
+            assert "golden" in record.facts["use"]["reason"]
+
+    scenario()
+
+
+@in_real_time
+async def test_a_stronger_setting_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 0)
+    monkeypatch.setenv("STEADYOCR_MODELS__DETECTOR", "another")
+    changes = Changes(monkeypatch)
+    async with laboratory(tmp_path, changes.change) as lab:
+        record = await finished_run(lab)
+        lab.use_run(record.id, "mine")
+        await until(lambda: record.facts.get("use", {}).get("state") == "done")
+        assert changes.done == ["import mine", "swap mine"]
+        assert "STEADYOCR_MODELS__DETECTOR" in record.facts["use"]["reason"]
+
+
+@in_real_time
+async def test_a_change_cut_off_by_the_end_of_the_service_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 0)
+    async with laboratory(tmp_path) as lab:
+        record = await finished_run(lab)
+        record.facts["use"] = {"state": "swapping", "model": "mine", "reason": ""}
+        lab.runs.save(record)
+    async with laboratory(tmp_path) as lab:
+        assert lab.runs.get(record.id).facts["use"]["state"] == "failed"
+
+
+@in_real_time
+async def test_data_sets_are_the_folders_of_one_folder(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        root = tmp_path / "datasets"
+        for name in ("数据", ".hidden"):
+            (root / name).mkdir()
+        (root / "file").write_bytes(b"")
+        assert lab.datasets.names() == ["set", "数据"]
+        for name in ("..", ".hidden", "file", "set/../set", str(root / "set"), ""):
+            with pytest.raises(NotFoundError):
+                await lab.datasets.report(name)
+        with pytest.raises(DatasetError) as error:
+            await lab.datasets.report("set")
+        assert str(tmp_path) not in error.value.message
