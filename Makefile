@@ -67,7 +67,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-annotate --no-header --no-emit-package openvino-telemetry
 lock: ## pin the newest versions again
 	$(LOCK) --upgrade requirements/serve.in -o requirements/serve.txt
-	$(LOCK) --upgrade --constraint requirements/serve.txt requirements/dev.in -o requirements/dev.txt
+	$(LOCK) --upgrade --override requirements/overrides.txt --constraint requirements/serve.txt requirements/dev.in -o requirements/dev.txt
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

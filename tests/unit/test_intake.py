@@ -22,7 +22,6 @@ from steadyocr.errors import (
     QueueFull,
     Unavailable,
 )
-from steadyocr.jobs import disk
 from steadyocr.jobs.models import ItemState, Job
 from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.sql_store import open_job_store as really_open
@@ -168,7 +167,7 @@ async def test_a_full_disk_refuses_the_job_and_is_not_the_pictures_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(tmp_path, min_free_bytes=1000) as batches:
-        monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 999}))
+        monkeypatch.setattr("steadyocr.jobs.disk.shutil.disk_usage", lambda _: type("Usage", (), {"free": 999}))
         with pytest.raises(InsufficientStorage):
             await make(batches, PICTURE, PICTURE)
 
@@ -208,7 +207,7 @@ async def test_a_store_that_is_away_at_the_start_is_opened_when_it_comes(
     monkeypatch.setattr(batches_module, "open_job_store", open_at_last)
     monkeypatch.setattr(batches_module, "_FIRST_PAUSE_S", 0.01)
     async with opened(tmp_path) as batches:
-        assert batches.trouble is not None
+        assert batches.describe()["state"] == "unavailable"
         with pytest.raises(Unavailable):
             batches.intake()
         async with asyncio.timeout(10):

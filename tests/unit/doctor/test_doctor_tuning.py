@@ -88,6 +88,15 @@ async def test_a_lead_that_does_not_come_again_does_not_win() -> None:
 
 
 @without_waiting
+async def test_a_lead_that_could_not_be_confirmed_does_not_win() -> None:
+    machine = Machine(table(e1t2=2.0, e2t1=3.0), slow_start_s=12.0)
+    verdict = await tuned(machine, 60.0)
+    assert len(verdict.table) < 8
+    assert verdict.chosen.candidate == DEFAULT
+    assert "not enough time to be sure" in verdict.reason
+
+
+@without_waiting
 async def test_what_takes_too_much_memory_cannot_win() -> None:
     verdict = await tuned(Machine(table(e1t2=2.0, e2t1=9.0, e1t1=3.0)), memory=500 * MIB)
     assert (verdict.chosen.candidate, verdict.met) == (Candidate(1, 1), True)

@@ -196,21 +196,22 @@ class Tuner:
     async def _run_off(self, best: Measurement, default: Measurement) -> Verdict:
         """Measure the two in turn with the time that is left, so that a passing load does not decide."""
         slice_s = (self._ends_at - self._clock()) / (2 * _ROUNDS)
-        rounds: dict[Candidate, list[Measurement]] = {best.candidate: [best], default.candidate: [default]}
+        again: dict[Candidate, list[Measurement]] = {best.candidate: [], default.candidate: []}
         for _ in range(_ROUNDS):
             for one in (default, best):
                 found = await self._try(one.candidate, one.max_side, slice_s)
                 if found is not None:
-                    rounds[one.candidate].append(found)
-        ours, theirs = (max(rounds[one.candidate], key=lambda each: each.per_s) for one in (best, default))
-        gain = ours.per_s / theirs.per_s if theirs.per_s else float("inf")
-        if gain < _WORTH_IT or not self._wishes.met_by(ours):
-            return self._verdict(
-                theirs, theirs, met=True, reason=f"nothing beats the defaults by more than noise ({gain:.2f} x)"
-            )
-        return self._verdict(
-            ours, theirs, met=True, reason=f"{gain:.2f} times as fast as the defaults, measured in turn"
-        )
+                    again[one.candidate].append(found)
+        ours, theirs = again[best.candidate], again[default.candidate]
+        if not ours or not theirs:
+            reason = f"{best.candidate} looked faster, but there was not enough time to be sure; the defaults stay"
+            return self._verdict(default, default, met=True, reason=reason)
+        gain = _pooled_per_s(ours) / _pooled_per_s(theirs)
+        if gain < _WORTH_IT or not all(self._wishes.met_by(one) for one in ours):
+            reason = f"nothing beats the defaults by more than noise ({gain:.2f} x)"
+            return self._verdict(theirs[-1], theirs[-1], met=True, reason=reason)
+        reason = f"{gain:.2f} times as fast as the defaults, measured in turn"
+        return self._verdict(ours[-1], theirs[-1], met=True, reason=reason)
 
     async def _try(self, candidate: Candidate, side: int, seconds: float) -> Measurement | None:
         left = self._ends_at - self._clock()
@@ -231,3 +232,7 @@ class Tuner:
 
     def _verdict(self, chosen: Measurement, default: Measurement, *, met: bool, reason: str) -> Verdict:
         return Verdict(chosen=chosen, default=default, met=met, reason=reason, table=tuple(self._table))
+
+
+def _pooled_per_s(measured: Sequence[Measurement]) -> float:
+    return sum(one.pictures for one in measured) / sum(one.seconds for one in measured)
