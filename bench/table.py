@@ -142,14 +142,18 @@ def main() -> int:
         settings["STEADYOCR_MODELS__DETECTOR"] = arguments.detector
     rows: list[dict[str, Any]] = []
     with running_server(settings) as server, httpx.Client(timeout=_ALLOWED_S + 30, trust_env=False) as client:
-        rows += one_after_another(server, client, arguments.rounds)
-        rows += one_after_another(server, client, max(1, arguments.rounds // 2), quality="tile")
-        rows.append(in_a_row(server, client, arguments.row))
-        rows += [through(server, client, arguments.pictures, at_once) for at_once in (1, 2, 3)]
-        rows.append({"front_mib": round(server.front_rss_bytes() / _MIB, 1), "models": server.info()["models"]})
-    rows.append({"load": [round(value, 1) for value in os.getloadavg()]})
-    for row in rows:
-        print(json.dumps(row, ensure_ascii=False))
+
+        def note(*more: dict[str, Any]) -> None:
+            for row in more:
+                rows.append({**row, "load": round(os.getloadavg()[0], 1)})
+                print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
+
+        note(*one_after_another(server, client, arguments.rounds))
+        note(*one_after_another(server, client, max(1, arguments.rounds // 2), quality="tile"))
+        note(in_a_row(server, client, arguments.row))
+        for at_once in (1, 2, 3):
+            note(through(server, client, arguments.pictures, at_once))
+        note({"front_mib": round(server.front_rss_bytes() / _MIB, 1), "models": server.info()["models"]})
     OUT.mkdir(exist_ok=True)
     (OUT / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
     return 0

@@ -154,7 +154,7 @@ def test_its_weights_serve_without_a_pause(
     done = threading.Event()
 
     def read_on() -> None:
-        while not done.wait(0.2):
+        while not done.wait(1.0):
             try:
                 server.ocr(english.data)
             except Exception as error:  # noqa: BLE001 - told by the test, in its own thread

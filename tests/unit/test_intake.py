@@ -28,6 +28,7 @@ from steadyocr.jobs.sql_store import open_job_store as really_open
 from steadyocr.jobs.store import JobStore
 from steadyocr.scheduling.items import Reply
 from steadyocr.service import batches as batches_module
+from steadyocr.service import opening
 from steadyocr.service.batches import Batches
 from steadyocr.service.intake import Intake, JobRequest
 from steadyocr.settings import Settings, load_settings
@@ -204,8 +205,8 @@ async def test_a_store_that_is_away_at_the_start_is_opened_when_it_comes(
             raise Unavailable("away")
         return really_open(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batches_module, "open_job_store", open_at_last)
-    monkeypatch.setattr(batches_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(opening, "open_job_store", open_at_last)
+    monkeypatch.setattr(opening, "_FIRST_PAUSE_S", 0.01)
     async with opened(tmp_path) as batches:
         assert batches.describe()["state"] == "unavailable"
         with pytest.raises(Unavailable):
@@ -225,11 +226,11 @@ async def test_a_start_does_not_wait_for_a_store_that_says_nothing(
     monkeypatch.setattr(batches_module, "_FIRST_OPEN_S", 0.05)
     silent = asyncio.Event()
 
-    async def say_nothing(_: Batches) -> object:
+    async def say_nothing(_: Settings) -> object:
         await silent.wait()
         raise AssertionError
 
-    monkeypatch.setattr(Batches, "_open", say_nothing)
+    monkeypatch.setattr(opening, "open_once", say_nothing)
     async with opened(tmp_path) as batches:
         assert batches.describe()["state"] == "unavailable"
 

@@ -6,6 +6,7 @@ that have failed, each with its reason; only an archive that is dangerous or bro
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import struct
 import zipfile
@@ -21,8 +22,9 @@ from steadyocr.errors import (
     UndecodableImage,
     UnsupportedMediaType,
 )
-from steadyocr.jobs.blobs import BlobStore
+from steadyocr.jobs.blobs import BlobStore, BlobWriter
 from steadyocr.jobs.config import ArchiveLimits
+from steadyocr.jobs.flushing import Flushing
 from steadyocr.jobs.models import NewItem
 
 _END_RECORD: Final = struct.Struct("<4s4H2LH")
@@ -63,12 +65,12 @@ def unpack(
         entries = list(_checked(archive, limits))
         if not entries:
             raise EmptyInput("the archive holds no file")
-        items = []
-        for entry, refusal in entries:
-            if not keep_on():
-                break
-            items.append(_refused(entry, refusal) if refusal else _stored(archive, entry, limits, blobs))
-    return items
+        with Flushing() as flushing:
+            for entry, refusal in entries:
+                if not keep_on():
+                    break
+                flushing.add(_refused(entry, refusal) if refusal else _written(archive, entry, limits, blobs))
+            return flushing.items()
 
 
 def check_archive(stream: BinaryIO, limits: ArchiveLimits) -> None:
@@ -193,18 +195,27 @@ def _refused(entry: zipfile.ZipInfo, refusal: InputError) -> NewItem:
     return NewItem(input_ref=None, name=entry.filename, error=refusal.to_wire())
 
 
-def _stored(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: ArchiveLimits, blobs: BlobStore) -> NewItem:
-    try:
-        with blobs.writer(limits.max_entry_bytes) as writer, archive.open(entry) as content:
+def _written(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: ArchiveLimits, blobs: BlobStore
+) -> NewItem | tuple[BlobWriter, str]:
+    """Return the written content of a file and its name, or the item that it is refused as."""
+    with contextlib.ExitStack() as unless_written:
+        writer = unless_written.enter_context(blobs.writer(limits.max_entry_bytes))
+        try:
+            _copy(archive, entry, writer)
+        except InputError as error:
+            return _refused(entry, error)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error):
+            return _refused(entry, UndecodableImage("this file of the archive is damaged; pack it again"))
+        unless_written.pop_all()
+        return writer, entry.filename
+
+
+def _copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, writer: BlobWriter) -> None:
+    with archive.open(entry) as content:
+        chunk = content.read(_CHUNK_BYTES)
+        if chunk.startswith(_NESTED):
+            raise UnsupportedMediaType("this file of the archive is an archive itself; send it on its own")
+        while chunk:
+            writer.write(chunk)
             chunk = content.read(_CHUNK_BYTES)
-            if chunk.startswith(_NESTED):
-                raise UnsupportedMediaType("this file of the archive is an archive itself; send it on its own")
-            while chunk:
-                writer.write(chunk)
-                chunk = content.read(_CHUNK_BYTES)
-            blob = writer.commit()
-    except InputError as error:
-        return _refused(entry, error)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error):
-        return _refused(entry, UndecodableImage("this file of the archive is damaged; pack it again"))
-    return NewItem(input_ref=blob.key, name=entry.filename, size_bytes=blob.size_bytes)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from steadyocr.errors import ConfigError, Draining, InvalidOption, NotReady, SteadyOCRError, Unavailable
@@ -20,15 +19,14 @@ from steadyocr.jobs.blobs import BlobStore
 from steadyocr.jobs.eta import EtaMeter, Outlook, outlook
 from steadyocr.jobs.janitor import Janitor
 from steadyocr.jobs.models import Job, Progress
-from steadyocr.jobs.object_blobs import open_blobs
 from steadyocr.jobs.reading import Submit
 from steadyocr.jobs.runner import Runner
-from steadyocr.jobs.sql_store import open_job_store
 from steadyocr.jobs.store import JobStore
 from steadyocr.jobs.webhook import Deliverer
 from steadyocr.jobs.webhook_address import parse_target
 from steadyocr.service.incoming import IntakeLimits
 from steadyocr.service.intake import Intake
+from steadyocr.service.opening import Opened, open_patiently
 from steadyocr.settings import Settings
 from steadyocr.telemetry.loops import Loops
 
@@ -39,14 +37,6 @@ T = TypeVar("T")
 
 # A start waits this long for the store; after that it goes on without.
 _FIRST_OPEN_S: Final = 3.0
-_FIRST_PAUSE_S: Final = 0.5
-_MAX_PAUSE_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    jobs: AsyncJobStore
-    blobs: BlobStore
 
 
 class Batches:
@@ -72,7 +62,7 @@ class Batches:
         self.listeners = 0
         self._submit = submit
         self._may_work = asyncio.Event()
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         self._open_error: SteadyOCRError | None = NotReady("the job store is not open yet")
         self._runner: Runner | None = None
         self._eta: EtaMeter | None = None
@@ -109,7 +99,7 @@ class Batches:
             await opened.jobs.close()
 
     async def _run(self, loops: Loops, first: asyncio.Future[None]) -> None:
-        opened = await self._open_patiently(first)
+        opened = await open_patiently(self.settings, lambda error: self._note_trouble(error, first))
         self._opened, self._open_error = opened, None
         jobs = self.settings.jobs
         Janitor(opened.jobs, opened.blobs, jobs.retention_config()).start(loops)
@@ -127,20 +117,6 @@ class Batches:
         # Its owner ends this loop; ending by itself would look like a death.
         await asyncio.Event().wait()
 
-    async def _open_patiently(self, first: asyncio.Future[None]) -> _Opened:
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._open()
-            except SteadyOCRError as error:
-                self._note_trouble(error, first)
-            except OSError as error:
-                # The text of the error names a path, so it goes to the log only.
-                _log.warning("The folder of the jobs cannot be used", exc_info=error)
-                self._note_trouble(Unavailable("the folder of the jobs cannot be used", retry_after_s=10.0), first)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _MAX_PAUSE_S)
-
     def _note_trouble(self, error: SteadyOCRError, first: asyncio.Future[None]) -> None:
         self._open_error = error
         if first.done():
@@ -150,26 +126,6 @@ class Batches:
             return
         _log.error("The job store cannot be opened; pictures are served without it", extra={"code": error.code})
         first.set_result(None)
-
-    async def _open(self) -> _Opened:
-        """Open store and blobs in a thread: a server that does not answer takes seconds to say so."""
-        opening = asyncio.ensure_future(asyncio.to_thread(self._open_now))
-        try:
-            store, blobs = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_late)
-            raise
-        return _Opened(AsyncJobStore(store), blobs)
-
-    def _open_now(self) -> tuple[JobStore, BlobStore]:
-        jobs, data_dir = self.settings.jobs, self.settings.data_dir
-        blobs = open_blobs(
-            jobs.blobs_url(data_dir),
-            spool=data_dir / "jobs" / "spool",
-            options=jobs.s3_options(),
-            min_free_bytes=jobs.min_free_bytes,
-        )
-        return open_job_store(jobs.database_url(data_dir), jobs.store_config()), blobs
 
     @property
     def jobs(self) -> AsyncJobStore:
@@ -189,7 +145,7 @@ class Batches:
         """
         return self._require().blobs
 
-    def _require(self) -> _Opened:
+    def _require(self) -> Opened:
         if self._opened is None:
             problem = self._open_error
             if isinstance(problem, Draining):
@@ -286,9 +242,3 @@ class Batches:
             "uploads": self.uploads,
             "listeners": self.listeners,
         }
-
-
-def _close_late(opening: asyncio.Future[tuple[JobStore, BlobStore]]) -> None:
-    """Close a store that was opened although nobody waits for it any more."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result()[0].close()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from jobs_support import claim_one, submit
+from every_store import clock, fast_folder, store
+
+from jobs_support import claim_one, postgres, submit
 from steadyocr.errors import UndecodableImage
 from steadyocr.jobs.models import ItemOutcome, ItemState, JobState
 from steadyocr.jobs.store import JobStore
 from steadyocr.testing import FakeClock
+
+__all__ = ["clock", "fast_folder", "postgres", "store"]
 
 
 def test_an_empty_store_has_nothing_in_it(store: JobStore) -> None:
