@@ -121,7 +121,7 @@ def prune_jobs(
     api_key: Key = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Delete ended jobs with their pictures and results."""
+    """Delete ended jobs and their results; their pictures follow once no upload under way can need them."""
     with _desk(to, api_key, config_file) as desk:
         deleted = desk.prune(0.0 if everything else days * _DAY_S)
         typer.echo(f"{deleted} jobs deleted")
