@@ -14,7 +14,8 @@ from support import RunningServer, running_server
 
 pytestmark = needs_chromium
 
-LONG_MS = 90_000
+# Training starts two processes that stand back from everything else; a busy machine makes them wait.
+LONG_MS = 120_000
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def laboratory(tmp_path: Path) -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.mark.timeout(400)
 def test_from_data_set_to_serving_model_to_file(open_page: OpenPage, laboratory: RunningServer) -> None:
     page = open_page("#tune", base=laboratory.url)
     expect(page.locator(".report")).to_contain_text("6 pictures", timeout=LONG_MS)

@@ -2,7 +2,7 @@
 
 import { getJson, isAbort, objectUrl, request } from '../core/api.js';
 import { h, show } from '../core/dom.js';
-import { moment, number, t } from '../core/i18n.js';
+import { duration, moment, number, t } from '../core/i18n.js';
 import { keep, keepsHistory } from '../core/store.js';
 import { openReader } from './reader.js';
 import { attempt, badge, dialog, failure } from './widgets.js';
@@ -59,7 +59,7 @@ export class History {
     if (entry.thumb_url) this.#thumbnail(thumb, entry.thumb_url);
     const open = h('button', { class: 'entry', on: { click: () => attempt(() => this.#show(entry)) } }, thumb,
       h('span', { class: 'entry-text' }, h('span', {}, moment(entry.at)),
-        h('small', { class: 'muted' }, `${t('result.lines', { n: entry.lines })} · ${entry.width} × ${entry.height} · ${t('unit.ms', { n: Math.round(entry.ms) })}`)));
+        h('small', { class: 'muted' }, `${t('result.lines', { n: entry.lines })} · ${entry.width} × ${entry.height} · ${duration(entry.ms / 1000)}`)));
     const row = h('li', {}, open, h('button', { class: 'icon', icon: 'trash', label: 'history.delete', on: { click: () => attempt(async () => {
       await request(`v1/history/${entry.id}`, { method: 'DELETE' });
       row.remove();

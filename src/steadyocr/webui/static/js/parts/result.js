@@ -2,9 +2,8 @@
 
 import { h, show } from '../core/dom.js';
 import { renderers, withLines } from '../core/formats.js';
-import { t } from '../core/i18n.js';
+import { duration, say } from '../core/i18n.js';
 import { annotate, copy, saveBlob, stem } from '../core/save.js';
-import { say } from '../core/i18n.js';
 import { attempt, menu, note, toast } from './widgets.js';
 import './lines.js';
 import './viewer.js';
@@ -115,7 +114,7 @@ export class Result extends HTMLElement {
   setFacts(page) {
     const total = Object.values(page.timings_ms ?? {}).reduce((sum, value) => sum + value, 0);
     const size = `${page.image.width} × ${page.image.height}`;
-    this.facts.textContent = total ? `${size} · ${t('unit.ms', { n: Math.round(total) })}` : size;
+    this.facts.textContent = total ? `${size} · ${duration(total / 1000)}` : size;
     this.facts.title = Object.entries(page.timings_ms ?? {}).map(([stage, ms]) => `${stage}: ${ms} ms`).join('\n');
   }
 }

@@ -6,7 +6,7 @@ import { bytes, percent } from '../core/i18n.js';
 import { keepsHistory } from '../core/store.js';
 import { dropZone } from '../parts/drop.js';
 import { attempt, bar, failure, note, Wait } from '../parts/widgets.js';
-import { colourHeat } from '../parts/viewer.js';
+import { colourHeat } from '../parts/heat.js';
 import '../parts/knobs.js';
 import '../parts/result.js';
 
