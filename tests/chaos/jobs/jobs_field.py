@@ -177,6 +177,9 @@ class Field:
     def wait_ready(self) -> None:
         self.until(lambda: all(node.ready for node in self.nodes), _START_S)
 
+    def accepted_more_than(self, known: int) -> bool:
+        return self.accepted > known
+
     def until(self, condition: Callable[[], object], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
