@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format chaos bench bench-memory bench-jobs load lock clean fire soak bench-table
+.PHONY: help serve test check format chaos bench bench-memory bench-jobs load lock clean fire soak bench-table test-slow
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ chaos: $(VENV)/.dev ## the chaos tests in their long form (500 pictures, 200 kil
 
 load: $(VENV)/.dev ## open-loop load at 0.5, 1 and 3 times the measured capacity
 	$(BIN)/python -m bench.load $(ARGS)
+
+test-slow: $(VENV)/.dev ## tests that train for real in the browser
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 fire: $(VENV)/.dev ## figures under fire: engines killed every 2 s, engines stopped, poison among good pictures
 	$(BIN)/python -m bench.fire $(ARGS)

@@ -29,6 +29,7 @@ def laboratory(tmp_path: Path) -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_from_data_set_to_serving_model_to_file(open_page: OpenPage, laboratory: RunningServer) -> None:
     page = open_page("#tune", base=laboratory.url)

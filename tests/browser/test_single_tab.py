@@ -73,6 +73,8 @@ def test_the_picture_is_shown_before_the_answer_comes(open_page: OpenPage) -> No
     expect(page.locator(".sheet img")).to_be_visible()
     expect(page.locator(".steps .now")).to_be_visible()
     assert page.locator(DONE).count() == 0
+    while not held:  # the test's own time limit bounds this
+        page.wait_for_timeout(20)
     held[0].continue_()
     page.locator(DONE).wait_for()
     expect(page.locator(".busy")).to_be_hidden()

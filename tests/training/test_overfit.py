@@ -29,7 +29,6 @@ STEADY = AugmentParams(
 )
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_eight_pictures_are_learned_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_STAGE_CHANNELS", (16, 16, 32, 32))
