@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import queue
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,6 +72,22 @@ def random_shapes(
         stream = io.BytesIO()
         crop.convert(mode).save(stream, kind, **options)
         yield Shape(stream.getvalue(), *size, kind.lower(), mode)
+
+
+def made_ahead(shapes: Iterator[Shape], depth: int = 2) -> Iterator[Shape]:
+    """Yield the same, made in a thread of its own while the caller is busy with those before; ``depth`` wait at most."""
+    waiting: queue.Queue[Shape | None] = queue.Queue(depth)
+
+    def make() -> None:
+        try:
+            for shape in shapes:
+                waiting.put(shape)
+        finally:
+            waiting.put(None)
+
+    threading.Thread(target=make, name="sheet-maker", daemon=True).start()
+    while (shape := waiting.get()) is not None:
+        yield shape
 
 
 def _sheet(chance: random.Random) -> Image.Image:

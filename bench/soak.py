@@ -27,7 +27,7 @@ import httpx
 from bench.limits import Limit, memory_limit
 from bench.memory import fit_slope
 from bench.server import OUT, Server, running_server
-from bench.sheets import Shape, random_shapes
+from bench.sheets import Shape, made_ahead, random_shapes
 
 _MIB = 1 << 20
 _BAND = 0.10
@@ -211,7 +211,8 @@ def main() -> int:
         wrapper = limit.wrapper if isinstance(limit, Limit) else ()
         with running_server(settings, wrapper=wrapper) as server, httpx.Client(timeout=330, trust_env=False) as client:
             _await_measurement(server, client)
-            samples = drive(server, client, random_shapes(arguments.count, arguments.seed), arguments.count)
+            shapes = made_ahead(random_shapes(arguments.count, arguments.seed))
+            samples = drive(server, client, shapes, arguments.count)
         kills = limit.oom_kills() if isinstance(limit, Limit) else None
         figures = report(samples, settle, kills)
         if isinstance(limit, Limit):

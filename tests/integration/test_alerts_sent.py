@@ -159,6 +159,19 @@ def test_a_unit_that_failed_is_told_at_once_when_the_network_is_there(tmp_path: 
     assert run_cli("alerts", "unit-failed", "a b; rm", data_dir=tmp_path).returncode == 2
 
 
+def test_a_unit_that_failed_for_its_settings_is_told_with_the_reason(tmp_path: Path, hook: FakeWebhook) -> None:
+    settings = {"alerts__channels": hook.url(SECRET), "queue__max_size": "many"}
+    done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "queue.max_size (environment)" in hook.got[0]["message"]
+    (tmp_path / "steadyocr.toml").write_text("[queue\n")
+    done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__channels=hook.url(SECRET))
+    assert done.returncode == 0, done.stderr
+    assert "is not valid TOML" in hook.got[1]["message"]
+    wrong = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__send_timeout_s="soon")
+    assert wrong.returncode == 4
+
+
 def test_the_serving_process_never_loads_what_sends() -> None:
     report = "import sys, steadyocr.ops.companions; print(*[n for n in ('apprise', 'requests') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True, timeout=60)

@@ -27,13 +27,18 @@ class GoldenReader(ScriptedEngine):
     golden_runs = 0
     golden_ok = True
     every_picture_fails = False
+    golden_ms = 100.0
+
+    async def start(self, timeout_s: float) -> None:
+        await super().start(timeout_s)
+        self.ready["golden"] = {"duration_ms": 400.0}
 
     async def run(self, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
         if item.kind == "golden":
             type(self).golden_runs += 1
             await asyncio.sleep(0.1)
             problem = "" if self.golden_ok else "a text is not what it should be"
-            item.succeed(Reply({"golden": {"ok": self.golden_ok, "problem": problem}}))
+            item.succeed(Reply({"golden": {"ok": self.golden_ok, "problem": problem, "duration_ms": self.golden_ms}}))
             return
         await asyncio.sleep(0.1)
         if self.every_picture_fails:
@@ -114,6 +119,20 @@ async def test_a_misread_golden_picture_is_ill_health(tmp_path: Path, golden_rea
         golden_reader.golden_ok = False
         health = await service.check_health()
         assert (health.ok, health.reason) == (False, "a text is not what it should be")
+
+
+@without_waiting
+async def test_reading_rightly_but_far_slower_than_at_the_start_is_ill_health(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path) as service:
+        golden_reader.golden_ms = 3999.0
+        assert (await service.check_health()).ok
+        await asyncio.sleep(60)
+        golden_reader.golden_ms = 4001.0
+        health = await service.check_health()
+        assert not health.ok
+        assert health.reason.endswith("4.0 s is the bound learnt at start")
 
 
 @without_waiting

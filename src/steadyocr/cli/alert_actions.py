@@ -25,7 +25,7 @@ from steadyocr.ops.alerts.notices import Notice, NoticeKind, Severity, say_span,
 from steadyocr.ops.alerts.sender import ProcessSender
 from steadyocr.ops.flight.companion import flight_store
 from steadyocr.ops.flight.explain import explain
-from steadyocr.settings import Settings, load_settings
+from steadyocr.settings import Settings, load_alert_settings, load_settings
 
 Say = Callable[[str], None]
 
@@ -74,13 +74,15 @@ def unit_failed(unit: str, config_file: Path | None, say: Say) -> ExitCode:
     """
     if not _UNIT.fullmatch(unit):
         raise InvalidRequest("a unit's name has letters, digits and : - _ . @ \\ only")
-    settings, _ = load_settings(config_file=config_file)
+    settings, problem = load_alert_settings(config_file=config_file)
     channels = load_channels(settings.alerts)
     clock = Clock()
     now = clock.wall()
     spool = open_spool(settings, clock)
     title = f"[critical] {source_of(settings)}: {unit} failed and is not started again"
-    body = "\n".join([*_unit_facts(unit), *_last_flight(settings), "journalctl shows why"])
+    # Broken settings are a likely cause of a unit that does not start.
+    causes = [problem] if problem else []
+    body = "\n".join([*_unit_facts(unit), *causes, *_last_flight(settings), "journalctl shows why"])
     notice = Notice(NoticeKind.RAISED, UNIT_FAILED, Severity.CRITICAL, title, body, now)
     spool.add(notice, [channel.name for channel in channels])
     state_file = state_file_of(settings)

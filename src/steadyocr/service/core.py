@@ -8,17 +8,17 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from steadyocr import __version__
-from steadyocr.errors import NotReady, QueueFull, SteadyOCRError
+from steadyocr.errors import NotReady, SteadyOCRError
 from steadyocr.imaging.header import ImageHeader, check_limits, check_size, probe
 from steadyocr.runtime.manifest import find_model
 from steadyocr.scheduling.items import Priority, Reply, WorkItem
 from steadyocr.scheduling.scheduler import Scheduler
 from steadyocr.service.batches import Batches
 from steadyocr.service.companions import Companion
+from steadyocr.service.health import HealthCheck
 from steadyocr.service.page import PageBackend
 from steadyocr.service.watch import Watch
 from steadyocr.settings import Settings
@@ -28,26 +28,7 @@ from steadyocr.types import OcrOptions
 
 _log = logging.getLogger("steadyocr.service")
 
-# A picture answered this recently proves more than another golden run would.
-_FRESH_S = 10.0
-_GOLDEN_TIMEOUT_S = 15.0
 _DISK_FLOOR_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Outcome of the deep check.
-
-    Attributes:
-        ok: Whether the service answers pictures rightly.
-        reason: Why not; empty when ok.
-        source: What the verdict rests on: ``traffic`` (a picture was just answered), ``golden`` (the golden picture
-            was read for this check), ``queue`` (busy, and busy is not dead), ``state``.
-    """
-
-    ok: bool
-    reason: str
-    source: str
 
 
 class Service:
@@ -58,6 +39,7 @@ class Service:
         watch: Tells of readiness and of the disk.
         batches: Batch jobs.
         page: What stands behind the web page.
+        check_health: The deep check; see :meth:`steadyocr.service.health.HealthCheck.check`.
 
     Args:
         settings: The whole tree.
@@ -76,8 +58,7 @@ class Service:
         self._loops = Loops(self.events)
         self._scheduler: Scheduler | None = None
         self._companions: list[Companion] = []
-        self._health_lock = asyncio.Lock()
-        self._last_health: tuple[float, Health] | None = None
+        self.check_health = HealthCheck(self.unready_reason, lambda: self.scheduler, self.events).check
 
     @property
     def scheduler(self) -> Scheduler:
@@ -225,40 +206,6 @@ class Service:
             self.events.emit("item_refused", code=NotReady.code)
             raise NotReady("the service is starting", retry_after_s=2.0)
         self._scheduler.refuse_early(client)
-
-    async def check_health(self, fresh_s: float = _FRESH_S) -> Health:
-        """Prove that pictures are answered rightly: by traffic if there is any, else by reading the golden picture.
-
-        Concurrent and repeated calls share one golden run, so the check cannot be used to load the service.
-
-        Args:
-            fresh_s: A proof is accepted when it is no older than this, in seconds.
-        """
-        reason = self.unready_reason()
-        if reason:
-            return Health(False, reason, "state")
-        last = self.scheduler.last_success_at
-        now = asyncio.get_running_loop().time()
-        if last is not None and now - last < fresh_s:
-            return Health(True, "", "traffic")
-        async with self._health_lock:
-            now = asyncio.get_running_loop().time()
-            if self._last_health is None or now - self._last_health[0] >= fresh_s:
-                health = await self._read_golden()
-                self._last_health = (now, health)
-                self.events.emit("golden_checked", ok=health.ok, problem=health.reason, source=health.source)
-            return self._last_health[1]
-
-    async def _read_golden(self) -> Health:
-        deadline = asyncio.get_running_loop().time() + _GOLDEN_TIMEOUT_S
-        try:
-            reply = await self.scheduler.submit(WorkItem(b"", OcrOptions(), deadline, kind="golden"))
-        except QueueFull:
-            return Health(True, "", "queue")
-        except SteadyOCRError as error:
-            return Health(False, error.message, "golden")
-        golden = reply.message["golden"]
-        return Health(bool(golden["ok"]), str(golden["problem"]), "golden")
 
     def models(self) -> dict[str, Any]:
         """The models that serve, by part; empty before an engine was ready."""

@@ -4,7 +4,7 @@ Sources, strongest first: arguments of the command line, environment (``STEADYOC
 (``STEADYOCR_CONFIG`` or ``steadyocr.toml`` in the data folder), defaults.
 """
 
-from steadyocr.settings.load import ENV_PREFIX, Origins, load_settings
+from steadyocr.settings.load import ENV_PREFIX, Origins, load_alert_settings, load_settings
 from steadyocr.settings.tree import Settings
 
-__all__ = ["ENV_PREFIX", "Origins", "Settings", "load_settings"]
+__all__ = ["ENV_PREFIX", "Origins", "Settings", "load_alert_settings", "load_settings"]

@@ -75,6 +75,38 @@ def load_settings(
     return settings, origins
 
 
+def load_alert_settings(
+    *, config_file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, str]:
+    """Read the settings for somebody who has to tell that they are broken.
+
+    What is wrong elsewhere must not keep an alert from being sent: then only ``data_dir`` and ``alerts`` are read, and
+    every other section has its defaults. A file that is not TOML at all counts as absent.
+
+    Returns:
+        The tree, and what is wrong with the settings; empty when nothing is.
+
+    Raises:
+        ConfigError: What is wrong is in those two.
+    """
+    try:
+        return load_settings(config_file=config_file, environ=environ)[0], ""
+    except ConfigError as error:
+        problem = error.message
+    environ = os.environ if environ is None else environ
+    from_env = _from_environment(environ)
+    path = _find_file(config_file, environ, from_env)
+    try:
+        from_file = _from_file(path) if path else {}
+    except ConfigError:
+        from_file = {}
+    merged = _merge(from_file, from_env)
+    try:
+        return Settings.model_validate({name: merged[name] for name in ("data_dir", "alerts") if name in merged}), problem
+    except ValidationError:
+        raise ConfigError(problem) from None
+
+
 def _describe(location: tuple[int | str, ...], message: str, origins: Origins) -> str:
     name = ".".join(str(part) for part in location)
     return f"{name} ({origins.of(name)}): {message}"

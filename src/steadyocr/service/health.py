@@ -1,0 +1,100 @@
+"""The deep check: proof that pictures are answered rightly, at a price that cannot be abused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steadyocr.errors import QueueFull, SteadyOCRError
+from steadyocr.scheduling.items import WorkItem
+from steadyocr.scheduling.scheduler import Scheduler
+from steadyocr.telemetry.events import Events
+from steadyocr.types import OcrOptions
+
+# A picture answered this recently proves more than another golden run would.
+_FRESH_S = 10.0
+# In all, with the wait for an engine: busy is not dead.
+_GOLDEN_TIMEOUT_S = 15.0
+# What a run may take, as a multiple of what it took when the engine started, and whatever that says. Neighbours that
+# take the processor slow a healthy engine several times over; a model that swaps or has lost its device, a hundred.
+_SLOWER = 10.0
+_LEAST_BOUND_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Outcome of the deep check.
+
+    Attributes:
+        ok: Whether the service answers pictures rightly.
+        reason: Why not; empty when ok.
+        source: What the verdict rests on: ``traffic`` (a picture was just answered), ``golden`` (the golden picture
+            was read for this check), ``queue`` (busy, and busy is not dead), ``state``.
+    """
+
+    ok: bool
+    reason: str
+    source: str
+
+
+class HealthCheck:
+    """Passive while real pictures are answered, one shared golden run otherwise.
+
+    Args:
+        unready_reason: Why new pictures cannot be served now; empty when they can.
+        scheduler: What does the work; asked for only when ready.
+        events: Where a verdict of a golden run is told.
+    """
+
+    def __init__(self, unready_reason: Callable[[], str], scheduler: Callable[[], Scheduler], events: Events) -> None:
+        self._unready_reason = unready_reason
+        self._scheduler = scheduler
+        self._events = events
+        self._lock = asyncio.Lock()
+        self._last: tuple[float, Health] | None = None
+
+    async def check(self, fresh_s: float = _FRESH_S) -> Health:
+        """Prove that pictures are answered rightly: by traffic if there is any, else by reading the golden picture.
+
+        Concurrent and repeated calls share one golden run, so the check cannot be used to load the service.
+
+        Args:
+            fresh_s: A proof is accepted when it is no older than this, in seconds.
+        """
+        reason = self._unready_reason()
+        if reason:
+            return Health(False, reason, "state")
+        last = self._scheduler().last_success_at
+        now = asyncio.get_running_loop().time()
+        if last is not None and now - last < fresh_s:
+            return Health(True, "", "traffic")
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if self._last is None or now - self._last[0] >= fresh_s:
+                health = await self._read_golden()
+                self._last = (now, health)
+                self._events.emit("golden_checked", ok=health.ok, problem=health.reason, source=health.source)
+            return self._last[1]
+
+    async def _read_golden(self) -> Health:
+        deadline = asyncio.get_running_loop().time() + _GOLDEN_TIMEOUT_S
+        bound_s = golden_bound_s(self._scheduler())
+        try:
+            reply = await self._scheduler().submit(WorkItem(b"", OcrOptions(), deadline, kind="golden"))
+        except QueueFull:
+            return Health(True, "", "queue")
+        except SteadyOCRError as error:
+            return Health(False, error.message, "golden")
+        golden = reply.message["golden"]
+        took_s = golden["duration_ms"] / 1000
+        if golden["ok"] and took_s > bound_s:
+            problem = f"reading the golden picture took {took_s:.1f} s; {bound_s:.1f} s is the bound learnt at start"
+            return Health(False, problem, "golden")
+        return Health(bool(golden["ok"]), str(golden["problem"]), "golden")
+
+
+def golden_bound_s(scheduler: Scheduler) -> float:
+    """Return how long reading the golden picture may take, in seconds, by what it took when the engine started."""
+    at_start_s: float = scheduler.engine_facts().get("golden", {}).get("duration_ms", 0.0) / 1000
+    return min(max(_SLOWER * at_start_s, _LEAST_BOUND_S), _GOLDEN_TIMEOUT_S)
