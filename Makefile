@@ -26,7 +26,7 @@ serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:7860 (ARGS="--port
 	$(BIN)/steadyocr serve $(ARGS)
 
 test: check ## set up, check and run all tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types, layers
 	$(BIN)/ruff format --check src tests bench scripts

@@ -75,7 +75,7 @@ def random_shapes(
 
 
 def made_ahead(shapes: Iterator[Shape], depth: int = 2) -> Iterator[Shape]:
-    """Yield the same, made in a thread of its own while the caller is busy with those before; ``depth`` wait at most."""
+    """Yield the same, made in a thread of its own while the caller works; ``depth`` wait at most."""
     waiting: queue.Queue[Shape | None] = queue.Queue(depth)
 
     def make() -> None:

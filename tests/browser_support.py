@@ -31,7 +31,7 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-# Ended with the last browser test: Playwright keeps an event loop running in this thread, and asyncio.run() refuses that.
+# Ended with the last browser test: it keeps an event loop running in this thread, and asyncio.run() refuses that.
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     expect.set_options(timeout=_PATIENCE_MS)

@@ -20,6 +20,20 @@ settings.register_profile(
 settings.load_profile("steadyocr")
 
 
+# Several processes share the files; what takes minutes goes first, so that none is left alone with it at the end.
+_LONGEST_FIRST = ("systemd", "chaos", "browser", "e2e", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long suites first; the order within a file stays."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.nodeid.split("/")[1]
+        return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def chinese() -> KnownPicture:
     return known_picture("chinese")
@@ -47,9 +61,9 @@ def isolated_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
     return tmp_path / "steadyocr"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
-    """Put the root logger back as it was."""
+    """Put the root logger back as it was; commands that are run in this process set it up for themselves."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     access_disabled = logging.getLogger("uvicorn.access").disabled

@@ -198,7 +198,7 @@ class Scheduler:
         self._nothing_outstanding.clear()
         try:
             async with asyncio.timeout_at(item.deadline):
-                return await item.outcome
+                reply = await item.outcome
         except TimeoutError as error:
             raise DeadlineExceeded("the time allowed for this picture ran out") from error
         finally:
@@ -208,6 +208,11 @@ class Scheduler:
             self.reports.item_left(item)
             if not self._outstanding:
                 self._nothing_outstanding.set()
+        # A golden run proves nothing by itself (its verdict does), and neither does an engine that only gives errors.
+        # Said here and not by the slot, which has its house-keeping to do before it is done with an item.
+        if item.kind == "run":
+            self.last_success_at = asyncio.get_running_loop().time()
+        return reply
 
     def _accept(self, item: WorkItem) -> None:
         self._refuse(item.client)
@@ -287,9 +292,6 @@ class Scheduler:
             self.queue.record_service(loop.time() - started)
         self.completed += 1
         self.degraded += item.cap is not None
-        # A golden run proves nothing by itself (its verdict does), and neither does an engine that only gives errors.
-        if item.kind == "run" and item.answered:
-            self.last_success_at = loop.time()
 
     def after_death(self, item: WorkItem, death: Death) -> None:
         """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""

@@ -102,7 +102,9 @@ def load_alert_settings(
         from_file = {}
     merged = _merge(from_file, from_env)
     try:
-        return Settings.model_validate({name: merged[name] for name in ("data_dir", "alerts") if name in merged}), problem
+        return Settings.model_validate(
+            {name: merged[name] for name in ("data_dir", "alerts") if name in merged}
+        ), problem
     except ValidationError:
         raise ConfigError(problem) from None
 
