@@ -91,7 +91,7 @@ def made_ahead(shapes: Iterator[Shape], depth: int = 2) -> Iterator[Shape]:
 
 
 def _sheet(chance: random.Random) -> Image.Image:
-    """Running text in several sizes on a light ground."""
+    """Scattered text in several sizes on a light ground: enough to read, and not so much that all is reading."""
     sheet = Image.new("RGB", (_SHEET_SIDE, _SHEET_SIDE), chance.choice(("#fbfaf5", "#ffffff", "#e8edf2")))
     draw = ImageDraw.Draw(sheet)
     y = 20
@@ -102,5 +102,5 @@ def _sheet(chance: random.Random) -> Image.Image:
             text = chance.choice(_TEXTS)
             draw.text((x, y), text, font=load_font(size), fill="#20242b")
             x += round(draw.textlength(text, font=load_font(size))) + chance.randint(200, 900)
-        y += round(size * chance.uniform(1.6, 4.0))
+        y += round(size * chance.uniform(4.0, 9.0))
     return sheet

@@ -107,7 +107,7 @@ def _after_housekeeping(server: Server, client: httpx.Client, compared: int) -> 
         settled = info["memory"]["predictions"]["items"] >= compared and info["engines"][0]["state"] == "ready"
         if settled or time.monotonic() > end:
             return info
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def report(samples: list[Sample], settle: int, kills: int | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class SessionOptions:
 
     Attributes:
         threads: Threads of one inference.
-        precision: ``auto`` lets the library use bf16 where the CPU or the card has it; ``f32`` forbids it.
+        precision: ``auto`` uses bf16 where the CPU or the card is faster with it; ``f32`` forbids it.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         device_memory_share: Of the card's memory, that this process may take, from 0 to 1.
     """

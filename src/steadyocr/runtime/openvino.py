@@ -11,6 +11,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from steadyocr.runtime.base import FloatArray, IntArray, SessionOptions
+from steadyocr.runtime.cpu import bf16_is_slow
 
 # Each new input shape leaves compiled kernels behind. Unbounded, 120 random shapes took a detector from 0.45 to
 # 1.2 GB. Below this cache oneDNN keeps 1024 kernels of its own, which release_memory() does not drop, so a line
@@ -31,7 +32,8 @@ class OpenVINOSession:
             "ENABLE_CPU_PINNING": False,  # pinned threads of two engines would share the same cores
             "CPU_RUNTIME_CACHE_CAPACITY": _SHAPE_CACHE_ENTRIES,
         }
-        if options.precision == "f32":
+        # By itself the library takes bf16 wherever there is an instruction for it.
+        if options.precision == "f32" or bf16_is_slow():
             config["INFERENCE_PRECISION_HINT"] = "f32"
         self._core, self._config = core, config
         self._plain: ov.CompiledModel | None = None

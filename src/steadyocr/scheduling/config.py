@@ -16,7 +16,7 @@ class EngineConfig:
         recogniser: Name of the recognition model.
         user_models: Folder of the user's own models, or ``None``.
         backend: Inference library.
-        precision: ``auto`` lets it use bf16 where the CPU has it.
+        precision: ``auto`` uses bf16 where the CPU is faster with it.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         device_memory_share: Of the card's memory, that one engine may take, from 0 to 1.
         threads: Threads of one inference.

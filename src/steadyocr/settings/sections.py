@@ -65,7 +65,7 @@ class EngineSettings(Section):
     device_memory_share: float = Field(
         0.9, gt=0, le=1, description="of the card's memory, that all engines together may take"
     )
-    precision: Literal["auto", "f32"] = Field("auto", description="auto uses bf16 where the CPU has it")
+    precision: Literal["auto", "f32"] = Field("auto", description="auto uses bf16 where the CPU is faster with it")
     start_timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds until a starting engine is given up")
     item_limit_s: float = Field(60.0, gt=0, le=3600, description="seconds on one picture after which an engine hangs")
     heartbeat_s: float = Field(20.0, gt=0, le=600, description="seconds of silence after which an engine hangs")

@@ -21,7 +21,7 @@ from typing import Final
 from steadyocr.errors import ConfigError
 from steadyocr.jobs.filesystems import file_system_of, refuse_network_file_system
 from steadyocr.ops.doctor.findings import Finding, fail, ok, warn
-from steadyocr.runtime.cpu import available_threads, cpu_quota
+from steadyocr.runtime.cpu import available_threads, cpu_flags, cpu_quota
 from steadyocr.runtime.memory import memory_limit_bytes
 from steadyocr.scheduling.governor import detect_budget_bytes
 from steadyocr.settings import Settings
@@ -54,15 +54,9 @@ def python(version: tuple[int, ...] = sys.version_info[:3], bits: int = sys.maxs
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = platform.machine()) -> Finding:
     """Check which instructions the processor has for inference."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    flags = cpu_flags(cpuinfo)
+    if not flags:
         return warn("processor", "its features cannot be read", "nothing to do; inference picks what works")
-    flags: set[str] = set()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            flags.update(value.split())
     if machine in ("aarch64", "arm64"):
         fast = sorted(flags & {"bf16", "i8mm", "asimddp"})
         return ok("processor", f"{machine}, {', '.join(fast) or 'no extensions for inference'}")

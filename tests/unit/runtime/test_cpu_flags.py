@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import openvino as ov
+import pytest
+
+from steadyocr.runtime.base import SessionOptions
+from steadyocr.runtime.cpu import bf16_is_slow, cpu_flags
+from steadyocr.runtime.manifest import find_model
+from steadyocr.runtime.openvino import OpenVINOSession
+
+
+@pytest.mark.parametrize(
+    ("flags", "slow"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16", True),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile amx_bf16", False),
+        ("flags\t\t: fpu avx2", False),
+        ("Features\t: fp asimd bf16", False),
+        ("", False),
+    ],
+)
+def test_bf16_without_fast_units_for_it_is_slow(tmp_path: Path, flags: str, slow: bool) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: made up\n{flags}\n")
+    assert bf16_is_slow(cpuinfo) is slow
+
+
+def test_a_processor_that_does_not_tell_has_no_features(tmp_path: Path) -> None:
+    assert cpu_flags(tmp_path / "missing") == frozenset()
+    assert not bf16_is_slow(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(("slow", "hints"), [(True, "f32"), (False, None)])
+def test_openvino_is_told_where_bf16_is_slow(monkeypatch: pytest.MonkeyPatch, slow: bool, hints: str | None) -> None:
+    monkeypatch.setattr("steadyocr.runtime.openvino.bf16_is_slow", lambda: slow)
+    given: dict[str, object] = {}
+
+    def compile_model(_: object, __: object, ___: str, config: dict[str, object]) -> None:
+        given.update(config)
+        raise InterruptedError
+
+    monkeypatch.setattr(ov.Core, "compile_model", compile_model)
+    session = OpenVINOSession(find_model("resnet18-db").verified_file(), SessionOptions(threads=1))
+    with pytest.raises(InterruptedError):
+        session.run(None)  # type: ignore[arg-type]
+    assert given.get("INFERENCE_PRECISION_HINT") == hints
