@@ -50,6 +50,7 @@ class EngineProcess:
         items: How many items it has finished.
         model_loads: How many times it has loaded its models; anything but 1 is a fault.
         allocation_failed: It has run out of memory once and is not to be trusted any more.
+        untidy: It has kept scratch memory of its last item for the next one.
     """
 
     def __init__(self, config: EngineConfig, command: Sequence[str] = WORKER_COMMAND) -> None:
@@ -70,6 +71,7 @@ class EngineProcess:
         self.items = 0
         self.model_loads = 0
         self.allocation_failed = False
+        self.untidy = False
 
     @property
     def state(self) -> EngineState:
@@ -166,6 +168,7 @@ class EngineProcess:
             "job_id": item.job_id,
             "options": item.options.to_wire(),
             "cap": dataclasses.asdict(item.cap) if item.cap else None,
+            "keep_scratch": item.course.keep_scratch,
             **item.extra,
         }
         try:
@@ -200,6 +203,7 @@ class EngineProcess:
         self.device_peak_bytes = int(message.get("device_peak_bytes", 0))
         self.model_loads = int(message.get("model_loads", self.model_loads))
         self.allocation_failed = bool(message.get("allocation_failed", False))
+        self.untidy = bool(message.get("untidy", False))
         self.items += 1
         self.stage = None
         self.state = EngineState.READY

@@ -46,6 +46,9 @@ class Course:
         peak_bytes: The engine's peak resident memory with it.
         rss_bytes: The engine's resident memory after it.
         allocation_failed: The engine ran out of memory with it.
+        keep_scratch: The engine may keep scratch memory after it, since more work waits.
+        untidy_before: The engine had kept scratch memory of the item before.
+        untidy_after: It kept scratch memory of this one.
     """
 
     queued_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -58,6 +61,9 @@ class Course:
     peak_bytes: int | None = None
     rss_bytes: int | None = None
     allocation_failed: bool = False
+    keep_scratch: bool = False
+    untidy_before: bool = False
+    untidy_after: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -144,8 +144,11 @@ class MemoryContract:
     def record(self, item: WorkItem, peak_bytes: int) -> None:
         """Compare a prediction with what the engine reported, and take over what it holds now."""
         course = item.course
-        if course.slot is not None and course.rss_bytes:
+        if course.slot is not None and course.rss_bytes and not course.untidy_after:
             self._learn_idle(course.slot, course.rss_bytes)
+        if course.untidy_before:
+            # The peak may be what the item before has left.
+            return
         # A picture that was refused half-way took less than reading it takes, and proves nothing.
         if item.header is not None and peak_bytes and item.answered and course.predicted_bytes:
             self.book.note(course.predicted_bytes, peak_bytes)

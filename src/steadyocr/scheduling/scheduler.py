@@ -271,6 +271,7 @@ class Scheduler:
                     item.cap = plan.cap
                     started = item.course.started_at = loop.time()
                     item.course.in_hand = True
+                    item.course.keep_scratch = self._scratch_may_stay()
                     self.contract.record(item, await run())
         except MemoryPressure as error:
             item.fail(error)
@@ -292,6 +293,13 @@ class Scheduler:
             self.queue.record_service(loop.time() - started)
         self.completed += 1
         self.degraded += item.cap is not None
+
+    def _scratch_may_stay(self) -> bool:
+        """Whether engines may keep scratch memory: the next item uses it again at once, and there is room."""
+        scratch_bytes = self.config.slot.engine.scratch_bytes
+        if not scratch_bytes or not len(self.queue) or self.ladder.level is not PressureLevel.FULL:
+            return False
+        return self.governor.headroom_bytes >= scratch_bytes * self.config.engines
 
     def after_death(self, item: WorkItem, death: Death) -> None:
         """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""

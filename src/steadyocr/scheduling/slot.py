@@ -328,8 +328,10 @@ class Slot:
         patience = Patience(
             item_limit_s=config.item_limit_s, heartbeat_s=config.heartbeat_s, kill_grace_s=config.kill_grace_s
         )
-        await run_patiently(engine, item, patience)
         course = item.course
+        course.untidy_before = engine.untidy
+        await run_patiently(engine, item, patience)
+        course.untidy_after = engine.untidy
         course.peak_bytes, course.rss_bytes = engine.peak_rss_bytes, engine.rss_bytes
         course.allocation_failed = engine.allocation_failed
         return engine.peak_rss_bytes
@@ -340,7 +342,8 @@ class Slot:
             return
         growth = engine.rss_bytes - int(engine.ready.get("rss_bytes", engine.rss_bytes))
         old = self._config.retire_items and engine.items >= self._config.retire_items
-        grown = growth > self._config.retire_growth_bytes
+        # What is kept for the next item is no growth.
+        grown = growth > self._config.retire_growth_bytes and not engine.untidy
         if not (old or grown or engine.allocation_failed):
             return
         if not self._owner.room_for_standby():

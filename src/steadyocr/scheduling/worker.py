@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("steadyocr.engine")
 
 _PR_SET_PDEATHSIG = 1
+# In a row.
+_MOST_UNTIDY_ITEMS = 50
 
 
 class Worker:
@@ -52,6 +54,7 @@ class Worker:
         self._config = config
         self._allocation_failed = False
         self._device_ran_out = False
+        self._untidy_items = 0
         started = time.perf_counter()
         self._pipeline = _build_pipeline(config)
         self._golden = GoldenCheck(self._pipeline, strict=self._pipeline.builtin)
@@ -89,8 +92,10 @@ class Worker:
             self._handle(message, bytes(payload))
             del frame, payload
             peak_bytes, device_peak_bytes = memory.peak_rss_bytes(), device.peak_bytes()
-            if not self._small(message):
+            untidy = self._may_stay_untidy(message)
+            if not untidy and not self._small(message):
                 self._return_to_baseline()
+            self._untidy_items = self._untidy_items + 1 if untidy else 0
             self._send(
                 {
                     "kind": "idle",
@@ -101,6 +106,7 @@ class Worker:
                     "device_peak_bytes": device_peak_bytes,
                     "model_loads": OcrPipeline.loads,
                     "allocation_failed": self._allocation_failed,
+                    "untidy": untidy,
                 }
             )
 
@@ -204,6 +210,15 @@ class Worker:
         """Whether an item was a slider's, which leaves next to nothing behind: tidying up costs as much as the work."""
         slack = self._config.memory_slack_bytes
         return message["kind"] == "postprocess" and memory.rss_bytes() <= self._baseline_bytes + slack
+
+    def _may_stay_untidy(self, message: Message) -> bool:
+        """Whether scratch memory stays for the next item. Now and then it goes all the same, so that growth shows."""
+        if not message.get("keep_scratch") or self._untidy_items >= _MOST_UNTIDY_ITEMS:
+            return False
+        config = self._config
+        if self._allocation_failed or device.held_bytes() > self._device_baseline_bytes + config.memory_slack_bytes:
+            return False
+        return memory.rss_bytes() <= self._baseline_bytes + config.scratch_bytes
 
     def _return_to_baseline(self) -> None:
         slack = self._config.memory_slack_bytes

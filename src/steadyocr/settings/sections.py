@@ -78,6 +78,9 @@ class EngineSettings(Section):
         ge=0,
         description="bytes an engine may keep over its base line before it gives scratch memory back",
     )
+    scratch_bytes: int = Field(
+        512 << 20, ge=0, description="the same while more work waits and memory is plentiful; 0 gives back every time"
+    )
 
 
 class MemorySettings(Section):

@@ -127,6 +127,7 @@ class Settings(Section):
             max_pixels=self.limits.max_pixels,
             max_side_ratio=self.limits.max_side_ratio,
             memory_slack_bytes=self.engines.memory_slack_bytes,
+            scratch_bytes=self.engines.scratch_bytes,
             cache_dir=str(self.data_dir / "cache"),
             log_level=self.logging.level,
         )

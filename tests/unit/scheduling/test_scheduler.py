@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scripted_engine import ENGINE, SERVICE_S, ScriptedEngine
+from scripted_engine import BASE_BYTES, ENGINE, SERVICE_S, ScriptedEngine
 from steadyocr.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -255,6 +255,48 @@ async def test_without_room_for_two_engines_a_grown_one_stays() -> None:
         await made.read("grow")
         await made.read("next")
         assert len(made.engines) == 1
+
+
+class Hoarder(ScriptedEngine):
+    """Keeps scratch memory whenever it may."""
+
+    async def run(self, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
+        await super().run(item, on_frame)
+        self.untidy = item.course.keep_scratch
+        self.rss_bytes = BASE_BYTES + (item.course.keep_scratch << 30)
+
+
+@without_waiting
+async def test_scratch_memory_may_stay_while_more_work_waits_and_counts_as_no_growth() -> None:
+    async with lab(Hoarder, budget_bytes=8 << 30) as made:
+        items = [made.item(order) for order in "abc"]
+        await asyncio.gather(*(made.scheduler.submit(item) for item in items))
+        assert [item.course.keep_scratch for item in items] == [True, True, False]
+        assert [item.course.untidy_before for item in items] == [False, True, True]
+        assert made.scheduler.governor.engine_base_bytes == BASE_BYTES
+        assert len(made.engines) == 1
+
+
+@pytest.mark.parametrize(("budget", "used"), [(1 << 30, 0.1), (8 << 30, 0.85)])
+@without_waiting
+async def test_where_memory_is_short_scratch_memory_is_given_back_every_time(budget: int, used: float) -> None:
+    async with lab(Hoarder, budget_bytes=budget) as made:
+        made.signals = MemorySignals(used)
+        await asyncio.sleep(2)
+        items = [made.item(order) for order in "abc"]
+        await asyncio.gather(*(made.scheduler.submit(item) for item in items))
+        assert not any(item.course.keep_scratch for item in items)
+
+
+@without_waiting
+async def test_a_peak_on_top_of_what_was_kept_is_compared_with_no_prediction() -> None:
+    async with lab(Hoarder, budget_bytes=8 << 30) as made:
+        items = [made.item(order) for order in "abc"]
+        for item in items:
+            item.header = ImageHeader("jpeg", 400, 300, 1, 1, 8, 3)
+        made.engines[0].peak_rss_bytes = BASE_BYTES
+        await asyncio.gather(*(made.scheduler.submit(item) for item in items))
+        assert made.scheduler.contract.book.items == 1
 
 
 @without_waiting
