@@ -56,7 +56,8 @@ class RunnerConfig:
     """How a runner works.
 
     Attributes:
-        slots: Items in hand at the same time; one more than engines keeps them busy while outcomes are written.
+        slots: Items in hand at the same time. One more than engines keeps them busy while outcomes are written; with
+            two more, one always waits, and engines need not tidy up between two (``EngineConfig.scratch_bytes``).
         lease_s: How long an item stays with a runner that gives no sign, in seconds.
         poll_s: Longest wait between two looks for work, in seconds.
         pause_s: Wait after the service refused an item for being busy, when it does not say how long, in seconds.

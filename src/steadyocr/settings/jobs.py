@@ -53,7 +53,7 @@ class JobSettings(Section):
     url: SecretUrl = Field("", description="database: sqlite:////FILE or postgresql://…; empty is a file in data_dir")
     blobs: SecretUrl = Field("", description="pictures: a folder or s3://bucket/prefix; empty is a folder in data_dir")
     s3_endpoint: str = Field("", description="address of an S3 server; keys and region come from AWS_… variables")
-    slots: int = Field(0, ge=0, le=512, description="items this node has in hand at most; 0 is engines + 1")
+    slots: int = Field(0, ge=0, le=512, description="items this node has in hand at most; 0 is engines + 2")
     lease_s: float = Field(30.0, ge=1, le=3600, description="seconds after which a silent node loses its items")
     max_attempts: int = Field(3, ge=1, le=100, description="bad runs after which an item is dead")
     max_files: int = Field(10_000, ge=1, le=1_000_000, description="items of one job, unpacked archives included")
@@ -109,7 +109,7 @@ class JobSettings(Section):
     def runner_config(self, engines: int, max_picture_bytes: int) -> RunnerConfig:
         """Derive what the runner is told. One slot more than engines: outcomes are written while engines work."""
         return RunnerConfig(
-            slots=self.slots or engines + 1, lease_s=self.lease_s, archive=self.archive_limits(max_picture_bytes)
+            slots=self.slots or engines + 2, lease_s=self.lease_s, archive=self.archive_limits(max_picture_bytes)
         )
 
     def webhook_config(self) -> WebhookConfig | None:
