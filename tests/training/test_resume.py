@@ -75,6 +75,15 @@ def curve(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key not in clocked} for row in rows]
 
 
+@pytest.mark.parametrize("validate_every", [0, 3])
+def test_every_step_is_in_some_point_of_the_loss(config: TrainConfig, tmp_path: Path, validate_every: int) -> None:
+    """A run shorter than a window, and what is left of a window at the end of an epoch or of the run."""
+    validation = replace(config.validation, every_steps=validate_every)
+    train(replace(config, log_every_steps=5, epochs=2, validation=validation), tmp_path / "run")
+    steps = [row["step"] for row in curve(tmp_path / "run") if "total" in row]
+    assert steps == ([1, 2] if validate_every == 0 else [2])
+
+
 def test_run_folder_is_never_overwritten(config: TrainConfig, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

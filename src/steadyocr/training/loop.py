@@ -115,7 +115,7 @@ class Trainer:
         watch = Watch(self._clock, self._elapsed_s)
         window = Window(watch.elapsed_s)
         saved_s = watch.elapsed_s
-        stopped = False
+        stopped, lr = False, 0.0
         if self.step == 0:
             if self._config.init_weights and self._judged:
                 self._judge(curve, 0.0, watch)  # what fine-tuning has to beat
@@ -127,7 +127,8 @@ class Trainer:
                 break
             lr = self._set_rate(done)
             window.add(self._train_step(batch), len(batch["image"]))
-            if self.step % self._config.log_every_steps == 0:
+            # Before a validation too: it takes time that is not the steps', so their window ends here.
+            if any(self.step % every == 0 for every in (self._config.log_every_steps, self._validate_every)):
                 self._log(curve, window, lr, watch.elapsed_s)
                 window = Window(watch.elapsed_s)
             if self.step % self._validate_every == 0:
@@ -136,6 +137,8 @@ class Trainer:
             if watch.elapsed_s - saved_s >= self._config.checkpoint_minutes * 60:
                 self._save(watch.elapsed_s)
                 saved_s = watch.elapsed_s
+        if window.steps:  # the last ones, fewer than a whole window
+            self._log(curve, window, lr, watch.elapsed_s)
         if not stopped and self.step % self._validate_every:
             self._judge(curve, 0.0, watch)
         self._save(watch.elapsed_s)

@@ -82,6 +82,11 @@ class Window:
         self._terms.append(terms)
         self._crops += crops
 
+    @property
+    def steps(self) -> int:
+        """Steps noted."""
+        return len(self._terms)
+
     def means(self) -> dict[str, float]:
         """Mean of each loss term."""
         names = ("total", "bce", "threshold_l1", "dice")
