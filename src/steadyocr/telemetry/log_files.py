@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-_FIRST_LINE_BYTES: Final = 4096
+# The time stands first in a line of ours; the rest of it may be as long as it likes.
+_FIRST_TIME: Final = re.compile(rb'\{"time": ?"([^"]{1,64})"')
+_HEAD_BYTES: Final = 128
 # After a write or a rotation failed, the next rotation is not tried before this.
 _PAUSE_S: Final = 10.0
+# Whether the file still lies where it was is looked at so often, in seconds.
+_LOOK_S: Final = 1.0
 
 _dropped = 0
 
@@ -51,6 +55,8 @@ class LogFiles:
 class RotatedFileHandler(logging.Handler):
     """One log file. Each record is one write, so that nothing is held back and a crash loses no line.
 
+    A file that somebody removes or moves away is made anew, so that no line goes where nobody looks.
+
     Args:
         files: Where and when to rotate.
         name: Of the file.
@@ -66,14 +72,16 @@ class RotatedFileHandler(logging.Handler):
         self._clock = clock
         self._path = files.folder / name
         self._pause_until = 0.0
-        files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._looked_at = 0.0
         self._descriptor = -1
         self._open()
+        self._forget_beyond_keep()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, or drop it."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            self._look_for_file()
             self._rotate_if_due(len(line))
             self._write(line)
         except Exception:  # noqa: BLE001 - whatever is wrong with the disk or the record, it stops here
@@ -88,15 +96,47 @@ class RotatedFileHandler(logging.Handler):
         super().close()
 
     def _open(self) -> None:
+        self._files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         previous, self._descriptor = self._descriptor, descriptor
         if previous >= 0:
             os.close(previous)
         self._torn = False
-        self._size = os.fstat(descriptor).st_size
+        self._looked_at = self._clock()
+        status = os.fstat(descriptor)
+        self._size, self._identity = status.st_size, (status.st_dev, status.st_ino)
         self._since = _first_time(self._path) if self._size else None
         if self._since is None:
             self._since = self._clock()
+
+    def _look_for_file(self) -> None:
+        """Open the file anew when it does not lie under its name any more."""
+        now = self._clock()
+        # A clock that was set back must not put the next look off.
+        if self._descriptor < 0 or 0 <= now - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = now
+        try:
+            status = self._path.stat()
+            if (status.st_dev, status.st_ino) == self._identity:
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        try:
+            self._open()
+        except OSError:
+            # What was moved away goes on; where it was removed, this tells that lines are lost.
+            count_dropped()
+
+    def _forget_beyond_keep(self) -> None:
+        """Delete old files that a longer count once kept."""
+        for path in self._files.folder.glob(f"{self._path.name}.*"):
+            number = path.name.removeprefix(f"{self._path.name}.")
+            if number.isdecimal() and int(number) > self._files.keep:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _write(self, line: bytes) -> None:
         if self._descriptor < 0:
@@ -127,7 +167,9 @@ class RotatedFileHandler(logging.Handler):
         for number in range(self._files.keep - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
                 self._numbered(number).replace(self._numbered(number + 1))
-        self._path.replace(self._numbered(1))
+        # Somebody may have removed it since the last look.
+        with contextlib.suppress(FileNotFoundError):
+            self._path.replace(self._numbered(1))
         self._open()
 
     def _numbered(self, number: int) -> Path:
@@ -138,7 +180,7 @@ def _first_time(path: Path) -> float | None:
     """Return when the first line of a file was written, by its own word."""
     try:
         with path.open("rb") as stream:
-            line = stream.readline(_FIRST_LINE_BYTES)
-        return datetime.fromisoformat(json.loads(line)["time"]).timestamp()
-    except (OSError, ValueError, KeyError, TypeError):
+            found = _FIRST_TIME.match(stream.read(_HEAD_BYTES))
+        return datetime.fromisoformat(found[1].decode()).timestamp() if found else None
+    except (OSError, ValueError):
         return None

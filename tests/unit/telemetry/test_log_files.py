@@ -118,6 +118,96 @@ def test_a_file_that_somebody_else_wrote_counts_from_now(make_log: Callable[...,
     assert log.names() == ["out.log"]
 
 
+def test_the_age_counts_although_the_first_line_is_long(make_log: Callable[..., Log]) -> None:
+    log = make_log(max_age_s=3600)
+    log.write("x" * 10_000)
+    log.handler.close()
+    log.clock.now += 3600
+    log.handler = log.opened()
+    log.write("next")
+    assert log.messages() == ["next"]
+
+
+def test_a_file_that_was_removed_is_made_anew(make_log: Callable[..., Log]) -> None:
+    log = make_log()
+    log.write("before")
+    (log.files.folder / "out.log").unlink()
+    log.clock.now += 1
+    log.write("after")
+    assert log.messages() == ["after"]
+
+
+def test_a_file_that_was_moved_away_is_made_anew(make_log: Callable[..., Log]) -> None:
+    log = make_log()
+    log.write("before")
+    (log.files.folder / "out.log").rename(log.files.folder / "mine")
+    log.clock.now += 1
+    log.write("after")
+    assert (log.messages("mine"), log.messages()) == (["before"], ["after"])
+
+
+def test_a_folder_that_was_removed_is_made_anew(make_log: Callable[..., Log]) -> None:
+    log = make_log()
+    (log.files.folder / "out.log").unlink()
+    log.files.folder.rmdir()
+    log.clock.now -= 5
+    log.write("after")
+    assert log.messages() == ["after"]
+
+
+def test_whether_the_file_is_there_is_looked_at_once_a_second(
+    make_log: Callable[..., Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = make_log()
+    looks: list[Path] = []
+    plain = Path.stat
+
+    def noted(path: Path) -> os.stat_result:
+        looks.append(path)
+        return plain(path)
+
+    monkeypatch.setattr(Path, "stat", noted)
+    for _ in range(40):
+        log.clock.now += 0.25
+        log.write("line")
+    monkeypatch.undo()
+    assert len(looks) == 10
+
+
+def test_a_file_that_is_gone_and_cannot_be_made_again_costs_lines_and_tells_so(make_log: Callable[..., Log]) -> None:
+    log = make_log()
+    (log.files.folder / "out.log").unlink()
+    (log.files.folder / "out.log").mkdir()
+    before = dropped_records()
+    log.clock.now += 1
+    log.write("lost")
+    assert dropped_records() == before + 1
+    (log.files.folder / "out.log").rmdir()
+    log.clock.now += 1
+    log.write("after")
+    assert log.messages() == ["after"]
+
+
+def test_a_rotation_finds_the_file_gone(make_log: Callable[..., Log]) -> None:
+    log = make_log(max_bytes=200)
+    log.write("before")
+    (log.files.folder / "out.log").unlink()
+    before = dropped_records()
+    log.write("x" * 150)
+    assert (log.names(), log.messages(), dropped_records()) == (["out.log"], ["x" * 150], before)
+
+
+def test_files_that_a_longer_count_kept_are_deleted(make_log: Callable[..., Log]) -> None:
+    log = make_log(max_bytes=200, keep=5)
+    for number in range(10):
+        log.write(f"line {number}")
+    log.handler.close()
+    (log.files.folder / "out.log.old").write_text("not ours")
+    log.files = LogFiles(folder=log.files.folder, max_bytes=200, keep=2)
+    log.handler = log.opened()
+    assert log.names() == ["out.log", "out.log.1", "out.log.2", "out.log.old"]
+
+
 def test_only_the_owner_may_read(make_log: Callable[..., Log]) -> None:
     log = make_log()
     assert stat.S_IMODE(log.files.folder.stat().st_mode) == 0o700
