@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -146,13 +147,21 @@ def test_lines_read_together_are_read_as_alone(widths: list[int], at_once: int) 
 
 
 def test_lines_that_are_too_much_together_are_read_one_by_one() -> None:
+    held: list[weakref.ref[FloatArray]] = []
+    still_held: list[bool] = []
+
     class Small(ShadeReader):
         def run_argmax(self, batch: FloatArray) -> tuple[IntArray, FloatArray]:
             if len(batch) > 1:
+                activations = batch.copy()
+                held.append(weakref.ref(activations))
                 raise MemoryError
+            still_held.append(any(each() is not None for each in held))
             return super().run_argmax(batch)
 
     image, quads, texts = painted([100] * 5)
     session = Small()
     assert [line.text for line in Recognizer(session, manifest(), lines_at_once=3).read(image, quads)] == texts
     assert [shape[0] for shape in session.shapes] == [1] * 5
+    # What the failed attempt held is free before the first line is tried again.
+    assert still_held == [False] * 5

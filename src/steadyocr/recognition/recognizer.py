@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from steadyocr.errors import ModelCorrupt
 from steadyocr.imaging.geometry import crop_quad, quad_sizes
 from steadyocr.recognition.ctc import character_table, decode_best_path
-from steadyocr.runtime.base import FloatArray, Session
+from steadyocr.runtime.base import FloatArray, IntArray, Session
 from steadyocr.runtime.manifest import Manifest
 from steadyocr.runtime.tensor import fill_tensor
 
@@ -129,14 +129,22 @@ class Recognizer:
         tensor = np.zeros((len(crops), 3, self._height, self._padded(crops[0].width)), np.float32)
         for row, crop in zip(tensor, crops, strict=True):
             fill_tensor(row, self._crop(image, quads[crop.line], crop), self._input)
-        try:
-            indices, probabilities = self._session.run_argmax(tensor)
-        except MemoryError:
-            if len(crops) == 1:
-                raise
-            # Together they were too much; the page must not fail for that.
+        found = self._run(tensor)
+        if found is None:
+            # Together they were too much; the page must not fail for that. The failed attempt lets go of everything
+            # first: within an except block its traceback would hold what the single lines need.
+            del tensor, row
             return [self._read_crops(image, quads, [crop])[0] for crop in crops]
-        return [LineText(text, score) for text, score in decode_best_path(indices, probabilities, self._characters)]
+        return [LineText(text, score) for text, score in decode_best_path(*found, self._characters)]
+
+    def _run(self, tensor: FloatArray) -> tuple[IntArray, FloatArray] | None:
+        """Run the network; ``None`` when memory was not enough for these lines together."""
+        try:
+            return self._session.run_argmax(tensor)
+        except MemoryError:
+            if len(tensor) == 1:
+                raise
+        return None
 
     def _crop(self, image: NDArray[np.uint8], quad: FloatArray, crop: _Crop) -> NDArray[np.uint8]:
         # Turning the corner order turns the crop: start k corners later and the picture stands k quarter turns

@@ -49,6 +49,30 @@ class DeviceMonitor:
             return None
         return DeviceMemory(used=int(memory.used), total=int(memory.total))
 
+    def process_bytes(self, pid: int) -> int | None:
+        """Return what one process holds on the card, in bytes; ``None`` where that cannot be read. Never raises.
+
+        The driver numbers processes as the machine does, so from inside a container none may be found.
+        """
+        if self._failed or (self._handle is None and self.read() is None):
+            return None
+        try:
+            processes = self._require().nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except Exception:  # noqa: BLE001 - as above
+            return None
+        held = [process.usedGpuMemory for process in processes if process.pid == pid]
+        return int(held[0]) if held and held[0] is not None else None
+
+    def name(self) -> str | None:
+        """Return what the card is called, or ``None`` where it cannot be read. Never raises."""
+        if self.read() is None:
+            return None
+        try:
+            name = self._require().nvmlDeviceGetName(self._handle)
+        except Exception:  # noqa: BLE001 - as above
+            return None
+        return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
     def close(self) -> None:
         """Let go of the library. Safe to call twice."""
         if self._handle is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import onnxruntime as ort
 
 from steadyocr.errors import BackendUnavailable
-from steadyocr.runtime.base import DeviceMemoryError, FloatArray, IntArray, SessionOptions
+from steadyocr.runtime import device
+from steadyocr.runtime.base import FloatArray, IntArray, SessionOptions
+from steadyocr.runtime.faults import is_out_of_memory, memory_error
 from steadyocr.runtime.nvml import DeviceMonitor
 
 _LOG_ERRORS_ONLY = 3
 _CUDA = "CUDAExecutionProvider"
-# The library has one type for all its failures.
-_OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory")
+_SHRINK = "memory.enable_memory_arena_shrinkage"
 
 
 class OnnxRuntimeSession:
@@ -39,6 +41,10 @@ class OnnxRuntimeSession:
             raise BackendUnavailable(
                 "onnxruntime could not open the CUDA device; check the driver and the CUDA libraries"
             )
+        # Of the inputs so far: what is run again to shrink the arena.
+        self._smallest: tuple[int, ...] | None = None
+        if self._device != "cpu":
+            device.watch(self._device)
 
     @property
     def backend(self) -> str:
@@ -55,15 +61,20 @@ class OnnxRuntimeSession:
         """See :class:`~steadyocr.runtime.base.Session`.
 
         Raises:
-            DeviceMemoryError: The card's memory is not enough.
+            MemoryError: Memory is not enough; a :class:`~steadyocr.runtime.base.DeviceMemoryError` for the card's.
         """
         try:
             output: FloatArray = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0]
         except Exception as error:  # the library's own types share no base with Python's
-            if self._device != "cpu" and any(sign in str(error) for sign in _OUT_OF_MEMORY):
-                raise DeviceMemoryError("the accelerator has not enough memory for this picture") from error
-            raise
-        return output
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        else:
+            if self._smallest is None or batch.size < math.prod(self._smallest):
+                self._smallest = batch.shape
+            return output
+        self.release_memory()
+        raise memory_error(self._device, reason)
 
     def run_argmax(self, batch: FloatArray) -> tuple[IntArray, FloatArray]:
         """See :class:`~steadyocr.runtime.base.Session`."""
@@ -72,7 +83,26 @@ class OnnxRuntimeSession:
         return index, np.take_along_axis(output, index[..., None], axis=-1)[..., 0]
 
     def release_memory(self) -> None:
-        """Nothing to do: without an arena ONNX Runtime frees after each run."""
+        """Shrink the card's arena; on a CPU there is none, and ONNX Runtime frees after each run.
+
+        The library shrinks at the end of a run and in no other way, so the smallest input so far is run again. To let
+        every run do it would cost each of them its allocations anew, and nobody would ever see the peak.
+        """
+        if self._device == "cpu" or self._smallest is None:
+            return
+        device.note_peak()
+        options = ort.RunOptions()
+        options.add_run_config_entry(_SHRINK, f"gpu:{_card(self._device)}")
+        try:
+            self._session.run(None, {self._input: np.zeros(self._smallest, np.float32)}, options)
+        except Exception as error:
+            # Full, the card is so by others' doing, and there is nothing to give back.
+            if not is_out_of_memory(error):
+                raise
+
+
+def _card(device_name: str) -> int:
+    return int(device_name.partition(":")[2] or 0)
 
 
 def _providers(options: SessionOptions) -> list[str | tuple[str, dict[str, object]]]:
@@ -84,7 +114,7 @@ def _providers(options: SessionOptions) -> list[str | tuple[str, dict[str, objec
             "its place, or set engines.device = 'cpu'"
         )
     choices: dict[str, object] = {
-        "device_id": int(options.device.partition(":")[2] or 0),
+        "device_id": _card(options.device),
         # As on the CPU: grow by what is needed, and pick algorithms by rule; shapes change with every picture.
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",

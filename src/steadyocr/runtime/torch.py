@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from steadyocr.errors import BackendUnavailable
-from steadyocr.runtime.base import DeviceMemoryError, FloatArray, IntArray, SessionOptions
+from steadyocr.runtime.base import FloatArray, IntArray, SessionOptions
+from steadyocr.runtime.faults import is_out_of_memory, memory_error
 from steadyocr.runtime.torch_graph import TorchGraph
+
+T = TypeVar("T")
+
+# Ampere: the first with units for bf16. Older cards are said to support it too, and emulate it.
+_BF16_CAPABILITY: Final = (8, 0)
 
 
 class TorchSession:
@@ -36,10 +43,9 @@ class TorchSession:
         """See :class:`~steadyocr.runtime.base.Session`.
 
         Raises:
-            DeviceMemoryError: The card's memory is not enough.
+            MemoryError: Memory is not enough; a :class:`~steadyocr.runtime.base.DeviceMemoryError` for the card's.
         """
-        with self._guarded():
-            output = self._forward(batch).to("cpu", torch.float32)
+        output = self._guarded(lambda: self._forward(batch).to("cpu", torch.float32))
         # On a CPU the output may be a view of something the graph keeps.
         return np.array(output.numpy(), np.float32, order="C")
 
@@ -47,11 +53,15 @@ class TorchSession:
         """See :class:`~steadyocr.runtime.base.Session`; the reduction runs on the device.
 
         Raises:
-            DeviceMemoryError: The card's memory is not enough.
+            MemoryError: Memory is not enough; a :class:`~steadyocr.runtime.base.DeviceMemoryError` for the card's.
         """
-        with self._guarded():
+
+        def best() -> tuple[Tensor, Tensor]:
             value, index = self._forward(batch).max(dim=-1)
-            return index.cpu().numpy(), value.to("cpu", torch.float32).numpy()
+            return index.cpu(), value.to("cpu", torch.float32)
+
+        index, value = self._guarded(best)
+        return index.numpy(), value.numpy()
 
     def release_memory(self) -> None:
         """Give cached blocks of the card back to the driver."""
@@ -63,15 +73,19 @@ class TorchSession:
         images = torch.from_numpy(np.array(batch, np.float32)).to(self._device)
         return self._graph.run(images.contiguous(memory_format=torch.channels_last)).float()
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, work: Callable[[], T]) -> T:
         try:
             with torch.inference_mode():
-                yield
-        except torch.OutOfMemoryError as error:
-            # The blocks of the failed attempt are cached, not free: without this the next picture finds less.
-            self.release_memory()
-            raise DeviceMemoryError("the accelerator has not enough memory for this picture") from error
+                return work()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+            # The traceback holds the frames of the failed attempt, and those all its activations.
+            traceback.clear_frames(error.__traceback__)
+        # Left behind, the error cannot hold anything any more: only now are the blocks free, and go back to the driver.
+        self.release_memory()
+        raise memory_error(self._device.type, reason)
 
 
 def _open_device(options: SessionOptions) -> torch.device:
@@ -86,6 +100,8 @@ def _open_device(options: SessionOptions) -> torch.device:
     if (device.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailable(f"there is no CUDA device {device.index}; torch sees {torch.cuda.device_count()}")
     device = torch.device("cuda", device.index or 0)
+    # What is asked without naming a card (how much is held, say) is asked of this one.
+    torch.cuda.set_device(device)
     torch.cuda.set_per_process_memory_fraction(options.device_memory_share, device)
     # Shapes change with every picture: trying algorithms for each costs more than the best one saves.
     torch.backends.cudnn.benchmark = False
@@ -95,4 +111,5 @@ def _open_device(options: SessionOptions) -> torch.device:
 def _weight_type(device: torch.device, options: SessionOptions) -> torch.dtype:
     if options.precision == "f32" or device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    capable = torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
+    return torch.bfloat16 if capable else torch.float16

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from steadyocr.runtime import device
 from steadyocr.runtime.nvml import DeviceMemory, DeviceMonitor
 
 
@@ -14,6 +17,7 @@ class FakeNvml:
     def __init__(self, cards: dict[Any, tuple[int, int]]) -> None:
         self.cards = cards
         self.calls: list[str] = []
+        self.processes: dict[int, int | None] = {}
 
     def nvmlInit(self) -> None:
         self.calls.append("init")
@@ -32,6 +36,12 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> SimpleNamespace:
         used, total = self.cards[handle]
         return SimpleNamespace(used=used, total=total)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> list[SimpleNamespace]:
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self.processes.items()]
+
+    def nvmlDeviceGetName(self, handle: Any) -> bytes:
+        return b"NVIDIA H100"
 
 
 def monitor(device: str, fake: FakeNvml) -> DeviceMonitor:
@@ -81,3 +91,42 @@ def test_one_failed_reading_is_not_the_last() -> None:
     assert card.read() is None
     fake.cards[0] = kept
     assert card.read() == DeviceMemory(1, 10)
+
+
+def test_a_process_is_found_by_its_number() -> None:
+    fake = FakeNvml({0: (1, 10)})
+    fake.processes = {7: 700, 8: None}
+    card = monitor("cuda", fake)
+    assert [card.process_bytes(pid) for pid in (7, 8, 9)] == [700, None, None]
+    assert card.name() == "NVIDIA H100"
+
+
+def test_without_a_driver_nothing_is_known_of_processes() -> None:
+    card = monitor("cuda", FakeNvml({}))
+    assert (card.process_bytes(7), card.name()) == (None, None)
+
+
+@pytest.fixture
+def drivers_books() -> Iterator[FakeNvml]:
+    """What the driver says of this process is what is asked for: no library here keeps books of its own."""
+    fake = FakeNvml({0: (1, 10)})
+    device.watch("cuda", monitor("cuda", fake))
+    yield fake
+    device.watch("cpu")
+
+
+def test_what_the_driver_says_counts_where_the_library_keeps_no_books(drivers_books: FakeNvml) -> None:
+    pid = os.getpid()
+    assert (device.held_bytes(), device.peak_bytes()) == (0, 0)
+    drivers_books.processes = {pid: 500}
+    device.note_peak()
+    drivers_books.processes = {pid: 100}
+    assert (device.held_bytes(), device.peak_bytes()) == (100, 500)
+    device.reset_peak()
+    assert device.peak_bytes() == 100
+
+
+def test_the_cards_name_is_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.import_module", lambda _: FakeNvml({0: (1, 10)}))
+    assert device.card_name("cuda") == "NVIDIA H100"
+    assert device.card_name("cpu") == ""

@@ -1,4 +1,4 @@
-"""The torch backend where no built-in model leads it: single operations, refusals, a card without memory."""
+"""The torch backend where no built-in model leads it: single operations, refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from steadyocr.errors import BackendUnavailable, ModelCorrupt  # noqa: E402
 from steadyocr.runtime import device  # noqa: E402
-from steadyocr.runtime.base import DeviceMemoryError, SessionOptions  # noqa: E402
+from steadyocr.runtime.base import SessionOptions  # noqa: E402
 from steadyocr.runtime.loader import open_session, resolve_backend  # noqa: E402
 from steadyocr.runtime.manifest import Manifest, find_model, sha256_of  # noqa: E402
 from steadyocr.runtime.torch import TorchSession  # noqa: E402
@@ -158,24 +158,6 @@ def test_half_precision_is_near(tmp_path: Path) -> None:
     with torch.inference_mode():
         near = low.run(torch.from_numpy(batch)).float().numpy()
     assert 0 < np.abs(near - exact).max() < 0.1
-
-
-def test_a_card_without_memory_is_a_typed_error_and_its_cache_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = TorchSession(find_model("resnet18-db").verified_file(), OPTIONS)
-    released = []
-
-    def no_room(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(TorchSession, "release_memory", lambda self: released.append(self))
-    with monkeypatch.context() as full:
-        full.setattr(TorchGraph, "run", no_room)
-        with pytest.raises(DeviceMemoryError):
-            session.run(floats(1, 3, 64, 64))
-        with pytest.raises(MemoryError):
-            session.run_argmax(floats(1, 3, 64, 64))
-    assert released == [session, session]
-    assert session.run(floats(1, 3, 64, 64)).shape == (1, 1, 64, 64)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
