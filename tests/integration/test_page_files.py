@@ -146,10 +146,26 @@ def test_every_string_is_used_and_every_key_is_known() -> None:
     assert {key for key in idle if not key.startswith(MADE_KEYS)} == set()
 
 
-def test_slimming_takes_comments_and_indentation_only() -> None:
-    source = "// one\nconst a = 1;  // kept\n\n  /**\n   * two\n   */\n  b(`x`, 'http://y');\n"
-    assert slim_script(source) == "const a = 1;  // kept\nb(`x`, 'http://y');\n"
-    assert slim_style("/* one\n two */\na {\n  b: c; /* kept */\n}\n") == "a {\nb: c; /* kept */\n}\n"
+def test_slimming_takes_comments_indentation_and_spaces_beside_signs() -> None:
+    source = "// one\nconst a = 1;  // kept\n\n  /**\n   * two\n   */\n  b(`x = ${y}`, 'http://y');\n  c()\n"
+    assert slim_script(source) == "const a = 1;  // kept\nb(`x = ${y}`,'http://y');c()\n"
+    assert slim_style("/* one\n two */\na, b {\n  b: c; /* kept */\n}\n") == "a,b{b:c;/* kept */}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a + +b",
+        "t(`${x ? ` ${y} : z` : ''}, 1`)",
+        """s.replace(/[ ,"] ;/g, '- ')""",
+        "throw new Error('a = b');",
+        "say('it\\'s = ', x)",
+        "a = b",
+    ],
+)
+def test_slimming_changes_no_text_and_joins_no_statements(line: str) -> None:
+    quiet = line.replace("a = b", "a=b") if line == "a = b" else line.replace("', x", "',x")
+    assert slim_script(f"{line}\nnext();\n") == f"{quiet}{'' if quiet.endswith(';') else chr(10)}next();"
 
 
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.name)
@@ -158,3 +174,7 @@ def test_scripts_keep_to_what_slimming_relies_on(file: Path) -> None:
         assert line.count("`") % 2 == 0, f"line {number}: a text runs over the end of the line"
     slim = load_assets()[f"/ui/{file.relative_to(STATIC).as_posix()}"].body.decode()
     assert not re.search(r"^\s|^//|^/\*|^\*", slim, re.MULTILINE)
+    # Texts are what they were: none was taken for code.
+    bare = re.sub(r"^\s*(?://.*\n|/\*(?s:.*?)\*/\n)", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    texts = re.compile(r"'[^'\n]*'|`[^`\n]*`")
+    assert texts.findall(slim) == texts.findall(bare)
