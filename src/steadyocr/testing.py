@@ -34,7 +34,7 @@ from steadyocr.jobs.models import (
 from steadyocr.jobs.records import dump
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import initial_states, label, new_job, refuse_wrong_count, waiting_state
-from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState, origin_of
 
 _GIVEN_UP = (JobState.CANCELLED, JobState.EXPIRED)
 
@@ -126,8 +126,11 @@ class _MemoryWebhooks:
         self._webhooks.pop(job_id, None)
         self._tokens.pop(job_id, None)
 
-    def claim(self, jobs: Mapping[str, Job], now: float, limit: int, lease_s: float) -> list[Delivery]:
-        due = [known for known in self._webhooks.values() if known.next_at is not None and known.next_at <= now]
+    def claim(
+        self, jobs: Mapping[str, Job], now: float, limit: int, lease_s: float, except_to: Collection[str]
+    ) -> list[Delivery]:
+        others = [known for known in self._webhooks.values() if origin_of(known.url) not in except_to]
+        due = [known for known in others if known.next_at is not None and known.next_at <= now]
         due.sort(key=lambda known: known.next_at or now)
         return [self._take(known, jobs[known.job_id], now + lease_s) for known in due[:limit]]
 
@@ -424,7 +427,7 @@ class InMemoryJobStore:
                 row.rank, row.token = rank, None
                 row.set(state=ItemState.QUEUED, attempts=0, losses=0, run_at=now, finished_at=None, error=None)
             after = advance(before, now, {state: -count for state, count in back.items()}, state=JobState.RUNNING)
-            if before.state is JobState.EXPIRED:
+            if before.deadline is not None and before.deadline <= now:
                 after = dataclasses.replace(after, deadline=None)
             return self._save(before, after)
 
@@ -535,10 +538,12 @@ class InMemoryJobStore:
         with self._lock:
             return self._webhooks.get(job_id)
 
-    def claim_deliveries(self, *, limit: int = 1, lease_s: float = 60.0) -> list[Delivery]:
+    def claim_deliveries(
+        self, *, limit: int = 1, lease_s: float = 60.0, except_to: Collection[str] = ()
+    ) -> list[Delivery]:
         """See :meth:`JobStore.claim_deliveries`."""
         with self._lock:
-            return self._webhooks.claim(self._jobs, self._clock(), limit, lease_s)
+            return self._webhooks.claim(self._jobs, self._clock(), limit, lease_s, except_to)
 
     def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
         """See :meth:`JobStore.settle_delivery`."""

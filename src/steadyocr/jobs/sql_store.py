@@ -164,10 +164,12 @@ class SqlJobStore:
         """See :meth:`JobStore.webhook`."""
         return self._database.read(lambda tx: webhook_rows.get(tx, job_id))
 
-    def claim_deliveries(self, *, limit: int = 1, lease_s: float = 60.0) -> list[Delivery]:
+    def claim_deliveries(
+        self, *, limit: int = 1, lease_s: float = 60.0, except_to: Collection[str] = ()
+    ) -> list[Delivery]:
         """See :meth:`JobStore.claim_deliveries`."""
         token = secrets.token_hex(8)
-        return self._database.write(lambda tx: webhook_rows.claim(tx, token, limit, lease_s))
+        return self._database.write(lambda tx: webhook_rows.claim(tx, token, limit, lease_s, except_to))
 
     def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
         """See :meth:`JobStore.settle_delivery`."""

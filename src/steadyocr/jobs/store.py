@@ -175,8 +175,13 @@ class JobStore(Protocol):
     def webhook(self, job_id: str) -> Webhook | None:
         """Return how far the telling of a job's end is; ``None`` when nobody is to be told."""
 
-    def claim_deliveries(self, *, limit: int = 1, lease_s: float = 60.0) -> list[Delivery]:
-        """Take webhook deliveries that are due; one that is not settled within the lease comes up again."""
+    def claim_deliveries(
+        self, *, limit: int = 1, lease_s: float = 60.0, except_to: Collection[str] = ()
+    ) -> list[Delivery]:
+        """Take webhook deliveries that are due; one that is not settled within the lease comes up again.
+
+        Those to the receivers `except_to` (see :func:`~steadyocr.jobs.webhook_models.origin_of`) are left for later.
+        """
 
     def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
         """Write down how a delivery went; returns whether it was still this one's to say."""

@@ -1,4 +1,7 @@
-"""Tells clients that their jobs have ended: one loop that looks for what is due and sends it.
+"""Tells clients that their jobs have ended: one loop that looks for what is due and lets each delivery go on its own.
+
+A few are under way at the same time, and no receiver holds more than half of the places, so one that does not answer
+holds up its own deliveries and nobody else's.
 
 What is due, and how often it was tried, is in the store, so it survives whatever happens to this process; of several
 nodes one takes it. A receiver may get the same delivery twice (when its answer was lost) and tells by the id.
@@ -7,6 +10,7 @@ nodes one takes it. A receiver may get the same delivery twice (when its answer 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -20,7 +24,8 @@ from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.config import WebhookConfig
 from steadyocr.jobs.models import ENDED, Job
 from steadyocr.jobs.webhook_address import parse_target
-from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, origin_of
+from steadyocr.jobs.webhook_names import Names, NamesBusy
 from steadyocr.jobs.webhook_post import BadAnswer, RefusedAddress, post, signed_headers
 from steadyocr.telemetry.loops import Loops
 
@@ -42,35 +47,47 @@ class Deliverer:
         self.outcomes: Counter[str] = Counter()
         self._jobs = jobs
         self._config = config
+        self._names = Names()
+        self._under_way: Counter[str] = Counter()
+        self._ended = asyncio.Event()
 
     def start(self, loops: Loops) -> None:
         """Start to send."""
         loops.start("job-webhooks", self._run())
 
     async def _run(self) -> None:
-        while True:
-            try:
-                sent = await self.deliver_due()
-            except SteadyOCRError as error:
-                _log.warning("Webhooks cannot be looked for", extra={"code": error.code})
-                sent = 0
-            if not sent:
-                await asyncio.sleep(self._config.poll_s)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._ended.clear()
+                delivery = await self._next()
+                if delivery is not None:
+                    origin = origin_of(delivery.url)
+                    self._under_way[origin] += 1
+                    group.create_task(self._deliver(delivery, origin))
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._config.poll_s):
+                        await self._ended.wait()
 
-    async def deliver_due(self) -> int:
-        """Try what is due now, a few at a time; returns how many.
-
-        Raises:
-            SteadyOCRError: The store cannot be used. What was sent meanwhile is sent again later.
-        """
+    async def _next(self) -> Delivery | None:
+        """Take what is due next, if there is a place for it; receivers that hold their share of the places wait."""
         config = self._config
+        if self._under_way.total() >= config.at_once:
+            return None
+        share = max(1, config.at_once // 2)
+        busy = [origin for origin, count in self._under_way.items() if count >= share]
         # The lease covers the try and the time to write it down.
         lease_s = 2 * config.timeout_s + 30.0
-        due = await self._jobs.run(self._jobs.store.claim_deliveries, limit=config.at_once, lease_s=lease_s)
-        async with asyncio.TaskGroup() as group:
-            tries = [(delivery, group.create_task(self._try(delivery))) for delivery in due]
-        for delivery, done in tries:
-            outcome = done.result()
+        try:
+            due = await self._jobs.run(self._jobs.store.claim_deliveries, limit=1, lease_s=lease_s, except_to=busy)
+        except SteadyOCRError as error:
+            _log.warning("Webhooks cannot be looked for", extra={"code": error.code})
+            return None
+        return due[0] if due else None
+
+    async def _deliver(self, delivery: Delivery, origin: str) -> None:
+        try:
+            outcome = await self._try(delivery)
             self.outcomes[_word(outcome)] += 1
             await self._jobs.run(self._jobs.store.settle_delivery, delivery, outcome)
             _log.info(
@@ -82,7 +99,13 @@ class Deliverer:
                     "status": outcome.status,
                 },
             )
-        return len(due)
+        except SteadyOCRError as error:
+            # It comes up again when its lease has run out, and is sent a second time.
+            extra = {"job_id": delivery.job.id, "code": error.code}
+            _log.warning("How a webhook went cannot be written down", extra=extra)
+        finally:
+            self._under_way -= Counter((origin,))
+            self._ended.set()
 
     async def _try(self, delivery: Delivery) -> DeliveryOutcome:
         if delivery.attempts > self._config.max_attempts:
@@ -92,7 +115,7 @@ class Deliverer:
                 status = await self._send(delivery)
         except (RefusedAddress, InvalidOption):
             return DeliveryOutcome(delivered=False, problem="the address is not public and not allowed")
-        except (TimeoutError, OSError, BadAnswer, ValueError) as error:
+        except (TimeoutError, OSError, NamesBusy, BadAnswer, ValueError) as error:
             return self._failed(delivery, None, _plain(error))
         if 200 <= status < 300:
             return DeliveryOutcome(delivered=True, status=status)
@@ -101,7 +124,7 @@ class Deliverer:
     async def _send(self, delivery: Delivery) -> int:
         body = json.dumps(payload(delivery.job), ensure_ascii=False, separators=(",", ":")).encode()
         headers = signed_headers(self._config.secret, delivery.id, int(time.time()), body)
-        return await post(parse_target(delivery.url), headers, body, self._config.networks)
+        return await post(parse_target(delivery.url), headers, body, self._names, self._config.networks)
 
     def _failed(self, delivery: Delivery, status: int | None, problem: str) -> DeliveryOutcome:
         again = delivery.attempts < self._config.max_attempts and status != _GONE
@@ -134,4 +157,6 @@ def _plain(error: Exception) -> str:
     """Say what was wrong in words of ours: the library's own may hold the address."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return "the answer was not HTTP" if isinstance(error, BadAnswer | ValueError) else "cannot be reached"
+    if isinstance(error, NamesBusy):
+        return "too many names are being looked up"
+    return "the answer was not HTTP" if isinstance(error, BadAnswer) else "cannot be reached"

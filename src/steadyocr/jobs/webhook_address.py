@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -17,8 +19,11 @@ _MAX_URL: Final = 2048
 _PORTS: Final = {"http": 80, "https": 443}
 # Translators carry IPv4 inside IPv6: who may not reach the one may not reach it as the other either.
 _NAT64: Final = ip_network("64:ff9b::/96")
-# Protocol assignments; a cloud's metadata service lives here, and older Pythons call it public.
-_ASSIGNMENTS: Final = ip_network("192.0.0.0/24")
+# Of IPv6, only this part is given out for public use; older Pythons call other parts public too (site-local, say).
+_PUBLIC_V6: Final = ip_network("2000::/3")
+# Protocol assignments, where a cloud's metadata service lives, and documentation; older Pythons call these public.
+_NOT_PUBLIC: Final = (ip_network("192.0.0.0/24"), ip_network("3fff::/20"))
+_LOOPBACK: Final = (ip_address("127.0.0.1"), ip_address("::1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,10 @@ def is_allowed(address: Address, networks: Sequence[Network] = ()) -> bool:
     inner = _inner(address)
     if any(inner in network for network in networks):
         return True
-    return inner.is_global and not inner.is_multicast and not inner.is_reserved and inner not in _ASSIGNMENTS
+    if inner.version == 6 and inner not in _PUBLIC_V6:
+        return False
+    public = inner.is_global and not inner.is_multicast and not inner.is_reserved
+    return public and not any(inner in network for network in _NOT_PUBLIC)
 
 
 def _inner(address: Address) -> Address:
@@ -80,6 +88,33 @@ def _inner(address: Address) -> Address:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
+
+
+def refuse_literal(target: Target, networks: Sequence[Network] = ()) -> None:
+    """Refuse a host that says by itself that it is not public; what other names lead to is seen at delivery.
+
+    Raises:
+        InvalidOption: It is an address that deliveries may not go to, or names this machine.
+    """
+    addresses = literal_addresses(target.host)
+    if addresses and not any(is_allowed(address, networks) for address in addresses):
+        raise InvalidOption(
+            "this address is not public; whoever runs the service can allow its network in jobs.webhook_networks",
+            option="callback_url",
+        )
+
+
+def literal_addresses(host: str) -> Sequence[Address]:
+    """Return what a host stands for without any look-up: nothing for a usual name.
+
+    The short and the numeric forms of IPv4 (``127.1``, ``2130706433``) count, since look-ups understand them.
+    """
+    with contextlib.suppress(ValueError):
+        return [as_address(host)]
+    with contextlib.suppress(OSError):
+        return [ip_address(socket.inet_aton(host))]
+    name = host.rstrip(".").lower()
+    return _LOOPBACK if name == "localhost" or name.endswith(".localhost") else ()
 
 
 def as_address(text: str) -> Address:

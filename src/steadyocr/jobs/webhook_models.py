@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,3 +70,9 @@ class DeliveryOutcome:
     status: int | None = None
     problem: str | None = None
     retry_in_s: float | None = None
+
+
+def origin_of(url: str) -> str:
+    """Return the beginning of a webhook's URL that says who receives it: scheme, host and port as they are written."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{re.split(r'[/?#]', rest, maxsplit=1)[0]}"

@@ -12,13 +12,13 @@ import contextlib
 import hashlib
 import hmac
 import re
-import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from steadyocr import __version__
 from steadyocr.jobs.webhook_address import Network, Target, as_address, is_allowed
+from steadyocr.jobs.webhook_names import Names
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|\n)")
 _READ_MAX_BYTES: Final = 16 << 10
@@ -61,15 +61,18 @@ def signed_headers(key: bytes, delivery_id: str, timestamp_s: int, body: bytes) 
     }
 
 
-async def post(target: Target, headers: Mapping[str, str], body: bytes, networks: Sequence[Network] = ()) -> int:
+async def post(
+    target: Target, headers: Mapping[str, str], body: bytes, names: Names, networks: Sequence[Network] = ()
+) -> int:
     """Send a body of JSON and return the status of the answer. Takes as long as it takes; bound it from outside.
 
     Raises:
         RefusedAddress: The host is not public.
+        NamesBusy: Too many names are being looked up.
         BadAnswer: What came back is not HTTP/1.
         OSError: It cannot be reached, or its certificate is not right.
     """
-    address = await _checked_address(target, networks)
+    address = await _checked_address(target, names, networks)
     tls = ssl.create_default_context() if target.secure else None
     reader, writer = await asyncio.open_connection(
         address,
@@ -87,10 +90,8 @@ async def post(target: Target, headers: Mapping[str, str], body: bytes, networks
         writer.transport.abort()
 
 
-async def _checked_address(target: Target, networks: Sequence[Network]) -> str:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    addresses = [str(entry[4][0]) for entry in found]
+async def _checked_address(target: Target, names: Names, networks: Sequence[Network]) -> str:
+    addresses = await names.look_up(target.host, target.port)
     # One that is not public among them is reason enough: names of honest receivers do not mix.
     if not addresses or not all(is_allowed(as_address(address), networks) for address in addresses):
         raise RefusedAddress

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, func, insert, not_, select, update
 
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import Job
@@ -35,10 +35,13 @@ def note_change(tx: Tx, before: Job, after: Job) -> None:
     tx.connection.execute(update(webhook).where(webhook.c.job_id == after.id).values(values | _AFRESH))
 
 
-def claim(tx: Tx, token: str, limit: int, lease_s: float) -> list[Delivery]:
-    """Take the deliveries that are due, at most `limit`; each comes up again after the lease unless it is settled."""
+def claim(tx: Tx, token: str, limit: int, lease_s: float, except_to: Collection[str] = ()) -> list[Delivery]:
+    """Take the deliveries that are due, at most `limit`; each comes up again after the lease unless it is settled.
+
+    Those to the receivers `except_to` stay (see :func:`~steadyocr.jobs.webhook_models.origin_of`).
+    """
     rows = _held_under(tx, token) if tx.repeated else []
-    rows = rows or _take(tx, token, limit, lease_s)
+    rows = rows or _take(tx, token, limit, lease_s, except_to)
     if not rows:
         return []
     found = tx.connection.execute(select(job).where(job.c.id.in_([row["job_id"] for row in rows]))).mappings()
@@ -50,10 +53,10 @@ def _held_under(tx: Tx, token: str) -> Sequence[RowMapping]:
     return tx.connection.execute(select(webhook).where(webhook_is_due, webhook.c.token == token)).mappings().all()
 
 
-def _take(tx: Tx, token: str, limit: int, lease_s: float) -> Sequence[RowMapping]:
+def _take(tx: Tx, token: str, limit: int, lease_s: float, except_to: Collection[str]) -> Sequence[RowMapping]:
     next_ones = (
         select(webhook.c.job_id)
-        .where(webhook_is_due, webhook.c.next_at <= tx.now)
+        .where(webhook_is_due, webhook.c.next_at <= tx.now, *(not_(_goes_to(origin)) for origin in except_to))
         .order_by(webhook.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -66,6 +69,12 @@ def _take(tx: Tx, token: str, limit: int, lease_s: float) -> Sequence[RowMapping
         .returning(webhook)
     )
     return tx.connection.execute(taken).mappings().all()
+
+
+def _goes_to(origin: str) -> ColumnElement[bool]:
+    # Not by LIKE: what is a pattern there may stand in a URL.
+    beginning = func.substr(webhook.c.url, 1, len(origin))
+    return (beginning == origin) & func.substr(webhook.c.url, len(origin) + 1, 1).in_(("", "/", "?", "#"))
 
 
 def _to_delivery(row: RowMapping, ended: Job) -> Delivery:

@@ -137,6 +137,23 @@ def test_the_oldest_go_first_and_no_more_than_asked_for(store: JobStore, clock: 
     assert sorted(taken) == sorted(jobs)
 
 
+def test_receivers_that_have_enough_are_left_out(store: JobStore, clock: FakeClock) -> None:
+    urls = [
+        "http://a.example",
+        "http://a.example/x",
+        "http://a.example?x",
+        "http://a.example:81/",
+        "http://a.example.org/",
+    ]
+    for url in urls:
+        submit(store, 1, webhook_url=url)
+        end(store)
+        clock.advance(1)
+    taken = store.claim_deliveries(limit=9, except_to=["http://a.example", "http://100%.example"])
+    assert sorted(delivery.url for delivery in taken) == sorted(urls[3:])
+    assert len(store.claim_deliveries(limit=9)) == 3
+
+
 def test_a_deleted_job_is_not_told(store: JobStore) -> None:
     job = submit(store, 1, webhook_url=URL)
     end(store)

@@ -5,7 +5,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from steadyocr.errors import InvalidOption
-from steadyocr.jobs.webhook_address import Target, as_address, is_allowed, parse_target
+from steadyocr.jobs.webhook_address import Target, as_address, is_allowed, parse_target, refuse_literal
+from steadyocr.jobs.webhook_models import origin_of
 from steadyocr.jobs.webhook_post import signed_headers, signing_key
 
 KEY = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -38,13 +39,21 @@ KEY = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
         "2002:7f00:1::",
         "64:ff9b::a00:1",
         "2001:db8::1",
+        "fec0::1",
+        "feff::1",
+        "3fff::1",
+        "3fff:fff::1",
+        "5f00::1",
+        "64:ff9b:1::1",
     ],
 )
 def test_what_is_not_public_is_refused(address: str) -> None:
     assert not is_allowed(ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34"])
+@pytest.mark.parametrize(
+    "address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
+)
 def test_what_is_public_is_allowed(address: str) -> None:
     assert is_allowed(ip_address(address))
 
@@ -60,6 +69,35 @@ def test_a_network_is_allowed_by_name_and_no_other_with_it() -> None:
 
 def test_an_address_with_a_zone_is_understood() -> None:
     assert not is_allowed(as_address("fe80::1%eth0"))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "10.0.0.7",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "[::1]",
+        "[fec0::7]",
+        "[fe80::1%25eth0]",
+        "localhost",
+        "LOCALHOST.",
+        "a.localhost",
+    ],
+)
+def test_a_host_that_says_that_it_is_not_public_is_refused_without_a_look_up(host: str) -> None:
+    with pytest.raises(InvalidOption):
+        refuse_literal(parse_target(f"http://{host}/"))
+
+
+def test_names_and_allowed_literals_are_not_refused() -> None:
+    for host in ("a.example", "localhost.example", "93.184.216.34", "[2606:2800::1]"):
+        refuse_literal(parse_target(f"http://{host}/"))
+    for host in ("127.0.0.1", "localhost", "2130706433"):
+        refuse_literal(parse_target(f"http://{host}/"), [ip_network("127.0.0.0/8")])
+    refuse_literal(parse_target("http://localhost/"), [ip_network("::1/128")])
 
 
 def test_urls_are_taken_apart() -> None:
@@ -94,6 +132,11 @@ def test_urls_are_taken_apart() -> None:
 def test_what_is_no_url_for_a_webhook_is_refused(url: str) -> None:
     with pytest.raises(InvalidOption):
         parse_target(url)
+
+
+def test_a_receiver_is_told_by_the_beginning_of_its_url() -> None:
+    for path in ("", "/", "/x/y?z=https://b.example/", "?z=1"):
+        assert origin_of(f"https://a.example:8443{path}") == "https://a.example:8443"
 
 
 def test_a_url_at_the_limit_is_taken() -> None:

@@ -9,8 +9,9 @@ import hashlib
 import hmac
 import json
 import socket
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,13 +21,14 @@ import pytest
 
 from jobs_support import claim_one, postgres, submit  # noqa: F401 - a fixture
 from steadyocr.errors import Unavailable
+from steadyocr.jobs import webhook_names
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.config import WebhookConfig
 from steadyocr.jobs.models import ItemOutcome, Job
 from steadyocr.jobs.sql_store import open_job_store
 from steadyocr.jobs.store import JobStore
 from steadyocr.jobs.webhook import Deliverer
-from steadyocr.jobs.webhook_models import Delivery, Webhook, WebhookState
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState
 from steadyocr.telemetry.loops import Loops
 from steadyocr.testing import InMemoryJobStore
 from support import free_port, in_real_time
@@ -262,17 +264,14 @@ async def test_the_name_is_looked_up_once_and_the_address_that_was_checked_is_us
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = InMemoryJobStore(clock=time.monotonic)
-    loop, asked = asyncio.get_running_loop(), []
-    real = loop.getaddrinfo
+    asked: list[str] = []
 
-    async def turncoat(host: Any, port: Any, **kwargs: Any) -> Any:
-        if host != "turncoat.example":
-            return await real(host, port, **kwargs)
+    def turncoat(host: str, _port: int) -> list[str]:
         asked.append(host)
         # First an address that is allowed, ever after one that is not.
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1" if len(asked) == 1 else "10.0.0.1", port))]
+        return ["127.0.0.1" if len(asked) == 1 else "10.0.0.1"]
 
-    monkeypatch.setattr(loop, "getaddrinfo", turncoat)
+    monkeypatch.setattr(webhook_names, "_addresses", turncoat)
     async with receiver(OK) as there:
         job = ended_job(store, f"http://turncoat.example:{there.port}/")
         await deliver_all(store, job)
@@ -283,16 +282,96 @@ async def test_the_name_is_looked_up_once_and_the_address_that_was_checked_is_us
 @in_real_time
 async def test_a_name_with_one_bad_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     store = InMemoryJobStore(clock=time.monotonic)
-
-    async def both(host: Any, port: Any, **_: Any) -> Any:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in ("127.0.0.1", "192.168.0.1")]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    monkeypatch.setattr(webhook_names, "_addresses", lambda _host, _port: ["127.0.0.1", "192.168.0.1"])
     async with receiver(OK) as there:
         job = ended_job(store, f"http://mixed.example:{there.port}/")
         await deliver_all(store, job)
         assert not there.seen
     assert known(store, job).state is WebhookState.FAILED
+
+
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "x" * 70 + ".example"])
+def test_a_name_that_leads_nowhere_is_said_to(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody_knows(name: str, _port: int) -> list[str]:
+        name.encode("idna")
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(webhook_names, "_addresses", nobody_knows)
+
+    async def run() -> None:
+        store = InMemoryJobStore(clock=time.monotonic)
+        job = ended_job(store, f"http://{host}/")
+        await deliver_all(store, job, replace(CONFIG, max_attempts=1))
+        assert known(store, job).problem == "cannot be reached"
+
+    asyncio.run(run())
+
+
+@in_real_time
+async def test_a_name_server_that_does_not_answer_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, threads = threading.Event(), set[str]()
+
+    def slow(_host: str, _port: int) -> list[str]:
+        threads.add(threading.current_thread().name)
+        silent.wait(60)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(webhook_names, "_addresses", slow)
+    store = InMemoryJobStore(clock=time.monotonic)
+    try:
+        async with receiver(OK) as there:
+            stuck = [ended_job(store, f"http://name-{n}.example:{there.port}/") for n in range(6)]
+            job = ended_job(store, there.url)
+            await deliver_all(store, job, replace(CONFIG, timeout_s=0.5))
+            assert known(store, job).state is WebhookState.DELIVERED
+            assert len(there.seen) == 1
+            # Not in those where the front does everything else that may block.
+            assert threads == {"webhook-name"}
+            assert all(known(store, one).state is not WebhookState.DELIVERED for one in stuck)
+    finally:
+        silent.set()
+
+
+@in_real_time
+async def test_a_receiver_that_does_not_answer_holds_up_its_own_deliveries_only() -> None:
+    store = InMemoryJobStore(clock=time.monotonic)
+    async with receiver(b"hang") as dead, receiver(OK) as there:
+        waiting = [ended_job(store, dead.url) for _ in range(6)]
+        told = [ended_job(store, there.url) for _ in range(6)]
+        jobs, loops = AsyncJobStore(store), Loops()
+        # Long enough that no try of the dead one comes to its end here.
+        Deliverer(jobs, replace(CONFIG, timeout_s=60.0)).start(loops)
+        try:
+            async with asyncio.timeout(20):
+                while any(known(store, job).state is WebhookState.DUE for job in told):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        finally:
+            await loops.stop()
+            await jobs.close()
+        assert not loops.dead
+        assert [known(store, job).problem for job in waiting] == [None] * 6
+        assert sum(known(store, job).attempts for job in waiting) == CONFIG.at_once // 2
+
+
+class _Forgetful(InMemoryJobStore):
+    """Cannot write down how the first try went."""
+
+    outages = 1
+
+    def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
+        if self.outages:
+            self.outages -= 1
+            raise Unavailable("not now")
+        return super().settle_delivery(delivery, outcome)
+
+
+@in_real_time
+async def test_an_outcome_that_cannot_be_written_ends_neither_the_loop_nor_the_others() -> None:
+    store = _Forgetful(clock=time.monotonic)
+    async with receiver(OK) as there:
+        forgotten, job = ended_job(store, there.url), ended_job(store, there.url)
+        await deliver_all(store, job)
+        assert {known(store, one).state for one in (forgotten, job)} == {WebhookState.DUE, WebhookState.DELIVERED}
 
 
 @pytest.mark.parametrize(
@@ -346,11 +425,13 @@ async def test_a_wrong_certificate_is_a_failed_try() -> None:
 class _Flaky(InMemoryJobStore):
     outages = 3
 
-    def claim_deliveries(self, *, limit: int = 1, lease_s: float = 60.0) -> list[Delivery]:
+    def claim_deliveries(
+        self, *, limit: int = 1, lease_s: float = 60.0, except_to: Collection[str] = ()
+    ) -> list[Delivery]:
         if self.outages:
             self.outages -= 1
             raise Unavailable("not now")
-        return super().claim_deliveries(limit=limit, lease_s=lease_s)
+        return super().claim_deliveries(limit=limit, lease_s=lease_s, except_to=except_to)
 
 
 @in_real_time
