@@ -102,7 +102,8 @@ def retry(tx: Tx, job_id: str, states: Collection[ItemState], positions: Collect
     )
     back = {state: -sum(row.state == state for row in rows) for state in states}
     reopened = advance(before, tx.now, back, state=JobState.RUNNING)
-    if before.state is JobState.EXPIRED:
+    if before.deadline is not None and before.deadline <= tx.now:
+        # Whoever runs it again wants it read, and by this deadline nothing could be.
         reopened = dataclasses.replace(reopened, deadline=None)
     after = save(tx, before, reopened)
     tx.announce_work()

@@ -425,6 +425,30 @@ def test_expired_items_run_again_on_request_without_the_deadline(store: JobStore
     assert claim_one(store).job_id == job.id
 
 
+@pytest.mark.parametrize("state", [ItemState.FAILED, ItemState.CANCELLED])
+def test_whatever_runs_again_after_the_deadline_runs_without_it(
+    store: JobStore, clock: FakeClock, state: ItemState
+) -> None:
+    job = submit(store, 1, deadline_s=60.0)
+    if state is ItemState.FAILED:
+        assert store.fail(claim_one(store), DAMAGED)
+    else:
+        store.cancel(job.id)
+    clock.advance(60)
+    assert store.retry(job.id, [state]).deadline is None
+    assert store.expire_overdue() == 0
+    assert claim_one(store).job_id == job.id
+
+
+def test_a_deadline_to_come_holds_for_what_runs_again(store: JobStore, clock: FakeClock) -> None:
+    job = submit(store, 1, deadline_s=60.0)
+    assert store.fail(claim_one(store), DAMAGED)
+    clock.advance(59)
+    assert store.retry(job.id).deadline == clock.now + 1
+    clock.advance(1)
+    assert store.expire_overdue() == 1
+
+
 def test_a_deleted_job_is_gone_with_all_it_had(store: JobStore) -> None:
     job = submit(store, 2, idempotency_key="k", request_hash="h")
     lease = claim_one(store)
