@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import subprocess
 import sys
@@ -17,10 +18,8 @@ from steadyocr.errors import (
     Cancelled,
     Draining,
     EngineDied,
-    InternalError,
     ModelMissing,
     NotReady,
-    Quarantined,
     QueueFull,
     SteadyOCRError,
     Unavailable,
@@ -35,7 +34,6 @@ from steadyocr.jobs.local_blobs import LocalBlobs
 from steadyocr.jobs.models import Item, ItemState, Job, JobState, NewItem, NewJob
 from steadyocr.jobs.runner import Runner
 from steadyocr.jobs.sweep import sweep_orphans
-from steadyocr.jobs.verdicts import Verdict, as_typed, judge
 from steadyocr.scheduling.items import Priority, Reply
 from steadyocr.telemetry.loops import Loops
 from steadyocr.testing import InMemoryJobStore
@@ -229,12 +227,22 @@ async def test_an_unexpected_error_counts_and_keeps_its_text_to_itself(tmp_path:
 
 
 @in_real_time
-async def test_a_missing_blob_fails_its_item(tmp_path: Path) -> None:
+async def test_a_missing_blob_is_looked_for_again_before_its_item_is_given_up(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         job = rig.store.submit(NewJob(items=(NewItem(input_ref="0" * 64),)))
         (item,) = await rig.finished(job)
         assert item.error is not None
-        assert (item.state, item.error["code"]) == (ItemState.FAILED, "not_found")
+        assert (item.state, item.attempts, item.error["code"]) == (ItemState.DEAD, STORE.max_attempts, "not_found")
+
+
+@in_real_time
+async def test_a_storage_that_is_away_is_nobodys_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steadyocr.jobs.verdicts._LOOK_AGAIN_S", 0.02)
+    async with running(tmp_path) as rig:
+        rig.front.acts[b"a"] = raising(*[OSError(errno.EIO, "broken"), OSError(errno.ENOSPC, "full")] * 3)
+        (item,) = await rig.finished(rig.submit(b"a"))
+        assert (item.state, item.attempts) == (ItemState.DONE, 0)
+        assert rig.runner.settled == {"released": 6, "done": 1}
 
 
 @in_real_time
@@ -383,23 +391,6 @@ async def test_the_reaper_waits_for_one_lease_after_its_start_and_after_an_outag
 
 
 # --- parts
-
-
-@pytest.mark.parametrize(
-    ("error", "verdict"),
-    [
-        (UndecodableImage("x"), Verdict.FAIL),
-        (Quarantined("x"), Verdict.BURY),
-        (EngineDied("x"), Verdict.RETRY),
-        (InternalError("x"), Verdict.RETRY),
-        (KeyError("x"), Verdict.RETRY),
-        (QueueFull("x"), Verdict.RELEASE),
-        (Cancelled("x"), Verdict.RELEASE),
-    ],
-)
-def test_verdicts(error: Exception, verdict: Verdict) -> None:
-    assert judge(error) is verdict
-    assert isinstance(as_typed(error), SteadyOCRError)
 
 
 @without_waiting
