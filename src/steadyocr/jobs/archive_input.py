@@ -22,24 +22,18 @@ from steadyocr.errors import (
     UndecodableImage,
     UnsupportedMediaType,
 )
+from steadyocr.jobs.archive_directory import damaged, refuse_long_directory
 from steadyocr.jobs.blobs import BlobStore, BlobWriter
 from steadyocr.jobs.config import ArchiveLimits
 from steadyocr.jobs.flushing import Flushing
 from steadyocr.jobs.models import NewItem
 
-_END_RECORD: Final = struct.Struct("<4s4H2LH")
-_END_MAGIC: Final = b"PK\x05\x06"
-_END64_LOCATOR: Final = struct.Struct("<4sLQL")
-_END64_RECORD: Final = struct.Struct("<4sQ2H2L4Q")
 _LOCAL_HEADER_BYTES: Final = 30
 _ENCRYPTED: Final = 0x1
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NESTED: Final = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")
 # What file managers add on their own.
 _CLUTTER: Final = ("thumbs.db", "desktop.ini", ".ds_store")
-# Names may be long, but the whole directory is read into memory, so their average is bounded.
-_DIRECTORY_BYTES_PER_ENTRY: Final = 512
-_DIRECTORY_SLACK_BYTES: Final = 65_536
 # Small files may be as compressible as they like.
 _RATIO_FROM_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 18
@@ -87,49 +81,11 @@ def check_archive(stream: BinaryIO, limits: ArchiveLimits) -> None:
 
 
 def _opened(stream: BinaryIO, limits: ArchiveLimits) -> zipfile.ZipFile:
-    count, directory_bytes = _announced(stream)
-    allowed_bytes = limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY + _DIRECTORY_SLACK_BYTES
-    if count > limits.max_entries or directory_bytes > allowed_bytes:
-        raise PayloadTooLarge(
-            f"the archive holds more than {limits.max_entries} files, or their names are too long",
-            limit=limits.max_entries,
-        )
+    refuse_long_directory(stream, limits.max_entries)
     try:
-        archive = zipfile.ZipFile(stream)
+        return zipfile.ZipFile(stream)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error, ValueError, OSError) as error:
-        raise _damaged() from error
-    if len(archive.infolist()) > limits.max_entries:
-        raise PayloadTooLarge(f"the archive holds more than {limits.max_entries} files", limit=limits.max_entries)
-    return archive
-
-
-def _damaged() -> InvalidRequest:
-    return InvalidRequest("the archive is not a zip file, or is damaged or cut off; pack it again")
-
-
-def _announced(stream: BinaryIO) -> tuple[int, int]:
-    """Read from the end how many entries there are and how large their directory is, before either is loaded."""
-    size = stream.seek(0, 2)
-    start = max(0, size - _END_RECORD.size - 0xFFFF)
-    stream.seek(start)
-    tail = stream.read()
-    found = tail.rfind(_END_MAGIC)
-    if found < 0 or len(tail) - found < _END_RECORD.size:
-        raise _damaged()
-    *_, count, directory_bytes, _offset, _comment = _END_RECORD.unpack_from(tail, found)
-    locator_at = start + found - _END64_LOCATOR.size
-    if locator_at < 0:
-        return count, directory_bytes
-    stream.seek(locator_at)
-    magic, _disk, record_at, _disks = _END64_LOCATOR.unpack(stream.read(_END64_LOCATOR.size))
-    if magic != b"PK\x06\x07":
-        return count, directory_bytes
-    stream.seek(min(record_at, size))
-    record = stream.read(_END64_RECORD.size)
-    if len(record) < _END64_RECORD.size or not record.startswith(b"PK\x06\x06"):
-        raise _damaged()
-    *_, count, directory_bytes, _offset = _END64_RECORD.unpack(record)
-    return count, directory_bytes
+        raise damaged() from error
 
 
 def _checked(archive: zipfile.ZipFile, limits: ArchiveLimits) -> Iterator[tuple[zipfile.ZipInfo, InputError | None]]:

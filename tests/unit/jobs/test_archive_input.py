@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -140,6 +141,88 @@ def test_a_directory_larger_than_announced_is_refused(blobs: LocalBlobs) -> None
     struct.pack_into("<HH", data, end + 8, 1, 1)
     with pytest.raises(PayloadTooLarge):
         unpacked(bytes(data), blobs)
+
+
+def two_faced(count: int, *, here: bytes = b"", points_to: int | None = None) -> bytes:
+    """An archive of so many files whose end has a locator to a record that tells of one.
+
+    Args:
+        count: Files in the directory.
+        here: What lies right before the locator, where zipfile looks for that record.
+        points_to: Where the locator says it is; by default at a harmless one at the archive's beginning.
+    """
+    entry = struct.Struct("<4s4B4HL2L5H2L")
+
+    def listed(comment: bytes = b"") -> bytes:
+        return entry.pack(b"PK\1\2", 20, 0, 20, *[0] * 8, 1, 0, len(comment), *[0] * 4) + b"a" + comment
+
+    local = b"PK\3\4" + bytes(26)
+    harmless = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 47, 0)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(local) if points_to is None else points_to, 1)
+    # The last entry's comment ends with the locator, so that a directory that ends at the plain record is whole.
+    directory = listed() * (count - 1) + listed(here + locator)
+    start = len(local) + len(harmless)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(directory), start, 0)
+    return local + harmless + directory + end
+
+
+def peak_bytes(data: bytes, blobs: LocalBlobs, limits: ArchiveLimits) -> int:
+    tracemalloc.start()
+    try:
+        with pytest.raises((InvalidRequest, PayloadTooLarge)):
+            unpacked(data, blobs, limits)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("here", [b"", b"PK\6\6" + bytes(52)], ids=["nothing", "another record"])
+def test_an_end_that_readers_understand_differently_is_refused_before_it_is_listed(
+    blobs: LocalBlobs, here: bytes
+) -> None:
+    limits = ArchiveLimits(max_entries=1000)
+    data = two_faced(30_000, here=here)
+    with pytest.raises(InvalidRequest, match="damaged"):
+        unpacked(data, blobs, limits)
+    # The bytes of the archive are there in any case; listing it takes ten times as much.
+    assert peak_bytes(data, blobs, limits) < 2 * len(data)
+
+
+def test_a_record_for_large_archives_elsewhere_than_its_locator_says_is_refused(blobs: LocalBlobs) -> None:
+    data = bytearray(large_archive(3))
+    assert codes(unpacked(bytes(data), blobs)) == [None] * 3
+    struct.pack_into("<Q", data, data.rindex(b"PK\x06\x07") + 8, 0)
+    with pytest.raises(InvalidRequest, match="damaged"):
+        unpacked(bytes(data), blobs)
+
+
+@pytest.mark.parametrize("record", [b"PK\x05\x06", b"PK\x06\x06"], ids=["plain", "large"])
+def test_either_record_may_announce_too_much(blobs: LocalBlobs, record: bytes) -> None:
+    data = bytearray(large_archive(3))
+    if record == b"PK\x05\x06":
+        struct.pack_into("<HH", data, data.rindex(record) + 8, 21, 21)
+    else:
+        struct.pack_into("<QQ", data, data.rindex(record) + 24, 21, 21)
+    with pytest.raises(PayloadTooLarge):
+        unpacked(bytes(data), blobs)
+
+
+def test_more_files_than_announced_are_refused_before_they_are_listed(blobs: LocalBlobs) -> None:
+    limits = ArchiveLimits(max_entries=1000)
+    data = bytearray(zip_of(*((f"{n}", b"x") for n in range(8000)), method=zipfile.ZIP_STORED))
+    struct.pack_into("<HH", data, data.rindex(b"PK\x05\x06") + 8, 1, 1)
+    assert peak_bytes(bytes(data), blobs, limits) < 2 * len(data)
+
+
+def large_archive(count: int) -> bytes:
+    """An archive with the end record that others have from 65 535 files on."""
+    data = zip_of(*((f"{n}", b"x") for n in range(count)), method=zipfile.ZIP_STORED)
+    end = data.rindex(b"PK\x05\x06")
+    *_, size, start, _ = struct.unpack_from("<4s4H2LH", data, end)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    plain = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:end] + record + locator + plain
 
 
 def test_overlapping_files_are_refused(blobs: LocalBlobs) -> None:
