@@ -28,6 +28,16 @@ def available_threads(root: Path = _CGROUP_ROOT, membership: Path = _PROC_CGROUP
     return max(1, min(cores, math.floor(quota + 0.01))) if quota is not None else max(1, cores)
 
 
+def cpu_model(cpuinfo: Path = _CPUINFO) -> str:
+    """Return the processor's name, or on ARM its numbers; empty where the kernel does not tell."""
+    named: dict[str, str] = {}
+    for line in _read(cpuinfo).splitlines():
+        key, _, value = line.partition(":")
+        named.setdefault(key.strip(), value.strip())
+    parts = (named.get(key, "") for key in ("model name", "stepping", "CPU implementer", "CPU part", "CPU revision"))
+    return " ".join(part for part in parts if part)
+
+
 def cpu_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
     """Return the processor's features as the kernel names them; empty where it does not tell."""
     flags: set[str] = set()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import hashlib
-import json
 import logging
 import os
 import platform
@@ -25,13 +23,16 @@ from steadyocr.errors import InternalError, MemoryPressure, SteadyOCRError
 from steadyocr.imaging.header import ImageLimits
 from steadyocr.pipeline import calibration
 from steadyocr.pipeline.extras import Extras
+from steadyocr.pipeline.fit_store import FitStore
 from steadyocr.pipeline.golden import GoldenCheck
 from steadyocr.pipeline.ocr import OcrPipeline
 from steadyocr.pipeline.repost import RepostRequest
-from steadyocr.runtime import device, memory
-from steadyocr.runtime.base import DeviceMemoryError, SessionOptions
+from steadyocr.runtime import device
+from steadyocr.runtime.base import SessionOptions
+from steadyocr.runtime.cpu import cpu_flags, cpu_model
 from steadyocr.runtime.manifest import find_model
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.housekeeping import Housekeeping
 from steadyocr.scheduling.protocol import Message, receive_blocking, send_blocking
 from steadyocr.telemetry import logging as logs
 from steadyocr.types import OcrOptions, SideCap
@@ -42,8 +43,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger("steadyocr.engine")
 
 _PR_SET_PDEATHSIG = 1
-# In a row.
-_MOST_UNTIDY_ITEMS = 50
+_EXIT_UNSOUND = 3
+
+
+class Unsound(Exception):
+    """After a fault this engine does not work any more; only a new process helps."""
+
+
+class Unforeseen(InternalError):
+    """Something failed that nobody has thought of."""
 
 
 class Worker:
@@ -52,17 +60,13 @@ class Worker:
     def __init__(self, channel: socket.socket, config: EngineConfig) -> None:
         self._channel = channel
         self._config = config
-        self._allocation_failed = False
-        self._device_ran_out = False
-        self._untidy_items = 0
         started = time.perf_counter()
         self._pipeline = _build_pipeline(config)
+        self._send({"kind": "warming"})
         self._golden = GoldenCheck(self._pipeline, strict=self._pipeline.builtin)
         golden = self._golden.run()
-        self._pipeline.release_memory()
-        memory.trim()
-        self._baseline_bytes = memory.rss_bytes()
-        self._device_baseline_bytes = device.held_bytes()
+        self._housekeeping = Housekeeping(self._pipeline, config)
+        self._fit_store = _fit_store(config, self._pipeline)
         self._send(
             {
                 "kind": "ready",
@@ -71,9 +75,9 @@ class Worker:
                 "defaults": self._pipeline.defaults.model_dump(),
                 "golden": _plain(golden),
                 "model_loads": OcrPipeline.loads,
-                "memory_fit": self._cached_fit(),
-                "rss_bytes": self._baseline_bytes,
-                "device_bytes": self._device_baseline_bytes,
+                "memory_fit": self._fit_store.load(),
+                "rss_bytes": self._housekeeping.baseline_bytes,
+                "device_bytes": self._housekeeping.device_baseline_bytes,
                 "start_ms": round((time.perf_counter() - started) * 1000),
             }
         )
@@ -87,56 +91,68 @@ class Worker:
             if message["kind"] == "ping":
                 self._send({"kind": "pong", "id": message["id"]})
                 continue
-            memory.reset_peak_rss()
-            device.reset_peak()
+            self._housekeeping.begin()
             self._handle(message, bytes(payload))
             del frame, payload
-            peak_bytes, device_peak_bytes = memory.peak_rss_bytes(), device.peak_bytes()
-            untidy = self._may_stay_untidy(message)
-            if not untidy and not self._small(message):
-                self._return_to_baseline()
-            self._untidy_items = self._untidy_items + 1 if untidy else 0
-            self._send(
-                {
-                    "kind": "idle",
-                    "id": message["id"],
-                    "rss_bytes": memory.rss_bytes(),
-                    "peak_rss_bytes": peak_bytes,
-                    "device_bytes": device.held_bytes(),
-                    "device_peak_bytes": device_peak_bytes,
-                    "model_loads": OcrPipeline.loads,
-                    "allocation_failed": self._allocation_failed,
-                    "untidy": untidy,
-                }
-            )
+            report = self._housekeeping.finish(message)
+            self._send({"kind": "idle", "id": message["id"], "model_loads": OcrPipeline.loads, **report})
 
     def _handle(self, message: Message, payload: bytes) -> None:
-        item_id = message["id"]
         token = logs.request_id_var.set(message.get("request_id"))
         job_token = logs.job_id_var.set(message.get("job_id"))
+        try:
+            refusal = self._answer(message, payload)
+            if isinstance(refusal, Unforeseen):
+                # By now the failed attempt and all it held are gone.
+                self._prove_sound(message["id"])
+            if refusal is not None:
+                self._send({"kind": "error", "id": message["id"], "error": refusal.to_wire()})
+        finally:
+            logs.request_id_var.reset(token)
+            logs.job_id_var.reset(job_token)
+
+    def _answer(self, message: Message, payload: bytes) -> SteadyOCRError | None:
+        """Work on an item and send its result; returns what it is refused with instead."""
         try:
             if message["kind"] == "run":
                 self._read(message, payload)
             elif message["kind"] == "postprocess":
                 self._repost(message, payload)
             else:
-                self._send({"kind": "result", "id": item_id, **self._internal(message)})
+                self._send({"kind": "result", "id": message["id"], **self._internal(message)})
         except SteadyOCRError as error:
-            self._send({"kind": "error", "id": item_id, "error": error.to_wire()})
+            return error
         except MemoryError as error:
             _log.exception("Out of memory on one picture")
-            # What a card could not give is given back at once; whether it came back is seen below.
-            self._device_ran_out = isinstance(error, DeviceMemoryError)
-            self._allocation_failed = self._allocation_failed or not self._device_ran_out
-            refusal = MemoryPressure("not enough memory for this picture now; try again or send a smaller one")
-            self._send({"kind": "error", "id": item_id, "error": refusal.to_wire()})
+            self._housekeeping.note_shortage(error)
+            return MemoryPressure("not enough memory for this picture now; try again or send a smaller one")
         except Exception:  # noqa: BLE001 - the edge of the process: whatever a library raises must become an answer
             _log.exception("Unexpected failure on one picture")
-            fault = InternalError("an unexpected fault; the log has the trace under this request id")
-            self._send({"kind": "error", "id": item_id, "error": fault.to_wire()})
-        finally:
-            logs.request_id_var.reset(token)
-            logs.job_id_var.reset(job_token)
+            return Unforeseen("an unexpected fault; the log has the trace under this request id")
+        return None
+
+    def _prove_sound(self, item_id: int) -> None:
+        """Read the golden picture after a fault that nobody foresaw.
+
+        A fault of ours in one picture leaves the engine as it was. A card whose context has died answers everything
+        with an error from then on: then this process ends with the item in hand, which another one tries again.
+
+        Raises:
+            Unsound: It came out wrong or not at all.
+        """
+        self._send({"kind": "stage", "id": item_id, "stage": "self_test"})
+        try:
+            problem = self._golden.run().problem
+        except MemoryError as error:
+            # Short of memory, not broken.
+            self._housekeeping.note_shortage(error)
+            return
+        except Exception as error:
+            _log.exception("The test after an unexpected failure failed too")
+            raise Unsound from error
+        if problem:
+            _log.error("The golden picture is misread after an unexpected failure", extra={"problem": problem})
+            raise Unsound(problem)
 
     def _read(self, message: Message, payload: bytes) -> None:
         item_id = message["id"]
@@ -173,63 +189,10 @@ class Worker:
                 return {"sample": _plain(sample), "steps": len(calibration.SHAPES)}
             case "fit":
                 samples = [calibration.MemorySample(**sample) for sample in message["samples"]]
-                return {"memory_fit": self._store_fit(calibration.fit(samples, self._baseline_bytes))}
+                fit = calibration.fit(samples, self._housekeeping.baseline_bytes)
+                self._fit_store.save(fit)
+                return {"memory_fit": fit}
         raise InternalError("the front asked for something unknown")
-
-    def _fit_file(self) -> Path | None:
-        """Where the fit for these models, backend and machine is kept."""
-        if self._config.cache_dir is None:
-            return None
-        parts = [f"{name}-{identity.sha256}-{identity.backend}" for name, identity in self._pipeline.models.items()]
-        parts += [__version__, platform.node(), platform.machine(), str(self._config.threads), self._config.precision]
-        key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-        return Path(self._config.cache_dir) / f"memory-model-{key}.json"
-
-    def _cached_fit(self) -> dict[str, float] | None:
-        path = self._fit_file()
-        try:
-            fit: dict[str, float] | None = json.loads(path.read_text()) if path and path.is_file() else None
-        except (OSError, ValueError):
-            return None
-        return fit
-
-    def _store_fit(self, fit: dict[str, float]) -> dict[str, float]:
-        path = self._fit_file()
-        if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_suffix(f".{os.getpid()}.tmp")
-                temporary.write_text(json.dumps(fit))
-                temporary.replace(path)
-            except OSError:
-                # It is measured again at the next start; nothing is lost but the time.
-                _log.exception("The memory fit cannot be kept")
-        return fit
-
-    def _small(self, message: Message) -> bool:
-        """Whether an item was a slider's, which leaves next to nothing behind: tidying up costs as much as the work."""
-        slack = self._config.memory_slack_bytes
-        return message["kind"] == "postprocess" and memory.rss_bytes() <= self._baseline_bytes + slack
-
-    def _may_stay_untidy(self, message: Message) -> bool:
-        """Whether scratch memory stays for the next item. Now and then it goes all the same, so that growth shows."""
-        if not message.get("keep_scratch") or self._untidy_items >= _MOST_UNTIDY_ITEMS:
-            return False
-        config = self._config
-        if self._allocation_failed or device.held_bytes() > self._device_baseline_bytes + config.memory_slack_bytes:
-            return False
-        return memory.rss_bytes() <= self._baseline_bytes + config.scratch_bytes
-
-    def _return_to_baseline(self) -> None:
-        slack = self._config.memory_slack_bytes
-        memory.trim()
-        grown = memory.rss_bytes() > self._baseline_bytes + slack
-        if grown or device.held_bytes() > self._device_baseline_bytes + slack:
-            self._pipeline.release_memory()
-            memory.trim()
-        if self._device_ran_out:
-            self._device_ran_out = False
-            self._allocation_failed |= device.held_bytes() > self._device_baseline_bytes + slack
 
     def _send(self, message: Message, payload: bytes = b"") -> None:
         send_blocking(self._channel, message, payload)
@@ -256,6 +219,16 @@ def _build_pipeline(config: EngineConfig) -> OcrPipeline:
     )
 
 
+def _fit_store(config: EngineConfig, pipeline: OcrPipeline) -> FitStore:
+    """Where the memory fit is kept for these models and settings on this machine, its processor and its card."""
+    models = [f"{name}-{identity.sha256}-{identity.backend}" for name, identity in pipeline.models.items()]
+    machine = [platform.node(), platform.machine(), cpu_model(), *sorted(cpu_flags()), device.card_name(config.device)]
+    return FitStore(
+        Path(config.cache_dir) if config.cache_dir else None,
+        [*models, *machine, __version__, str(config.threads), config.precision],
+    )
+
+
 def _plain(value: DataclassInstance) -> dict[str, Any]:
     return dataclasses.asdict(value)
 
@@ -271,8 +244,10 @@ def _die_with_parent() -> None:
 def main() -> int:
     """Serve the channel whose file descriptor is the first argument."""
     _die_with_parent()
-    # Ctrl-C reaches the whole terminal group; the front decides when engines end.
+    # Ctrl-C reaches the whole terminal group, and so does a group's SIGTERM; the front decides when engines end, and
+    # needs them to finish what it has accepted. It asks by a frame and ends them with SIGKILL.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         frame = receive_blocking(channel)
         if frame is None:
@@ -289,6 +264,8 @@ def main() -> int:
             worker.serve()
         except (BrokenPipeError, ConnectionError):
             return 0
+        except Unsound:
+            return _EXIT_UNSOUND
     return 0
 
 

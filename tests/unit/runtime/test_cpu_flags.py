@@ -6,7 +6,7 @@ import openvino as ov
 import pytest
 
 from steadyocr.runtime.base import SessionOptions
-from steadyocr.runtime.cpu import bf16_is_slow, cpu_flags
+from steadyocr.runtime.cpu import bf16_is_slow, cpu_flags, cpu_model
 from steadyocr.runtime.manifest import find_model
 from steadyocr.runtime.openvino import OpenVINOSession
 
@@ -46,3 +46,20 @@ def test_openvino_is_told_where_bf16_is_slow(monkeypatch: pytest.MonkeyPatch, sl
     with pytest.raises(InterruptedError):
         session.run(None)  # type: ignore[arg-type]
     assert given.get("INFERENCE_PRECISION_HINT") == hints
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "processor: 0\nmodel name\t: Xeon 8481C\nstepping\t: 8\n\nprocessor: 1\nmodel name\t: other\n",
+            "Xeon 8481C 8",
+        ),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd40\nCPU revision\t: 1\n", "0x41 0xd40 1"),
+        ("", ""),
+    ],
+)
+def test_a_processor_has_a_name(tmp_path: Path, lines: str, expected: str) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(lines)
+    assert cpu_model(cpuinfo) == expected
