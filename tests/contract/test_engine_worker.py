@@ -20,6 +20,7 @@ from steadyocr.runtime import device
 from steadyocr.runtime.base import DeviceMemoryError
 from steadyocr.scheduling import worker as module
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.housekeeping import Housekeeping
 from steadyocr.scheduling.protocol import Message, receive_blocking, send_blocking
 from steadyocr.scheduling.worker import Unsound, Worker
 from steadyocr.types import ModelIdentity, OcrOptions
@@ -179,7 +180,7 @@ def test_after_a_full_card_the_engine_looks_whether_its_memory_came_back(
         held[0] = 0 if comes_back else 500 * MIB
         return False
 
-    monkeypatch.setattr(module.Housekeeping, "_may_stay_untidy", _watched(module.Housekeeping._may_stay_untidy, refuse))
+    monkeypatch.setattr(Housekeeping, "_may_stay_untidy", _watched(Housekeeping._may_stay_untidy, refuse))
     error, idle = front.read(b"too much for the card", keep_scratch=more_waits)
     assert error["error"]["code"] == "memory_pressure"
     assert not idle["untidy"]

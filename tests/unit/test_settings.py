@@ -188,8 +188,35 @@ def test_engines_fit_the_machine_where_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], count: int, threads: int
 ) -> None:
     monkeypatch.setattr("steadyocr.settings.tree.available_threads", lambda: 8)
+    monkeypatch.setattr("steadyocr.settings.sizing.detect_budget_bytes", lambda: 64 << 30)
     config = from_env(**given).scheduler_config()
     assert (config.engines, config.slot.engine.threads) == (count, threads)
+
+
+@pytest.mark.parametrize(
+    ("cores", "limit_gib", "given", "count", "threads"),
+    [
+        # 64 engines' worth of cores in the memory of four: the others would be killed for it, over and over.
+        (64, 4, {}, 4, 16),
+        (64, 64, {}, 32, 2),
+        (64, 64, {"MEMORY__BUDGET_BYTES": str(4 << 30)}, 4, 16),
+        (64, 0.25, {}, 1, 64),
+        (8, 2, {}, 1, 8),
+        (64, 4, {"ENGINES__COUNT": "32"}, 32, 2),
+        (64, 64, {"ENGINES__DEVICE": "cuda:1"}, 1, 64),
+        (64, 64, {"ENGINES__DEVICE": "cuda", "ENGINES__COUNT": "2"}, 2, 32),
+        (2, 64, {}, 1, 2),
+        (1, 64, {}, 1, 1),
+    ],
+)
+def test_engines_fit_the_memory_and_the_card_too(
+    monkeypatch: pytest.MonkeyPatch, cores: int, limit_gib: float, given: dict[str, str], count: int, threads: int
+) -> None:
+    monkeypatch.setattr("steadyocr.settings.tree.available_threads", lambda: cores)
+    monkeypatch.setattr("steadyocr.settings.sizing.detect_budget_bytes", lambda: int(limit_gib * 2**30))
+    config = from_env(**given).scheduler_config()
+    assert (config.engines, config.slot.engine.threads) == (count, threads)
+    assert config.slot.engine.device_memory_share == pytest.approx(0.9 / count)
 
 
 def test_what_is_set_reaches_the_engines() -> None:

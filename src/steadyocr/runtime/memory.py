@@ -55,6 +55,11 @@ def memory_limit_bytes(root: Path = Path("/sys/fs/cgroup"), membership: Path = P
     return min(limits, default=None)
 
 
+def machine_bytes() -> int:
+    """Return the machine's memory, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+
+
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
     try:

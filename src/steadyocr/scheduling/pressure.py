@@ -6,13 +6,14 @@ that the service does not swing. The ratio of a picture is always kept; what was
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
 from steadyocr.runtime.cpu import cgroup_folders
-from steadyocr.runtime.memory import memory_limit_bytes
+from steadyocr.runtime.memory import machine_bytes, memory_limit_bytes
 
 _PSI_GROUPS: Final = ("memory.pressure",)
 
@@ -109,6 +110,27 @@ def read_signals(
     limit = memory_limit_bytes(root, membership)
     used = _cgroup_used(root, membership, limit) if limit else None
     return MemorySignals(used if used is not None else _machine_used(proc), _stalled(root, membership, proc))
+
+
+def with_own_share(
+    signals: MemorySignals, budget_bytes: int, resident_bytes: int, bound_bytes: int | None = None
+) -> MemorySignals:
+    """Add what the service itself holds, where its budget is tighter than what the system would say anything about.
+
+    Args:
+        signals: Of the cgroup or the machine.
+        budget_bytes: Of the whole service.
+        resident_bytes: Of the front and all engines together. Pages that they share count for each.
+        bound_bytes: What `signals` are a share of; ``None`` asks the cgroup and the machine.
+
+    Returns:
+        The signals; the fuller of the two counts.
+    """
+    bound_bytes = bound_bytes or memory_limit_bytes() or machine_bytes()
+    # As large as the bound, it is the bound that counts, and the system knows better what is in use of that.
+    if not 0 < budget_bytes < bound_bytes:
+        return signals
+    return dataclasses.replace(signals, used=max(signals.used, resident_bytes / budget_bytes))
 
 
 def _cgroup_used(root: Path, membership: Path, limit: int) -> float | None:

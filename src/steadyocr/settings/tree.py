@@ -27,6 +27,7 @@ from steadyocr.settings.sections import (
     Section,
     ServerSettings,
 )
+from steadyocr.settings.sizing import default_engines
 from steadyocr.settings.telemetry import LoggingSettings, MetricsSettings
 from steadyocr.telemetry.log_files import LogFiles
 
@@ -87,7 +88,9 @@ class Settings(Section):
     def scheduler_config(self) -> SchedulerConfig:
         """Derive what the scheduler and its engines need, sized for this machine where a setting says 0."""
         cores = available_threads()
-        count = self.engines.count or max(1, cores // 2)
+        count = self.engines.count or default_engines(
+            cores, budget_bytes=self.memory.budget_bytes, device=self.engines.device
+        )
         threads = self.engines.threads or max(1, cores // count)
         return SchedulerConfig(
             slot=SlotConfig(

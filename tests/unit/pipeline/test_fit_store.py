@@ -76,10 +76,19 @@ def test_bytes_that_are_no_text_and_a_folder_in_its_place_are_survived(tmp_path:
 
 
 def test_it_is_on_the_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    steps = []
+    steps: list[str] = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (steps.append("fsync"), fsync(descriptor)))
-    monkeypatch.setattr(Path, "replace", lambda path, target: (steps.append("replace"), replace(path, target)))
+
+    def noted_fsync(descriptor: int) -> None:
+        steps.append("fsync")
+        fsync(descriptor)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        steps.append("replace")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
     FitStore(tmp_path, ["model"]).save(FIT)
     assert steps == ["fsync", "replace"]
 
