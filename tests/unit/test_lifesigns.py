@@ -14,6 +14,7 @@ import pytest
 from scripted_engine import ScriptedEngine
 from steadyocr.errors import SteadyOCRError, UndecodableImage
 from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.scheduling.pressure import MemorySignals
 from steadyocr.scheduling.scheduler import Scheduler
 from steadyocr.service import Service
 from steadyocr.service.lifesigns import LifeSigns
@@ -134,19 +135,52 @@ async def test_a_hung_engine_stops_the_feeding(tmp_path: Path, engine: type[Engi
 
 
 @without_waiting
-async def test_a_hung_engine_behind_a_full_queue_stops_the_feeding(tmp_path: Path, engine: type[Engine]) -> None:
+async def test_a_hung_engine_behind_a_full_queue_stops_the_feeding(
+    tmp_path: Path, engine: type[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forever(*_: object) -> None:
+        await asyncio.sleep(1e6)
+
     manager = Manager()
-    async with watched(tmp_path, manager, STEADYOCR_QUEUE__MAX_SIZE="2") as service:
+    limit = {"STEADYOCR_ENGINES__ITEM_LIMIT_S": "30", "STEADYOCR_QUEUE__MAX_SIZE": "2"}
+    async with watched(tmp_path, manager, **limit) as service:
         await asyncio.sleep(100)
-        engine.hangs = True
+        # And nobody ends it, long after its limits.
+        monkeypatch.setattr("steadyocr.scheduling.slot.run_patiently", forever)
         readers = [asyncio.create_task(service.read(PICTURE, OcrOptions(), timeout_s=250)) for _ in range(3)]
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(50)
         fed = len(manager.fed)
         await asyncio.sleep(2 * WATCHDOG_S)
         assert len(manager.fed) <= fed + 1
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
+
+
+@without_waiting
+async def test_a_picture_that_takes_longer_than_the_watchdog_waits_is_no_reason_to_be_killed(
+    tmp_path: Path, engine: type[Engine]
+) -> None:
+    manager = Manager()
+    async with watched(tmp_path, manager) as service:
+        await asyncio.sleep(100)
+        engine.hangs = True
+        reader = asyncio.create_task(service.read(PICTURE, OcrOptions(), timeout_s=250))
+        await asyncio.sleep(200)
+        assert manager.longest_wait_s < WATCHDOG_S
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+
+
+@without_waiting
+async def test_a_service_that_sheds_is_not_killed(
+    tmp_path: Path, engine: type[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager()
+    async with watched(tmp_path, manager) as service:
+        monkeypatch.setattr(service.scheduler, "_signals", lambda: MemorySignals(used=0.99))
+        await asyncio.sleep(600)
+        assert manager.longest_wait_s < WATCHDOG_S / 2
 
 
 @without_waiting

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from steadyocr.errors import QueueFull, SteadyOCRError
+from steadyocr.errors import DeadlineExceeded, MemoryPressure, QueueFull, RateLimited, SteadyOCRError
 from steadyocr.scheduling.items import WorkItem
+from steadyocr.scheduling.pressure import PressureLevel
 from steadyocr.scheduling.scheduler import Scheduler
+from steadyocr.service.progress import gets_on
 from steadyocr.telemetry.events import Events
 from steadyocr.types import OcrOptions
 
@@ -20,6 +22,9 @@ _GOLDEN_TIMEOUT_S = 15.0
 # take the processor slow a healthy engine several times over; a model that swaps or has lost its device, a hundred.
 _SLOWER = 10.0
 _LEAST_BOUND_S = 3.0
+# With work waiting and none in hand for so long, nothing will come: a replacement starts within seconds.
+_STANDSTILL_S = 10.0
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,8 @@ class Health:
         ok: Whether the service answers pictures rightly.
         reason: Why not; empty when ok.
         source: What the verdict rests on: ``traffic`` (a picture was just answered), ``golden`` (the golden picture
-            was read for this check), ``queue`` (busy, and busy is not dead), ``state``.
+            was read for this check), ``busy`` (there was no place for it: whether other work gets on), ``pressure``
+            (memory is short, so nothing is read now, and the engines stand ready), ``state``.
     """
 
     ok: bool
@@ -53,6 +59,7 @@ class HealthCheck:
         self._events = events
         self._lock = asyncio.Lock()
         self._last: tuple[float, Health] | None = None
+        self._golden_is_wrong = False
 
     async def check(self, fresh_s: float = _FRESH_S) -> Health:
         """Prove that pictures are answered rightly: by traffic if there is any, else by reading the golden picture.
@@ -74,16 +81,41 @@ class HealthCheck:
             if self._last is None or now - self._last[0] >= fresh_s:
                 health = await self._read_golden()
                 self._last = (now, health)
+                if health.source == "golden":
+                    self._golden_is_wrong = not health.ok
                 self._events.emit("golden_checked", ok=health.ok, problem=health.reason, source=health.source)
             return self._last[1]
 
+    def gpu_ok(self) -> bool | None:
+        """Whether the accelerator does its work; ``None`` without one, or where nothing can be said about it.
+
+        An engine that is told to use a card serves only after it has read the golden picture rightly with it.
+        """
+        scheduler = self._scheduler()
+        if scheduler.config.slot.engine.device == "cpu":
+            return None
+        if not scheduler.engine_facts() or self._golden_is_wrong:
+            return False
+        held = any(slot.engine is not None and slot.engine.device_bytes for slot in scheduler.slots)
+        return True if held else None
+
     async def _read_golden(self) -> Health:
-        deadline = asyncio.get_running_loop().time() + _GOLDEN_TIMEOUT_S
-        bound_s = golden_bound_s(self._scheduler())
+        scheduler, loop = self._scheduler(), asyncio.get_running_loop()
+        bound_s = golden_bound_s(scheduler)
+        item = WorkItem(b"", OcrOptions(), loop.time() + _GOLDEN_TIMEOUT_S, kind="golden")
+        completed = scheduler.completed
         try:
-            reply = await self._scheduler().submit(WorkItem(b"", OcrOptions(), deadline, kind="golden"))
-        except QueueFull:
-            return Health(True, "", "queue")
+            reply = await scheduler.submit(item)
+        except (QueueFull, RateLimited, DeadlineExceeded) as error:
+            began = item.course.started_at
+            if began is not None and loop.time() - began >= bound_s:
+                return Health(False, error.message, "golden")
+            return await self._judge_the_busy(scheduler, completed)
+        except MemoryPressure as error:
+            if scheduler.ladder.level is not PressureLevel.FULL and not self._unready_reason():
+                # Somebody else's hunger, perhaps. Who restarts us for it makes nothing better.
+                return Health(True, "", "pressure")
+            return Health(False, error.message, "golden")
         except SteadyOCRError as error:
             return Health(False, error.message, "golden")
         golden = reply.message["golden"]
@@ -92,6 +124,16 @@ class HealthCheck:
             problem = f"reading the golden picture took {took_s:.1f} s; {bound_s:.1f} s is the bound learnt at start"
             return Health(False, problem, "golden")
         return Health(bool(golden["ok"]), str(golden["problem"]), "golden")
+
+    async def _judge_the_busy(self, scheduler: Scheduler, completed: int) -> Health:
+        """Busy is not dead, as long as something gets on: if not this moment, between two pictures, then soon."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + _STANDSTILL_S
+        while not gets_on(scheduler, completed):
+            if loop.time() >= give_up_at:
+                return Health(False, "pictures wait, and no engine gets on with any", "busy")
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return Health(True, "", "busy")
 
 
 def golden_bound_s(scheduler: Scheduler) -> float:
