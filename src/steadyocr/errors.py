@@ -6,7 +6,7 @@ The tree::
     ├── InputError              the picture or the request is at fault; repeating it will not help
     │   ├── EmptyInput · PayloadTooLarge · TooManyPixels · SideRatioExceeded
     │   ├── UnsupportedMediaType · UndecodableImage · InvalidOption · InvalidRequest
-    │   └── Quarantined
+    │   └── UploadTimeout · Quarantined
     ├── AccessError
     │   ├── Unauthorized
     │   └── RateLimited
@@ -114,6 +114,13 @@ class InvalidRequest(InputError):
     """The request as a whole cannot be understood."""
 
     code = "invalid_request"
+
+
+class UploadTimeout(InputError):
+    """The request's body came in too slowly, or stopped coming."""
+
+    code = "upload_timeout"
+    retryable = True
 
 
 class Quarantined(InputError):

@@ -7,8 +7,10 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from steadyocr.api.incoming_body import BodyRules
 from steadyocr.api.middleware import RequestGate
 from steadyocr.api.ocr_routes import client_of
+from steadyocr.service.body_budget import BodyBudget
 
 
 def client_named_for(api_keys: list[str], headers: list[tuple[bytes, bytes]]) -> str:
@@ -27,7 +29,11 @@ def client_named_for(api_keys: list[str], headers: list[tuple[bytes, bytes]]) ->
     scope: dict[str, Any] = {
         "type": "http", "method": "POST", "path": "/v1/ocr", "headers": headers, "client": ("10.0.0.1", 1)
     }  # fmt: skip
-    asyncio.run(RequestGate(app, api_keys=api_keys, max_image_bytes=1000)(scope, receive, send))
+    asyncio.run(
+        RequestGate(app, api_keys=api_keys, bodies=BodyRules(max_image_bytes=1000), budget=BodyBudget(1000))(
+            scope, receive, send
+        )
+    )
     return seen[0]
 
 

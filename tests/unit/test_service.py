@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from scripted_engine import ScriptedEngine
-from steadyocr.errors import InternalError, NotReady, TooManyPixels, UnsupportedMediaType
+from steadyocr.errors import (
+    DeadlineExceeded,
+    EngineDied,
+    InternalError,
+    MemoryPressure,
+    NotReady,
+    TooManyPixels,
+    UnsupportedMediaType,
+)
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.scheduling.pressure import MemorySignals
 from steadyocr.scheduling.scheduler import Scheduler
 from steadyocr.service import Service
 from steadyocr.settings import load_settings
@@ -28,6 +37,7 @@ class GoldenReader(ScriptedEngine):
     golden_ok = True
     every_picture_fails = False
     golden_ms = 100.0
+    picture_s = 0.1
 
     async def start(self, timeout_s: float) -> None:
         await super().start(timeout_s)
@@ -40,7 +50,9 @@ class GoldenReader(ScriptedEngine):
             problem = "" if self.golden_ok else "a text is not what it should be"
             item.succeed(Reply({"golden": {"ok": self.golden_ok, "problem": problem, "duration_ms": self.golden_ms}}))
             return
-        await asyncio.sleep(0.1)
+        for _ in range(10):
+            await asyncio.sleep(self.picture_s / 10)
+            on_frame()
         if self.every_picture_fails:
             item.fail(InternalError("a fault of ours"))
         else:
@@ -152,8 +164,163 @@ async def test_busy_is_not_dead(tmp_path: Path, golden_reader: type[GoldenReader
             reading.append(asyncio.create_task(service.read(PICTURE, OcrOptions())))
             await asyncio.sleep(0.01)
         health = await service.check_health()
-        assert (health.ok, health.source) == (True, "queue")
+        assert (health.ok, health.source) == (True, "busy")
         assert len(await asyncio.gather(*reading)) == 2
+
+
+async def begin(service: Service, *, timeout_s: float = 250, client: str = "") -> asyncio.Task[Reply]:
+    """Have a picture in hand or in the queue, and come back."""
+    reading = asyncio.create_task(service.read(PICTURE, OcrOptions(), timeout_s=timeout_s, client=client))
+    await asyncio.sleep(0.01)
+    return reading
+
+
+async def give_up(*reading: asyncio.Task[Reply]) -> None:
+    for one in reading:
+        one.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+
+
+@without_waiting
+async def test_a_long_picture_ahead_of_the_golden_one_is_no_ill_health(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    golden_reader.picture_s = 40.0
+    async with running(tmp_path, engines__count="1") as service:
+        reading = await begin(service)
+        health = await service.check_health()
+        assert (health.ok, health.source, golden_reader.golden_runs) == (True, "busy", 0)
+        await reading
+
+
+@without_waiting
+async def test_a_client_bound_that_turns_the_golden_picture_away_is_no_ill_health(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    golden_reader.picture_s = 5.0
+    async with running(tmp_path, engines__count="1", queue__max_per_client="1") as service:
+        # A client without a name, as on a local socket: the golden picture has none either.
+        reading = [await begin(service) for _ in range(2)]
+        health = await service.check_health()
+        assert (health.ok, health.source) == (True, "busy")
+        await asyncio.gather(*reading)
+
+
+@pytest.mark.parametrize("max_size", ["1", "64"], ids=["full queue", "long wait"])
+def test_work_that_passes_every_limit_is_ill_health(
+    tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch, max_size: str
+) -> None:
+    async def forever(*_: object) -> None:
+        await asyncio.sleep(1e6)
+
+    # The slot does not watch its engine, so nobody ends what will never end.
+    monkeypatch.setattr("steadyocr.scheduling.slot.run_patiently", forever)
+
+    @without_waiting
+    async def scenario() -> None:
+        async with running(tmp_path, engines__count="1", queue__max_size=max_size) as service:
+            reading = [await begin(service) for _ in range(2)]
+            assert (await service.check_health()).ok, "it may still come"
+            await asyncio.sleep(70)
+            health = await service.check_health()
+            assert (health.ok, health.source) == (False, "busy")
+            assert "no engine gets on" in health.reason
+            await give_up(*reading)
+
+    scenario()
+
+
+@without_waiting
+async def test_a_golden_picture_that_never_comes_back_is_ill_health(
+    tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forever(*_: object) -> None:
+        await asyncio.sleep(1e6)
+
+    monkeypatch.setattr("steadyocr.scheduling.slot.run_patiently", forever)
+    async with running(tmp_path, engines__count="1") as service:
+        health = await service.check_health()
+        assert (health.ok, health.source) == (False, "golden")
+
+
+@without_waiting
+async def test_shedding_is_no_ill_health_while_engines_stand_ready(
+    tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, engines__count="1") as service:
+        monkeypatch.setattr(service.scheduler, "_signals", lambda: MemorySignals(used=0.99))
+        await asyncio.sleep(2)
+        health = await service.check_health()
+        assert (health.ok, health.source) == (True, "pressure")
+        with pytest.raises(MemoryPressure):
+            service.refuse_early()
+
+        async def no_more(*_: object) -> None:
+            raise EngineDied("there is no memory for another one")
+
+        monkeypatch.setattr(golden_reader, "start", no_more)
+        engine_of(service).die()
+        await asyncio.sleep(60)
+        health = await service.check_health()
+        assert (health.ok, health.reason) == (False, "no engine is ready")
+
+
+@without_waiting
+async def test_an_engine_without_memory_in_calm_times_is_ill_health(
+    tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_memory(_: object, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
+        item.fail(MemoryPressure("not enough memory"))
+
+    async with running(tmp_path, engines__count="1") as service:
+        monkeypatch.setattr(service.scheduler, "_signals", lambda: MemorySignals(used=0.1))
+        monkeypatch.setattr(golden_reader, "run", no_memory)
+        health = await service.check_health()
+        assert (health.ok, health.source) == (False, "golden")
+
+
+@without_waiting
+async def test_what_is_said_of_an_accelerator_is_what_its_engines_showed(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path / "cpu") as service:
+        assert service.gpu_ok() is None
+    async with running(tmp_path, engines__device="cuda", engines__count="1") as service:
+        assert service.gpu_ok() is None, "nothing is known of what it holds on the card"
+        engine_of(service).device_bytes = 1 << 30
+        assert service.gpu_ok() is True
+        golden_reader.golden_ok = False
+        await service.check_health()
+        assert service.gpu_ok() is False
+        await asyncio.sleep(60)
+        golden_reader.golden_ok = True
+        await service.check_health()
+        assert service.gpu_ok() is True
+        engine_of(service).ready = {}
+        assert service.gpu_ok() is False
+
+
+@without_waiting
+async def test_no_time_left_is_said_without_touching_an_engine(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path, engines__count="1") as service:
+        with pytest.raises(DeadlineExceeded):
+            await service.read(PICTURE, OcrOptions(), timeout_s=-0.5)
+        await asyncio.sleep(1)
+        assert (engine_of(service).items, service.scheduler.completed, len(service.scheduler.queue)) == (0, 0, 0)
+
+
+@without_waiting
+async def test_loops_of_another_owner_count_for_readiness(tmp_path: Path, golden_reader: type[GoldenReader]) -> None:
+    async def fails() -> None:
+        raise ValueError("boom")
+
+    async with running(tmp_path) as service:
+        loops = service.branch_loops()
+        loops.start("life-signs", fails())
+        await asyncio.sleep(1)
+        assert service.unready_reason() == "a loop died: life-signs"
 
 
 @without_waiting

@@ -20,6 +20,7 @@ from steadyocr.api import (
 )
 from steadyocr.api.errors import problem, problem_of
 from steadyocr.api.event_stream import Streams
+from steadyocr.api.incoming_body import BodyRules
 from steadyocr.api.middleware import RequestGate
 from steadyocr.api.page_routers import PAGE_ROUTERS
 from steadyocr.errors import SteadyOCRError
@@ -82,11 +83,17 @@ def create_app(
     app.add_middleware(
         RequestGate,
         api_keys=[key.get_secret_value() for key in settings.auth.api_keys],
-        max_image_bytes=settings.limits.max_bytes,
+        bodies=BodyRules(
+            max_image_bytes=settings.limits.max_bytes,
+            limits=_body_limits(settings),
+            streamed_prefixes=[f"{prefix}/" for prefix in open_prefixes],
+            stall_s=settings.server.upload_stall_s,
+            longest_s=settings.queue.max_timeout_s,
+        ),
+        budget=service.bodies,
         open_paths=open_paths,
         open_prefixes=open_prefixes,
         on_answer=measured.recorder.request,
-        body_limits=_body_limits(settings),
     )
     return app
 

@@ -26,6 +26,7 @@ STATUS_BY_CODE: Final[Mapping[str, HTTPStatus]] = {
     "undecodable_image": HTTPStatus.UNPROCESSABLE_ENTITY,
     "invalid_option": HTTPStatus.UNPROCESSABLE_ENTITY,
     "invalid_request": HTTPStatus.BAD_REQUEST,
+    "upload_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "quarantined": HTTPStatus.UNPROCESSABLE_ENTITY,
     "forbidden": HTTPStatus.FORBIDDEN,
     "unauthorized": HTTPStatus.UNAUTHORIZED,

@@ -1,31 +1,35 @@
-"""What every request passes: an id, the key check, the body limit, one log line. Plain ASGI, so streaming stays."""
+"""What every request passes: an id, the key check, the body's bounds, one log line. Plain ASGI, so streaming stays."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from steadyocr.api.errors import problem_of
-from steadyocr.errors import InternalError, PayloadTooLarge, SteadyOCRError, Unauthorized
+from steadyocr.api.incoming_body import BodyRules, IncomingBody
+from steadyocr.errors import InternalError, SteadyOCRError, Unauthorized
+from steadyocr.service.body_budget import BodyBudget
 from steadyocr.telemetry.logging import request_id_var
 
 _log = logging.getLogger("steadyocr.http")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Probes must work for those who watch the service and hold no key.
-_OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
-_QUIET_PATHS = _OPEN_PATHS | {"/metrics"}
-# Form fields and boundaries around a picture.
-_FORM_ALLOWANCE_BYTES = 64 << 10
-# Base64 turns three bytes into four.
-_BASE64_GROWTH = 4 / 3
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz"})
+_QUIET_PATHS = OPEN_PATHS | {"/metrics"}
+# An answer goes out in pieces of this size, each when the client has taken the one before: what it has not taken is
+# held once, where it is counted, and not a second time in the connection's buffer.
+_PIECE_BYTES = 256 << 10
+_CLOSING = frozenset({HTTPStatus.REQUEST_TIMEOUT})
 
 
 OnAnswer = Callable[[str, str, int | None, float], None]
@@ -37,10 +41,10 @@ class RequestGate:
     Args:
         app: What comes next.
         api_keys: Accepted keys; none means open.
-        max_image_bytes: Largest encoded picture.
+        bodies: What a body may be.
+        budget: Where the bytes are counted that requests hold.
         open_paths: Exact paths that need no key, besides the probes.
         open_prefixes: Paths of mounted applications that check keys themselves.
-        body_limits: Bytes of a body by exact path, where it may be something else than one picture.
         on_answer: Told of each answer: method, route template, status, seconds.
     """
 
@@ -49,18 +53,18 @@ class RequestGate:
         app: ASGIApp,
         *,
         api_keys: Sequence[str],
-        max_image_bytes: int,
+        bodies: BodyRules,
+        budget: BodyBudget,
         open_paths: Collection[str] = (),
         open_prefixes: Collection[str] = (),
-        body_limits: Mapping[str, int] | None = None,
         on_answer: OnAnswer = lambda *_: None,
     ) -> None:
         self._app = app
         self._keys = [key.encode() for key in api_keys]
-        self._max_image_bytes = max_image_bytes
-        self._open_paths = _OPEN_PATHS.union(open_paths)
+        self._bodies = bodies
+        self._budget = budget
+        self._open_paths = OPEN_PATHS.union(open_paths)
         self._open_prefixes = tuple(f"{prefix}/" for prefix in open_prefixes)
-        self._body_limits = dict(body_limits or {})
         self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,26 +75,34 @@ class RequestGate:
         headers = Headers(scope=scope)
         offered = headers.get("x-request-id", "")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        # A client counts its time from here, not from the end of its upload.
+        state["arrived"] = asyncio.get_running_loop().time()
         token = request_id_var.set(request_id)
-        exchange = _Exchange(scope, send, request_id)
+        exchange = Exchange(scope, send, request_id)
         try:
             await self._guarded(scope, headers, receive, exchange)
         finally:
             self._on_answer(*exchange.log())
             request_id_var.reset(token)
 
-    async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange) -> None:
+    async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, exchange: Exchange) -> None:
+        body: IncomingBody | None = None
         try:
             self._check_key(scope, headers)
-            limited = self._limited(scope["path"], headers, receive)
-            await self._app(scope, limited, exchange.send)
+            body = IncomingBody(self._bodies, self._budget, scope["path"], headers, receive)
+            exchange.hold_answer = body.hold_answer
+            await self._app(scope, body.receive, exchange.send)
         except SteadyOCRError as error:
             await exchange.refuse(problem_of(error), scope, receive)
         except Exception:  # noqa: BLE001 - the edge: a fault of ours becomes an opaque answer whose id is in the log
             _log.exception("Unexpected failure of a request")
             fault = InternalError("an unexpected fault; the log has the trace under this request id")
             await exchange.refuse(problem_of(fault), scope, receive)
+        finally:
+            if body is not None:
+                body.close()
 
     def _check_key(self, scope: Scope, headers: Headers) -> None:
         if not self._keys or scope["path"] in self._open_paths or f"{scope['path']}/".startswith(self._open_prefixes):
@@ -104,38 +116,13 @@ class RequestGate:
         # Its place in the list names the client, for fairness; the key itself goes no further.
         scope["state"]["key_id"] = f"key-{matches.index(True)}"
 
-    def _limited(self, path: str, headers: Headers, receive: Receive) -> Receive:
-        """Refuse a body that says it is too large at once, and one that turns out to be as soon as it does."""
-        limit, refusal = self._body_limit(path, headers)
-        announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > limit:
-            raise refusal
-        received = 0
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise refusal
-            return message
+class Exchange:
+    """One request's answer on its way out: headers added, outcome remembered for the log.
 
-        return counted
-
-    def _body_limit(self, path: str, headers: Headers) -> tuple[int, PayloadTooLarge]:
-        """Return the bytes that a body may have, and what to say to one that has more."""
-        if (limit := self._body_limits.get(path)) is not None:
-            return limit, PayloadTooLarge(f"a body may have at most {limit} bytes here", max_bytes=limit)
-        json_body = headers.get("content-type", "").startswith("application/json")
-        limit = int(self._max_image_bytes * (_BASE64_GROWTH if json_body else 1)) + _FORM_ALLOWANCE_BYTES
-        refusal = PayloadTooLarge(
-            f"a picture may have at most {self._max_image_bytes} bytes", max_bytes=self._max_image_bytes
-        )
-        return limit, refusal
-
-
-class _Exchange:
-    """One request's answer on its way out: headers added, outcome remembered for the log."""
+    Attributes:
+        hold_answer: Told of the bytes of an answer that does not fit into the connection's buffer.
+    """
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self._scope = scope
@@ -143,6 +130,7 @@ class _Exchange:
         self._request_id = request_id
         self._started = time.perf_counter()
         self._status: int | None = None
+        self.hold_answer: Callable[[int], None] = lambda _: None
 
     async def send(self, message: Message) -> None:
         """Pass a message on."""
@@ -152,7 +140,17 @@ class _Exchange:
             headers["X-Request-Id"] = self._request_id
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Cache-Control", "no-store")
-        await self._send(message)
+            if self._status in _CLOSING:
+                # The rest of the body may still come; it is not the beginning of another request.
+                headers["Connection"] = "close"
+        body = message.get("body", b"")
+        if len(body) <= _PIECE_BYTES:
+            await self._send(message)
+            return
+        self.hold_answer(len(body))
+        for start in range(0, len(body), _PIECE_BYTES):
+            more = message.get("more_body", False) or start + _PIECE_BYTES < len(body)
+            await self._send({**message, "body": body[start : start + _PIECE_BYTES], "more_body": more})
 
     async def refuse(self, answer: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Answer with an error, unless an answer has begun already: then only closing is left."""

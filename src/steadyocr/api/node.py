@@ -8,6 +8,7 @@ from fastapi.responses import PlainTextResponse
 from steadyocr import __version__
 from steadyocr.api import metrics_route
 from steadyocr.api.app import add_error_handlers
+from steadyocr.api.incoming_body import BodyRules
 from steadyocr.api.middleware import RequestGate
 from steadyocr.api.probe_routes import livez
 from steadyocr.service import Service
@@ -40,7 +41,8 @@ def create_node_app(service: Service) -> FastAPI:
     app.add_middleware(
         RequestGate,
         api_keys=[key.get_secret_value() for key in settings.auth.api_keys],
-        max_image_bytes=settings.limits.max_bytes,
+        bodies=BodyRules(max_image_bytes=settings.limits.max_bytes, stall_s=settings.server.upload_stall_s),
+        budget=service.bodies,
         open_paths={metrics_route.PATH} if settings.metrics.open else (),
         on_answer=measured.recorder.request,
     )

@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 
 from steadyocr.api.keeping import KEEPING_PARAMETERS, refuse_odd_wishes, take_wishes
 from steadyocr.api.schemas import PageOut, ProblemOut
-from steadyocr.api.uploads import read_upload
-from steadyocr.errors import Cancelled, InvalidOption, InvalidRequest
+from steadyocr.api.uploads import Upload, read_upload
+from steadyocr.errors import Cancelled, DeadlineExceeded, InvalidOption, InvalidRequest
 from steadyocr.options import OPTION_SPECS, parse_options
 from steadyocr.page_formats import MEDIA_TYPES, PAGE_FORMATS, render_page
 from steadyocr.service import Service
@@ -41,7 +41,7 @@ _DOCUMENTATION: dict[str, Any] = {
         {
             "name": "X-Request-Timeout",
             "in": "header",
-            "description": "seconds after which nobody waits for the answer any more",
+            "description": "seconds, from the arrival of the request, after which nobody waits for the answer",
             "schema": {"type": "number"},
         },
     ],
@@ -71,7 +71,7 @@ _DOCUMENTATION: dict[str, Any] = {
     },
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemOut} for status in (400, 401, 413, 415, 422, 500, 503, 504)
+    status: {"model": ProblemOut} for status in (400, 401, 408, 413, 415, 422, 500, 503, 504)
 }
 
 
@@ -104,8 +104,7 @@ async def _answer(request: Request, *, recognise: bool) -> Response:
     # Before the body: whoever must be turned away is turned away in milliseconds.
     client = client_of(request)
     service.refuse_early(client)
-    timeout_s = _client_timeout(request)
-    upload = await read_upload(request)
+    upload, timeout_s = await _upload_in_time(request)
     wishes = take_wishes(upload.options)
     kind = str(upload.options.pop("format", "json"))
     if kind not in PAGE_FORMATS:
@@ -124,6 +123,26 @@ async def _answer(request: Request, *, recognise: bool) -> Response:
         kept = await service.page.remember(upload.data, reply, wishes, owner_of(request))
         return JSONResponse({**page, **kept, "request_id": request_id})
     return Response(render_page(page, kind), media_type=MEDIA_TYPES[kind])
+
+
+async def _upload_in_time(request: Request) -> tuple[Upload, float | None]:
+    """Read the picture; returns it with what is left of the client's time, in seconds.
+
+    Raises:
+        DeadlineExceeded: The client's time ran out meanwhile.
+        SteadyOCRError: See :func:`read_upload`.
+    """
+    timeout_s = _client_timeout(request)
+    if timeout_s is None:
+        return await read_upload(request), None
+    # The client counts from when it began to send.
+    deadline = request.state.arrived + timeout_s
+    try:
+        async with asyncio.timeout_at(deadline):
+            upload = await read_upload(request)
+    except TimeoutError as error:
+        raise DeadlineExceeded("the time allowed ran out while the picture was sent") from error
+    return upload, deadline - asyncio.get_running_loop().time()
 
 
 def client_of(request: Request) -> str:
@@ -163,6 +182,8 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) ->
     finally:
         working.cancel()
         leaving.cancel()
+        # What is called off here has ended before anybody goes on: no task outlives its request.
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

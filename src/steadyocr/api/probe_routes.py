@@ -39,8 +39,7 @@ async def healthz(request: Request) -> JSONResponse:
     body = {
         "status": "ok" if health.ok else "error",
         "model_loaded": bool(service.models()),
-        # No GPU is in use, so nothing can be said about one.
-        "gpu_ok": None,
+        "gpu_ok": service.gpu_ok(),
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": health.reason,
         "source": health.source,

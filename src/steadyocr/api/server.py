@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from steadyocr.api.app import Mounting, create_app
+from steadyocr.api.connections import ConnectionLimits, guarded_protocol
 from steadyocr.api.listeners import Listeners, open_listeners
 from steadyocr.api.reloading import Reloader
 from steadyocr.errors import SteadyOCRError
@@ -21,7 +22,6 @@ from steadyocr.service import Service
 from steadyocr.service.companions import Companion
 from steadyocr.service.lifesigns import LifeSigns
 from steadyocr.settings import Settings
-from steadyocr.telemetry.loops import Loops
 from steadyocr.telemetry.notify import Notifier
 
 _log = logging.getLogger("steadyocr.server")
@@ -90,7 +90,11 @@ async def serve(
     whole = functools.partial(create_app, extra_routers=extra_routers, open_paths=open_paths, mounts=mounts)
     config = uvicorn.Config(
         (make_app or whole)(service),
-        http="httptools",
+        http=guarded_protocol(
+            ConnectionLimits(
+                max_connections=settings.server.max_connections, write_stall_s=settings.server.write_stall_s
+            )
+        ),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -113,7 +117,7 @@ class _Run:
         self._server = server
         self._notifier = notifier
         self._signs = LifeSigns(service, notifier)
-        self._loops = Loops(service.events)
+        self._loops = service.branch_loops()
 
     async def until_told_to_stop(self) -> None:
         """Start, serve, and stop on a signal or when starting fails.
@@ -136,6 +140,7 @@ class _Run:
         finally:
             await self._stop(starting, serving)
             stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
         _log.info("Stopped")
 
     async def _start(self) -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
-from steadyocr.errors import EmptyInput, InvalidRequest
+from steadyocr.errors import Cancelled, EmptyInput, InvalidRequest
 
 _MAX_FIELDS = 32
+
+
+class _MemoryParser(MultiPartParser):
+    """Never puts a picture on the disk: it is read into memory anyway, and a full disk is no reason to refuse it."""
+
+    spool_max_size = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +40,20 @@ async def read_upload(request: Request) -> Upload:
     Raises:
         EmptyInput: There is no picture.
         InvalidRequest: The body is not what its content type says.
-        PayloadTooLarge: Raised by the gate while the body is read.
+        Cancelled: The client went away.
+        SteadyOCRError: Raised by the gate while the body is read: too large, too slow, no room.
     """
     query = dict(request.query_params)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        data, fields = await _read_form(request)
-    elif kind == "application/json":
-        data, fields = await _read_json(request)
-    else:
-        data, fields = await request.body(), {}
+    try:
+        if kind == "multipart/form-data":
+            data, fields = await _read_form(request)
+        elif kind == "application/json":
+            data, fields = _from_json(await _read_whole(request))
+        else:
+            data, fields = bytes(await _read_whole(request)), {}
+    except ClientDisconnect as error:
+        raise Cancelled("the client went away") from error
     if not data:
         raise EmptyInput(
             "no picture in the request: send it as multipart field 'file', as the raw body, or as base64 in JSON "
@@ -50,11 +62,19 @@ async def read_upload(request: Request) -> Upload:
     return Upload(data, {**query, **fields})
 
 
+async def _read_whole(request: Request) -> bytearray:
+    """Read the body. The request's own method would keep it for as long as the request lives, a second time."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+    return body
+
+
 async def _read_form(request: Request) -> tuple[bytes, Mapping[str, Any]]:
     try:
-        form = await request.form(max_files=1, max_fields=_MAX_FIELDS)
-    except HTTPException as error:
-        raise InvalidRequest(f"the form cannot be read: {error.detail}") from error
+        form = await _MemoryParser(request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS).parse()
+    except MultiPartException as error:
+        raise InvalidRequest(f"the form cannot be read: {error.message}") from error
     try:
         data = b""
         fields: dict[str, Any] = {}
@@ -70,9 +90,10 @@ async def _read_form(request: Request) -> tuple[bytes, Mapping[str, Any]]:
         await form.close()
 
 
-async def _read_json(request: Request) -> tuple[bytes, Mapping[str, Any]]:
+def _from_json(raw: bytearray) -> tuple[bytes, Mapping[str, Any]]:
+    # Text and picture are several times the body for a moment. Nothing is awaited here, so of one body at a time.
     try:
-        body = json.loads(await request.body())
+        body = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body is not valid JSON") from error
     if not isinstance(body, dict):

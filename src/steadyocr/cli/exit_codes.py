@@ -38,6 +38,7 @@ EXIT_BY_CODE: Final[Mapping[str, ExitCode]] = {
     "undecodable_image": ExitCode.BAD_INPUT,
     "invalid_option": ExitCode.USAGE,
     "invalid_request": ExitCode.USAGE,
+    "upload_timeout": ExitCode.UNAVAILABLE,
     "quarantined": ExitCode.BAD_INPUT,
     "forbidden": ExitCode.ACCESS,
     "unauthorized": ExitCode.ACCESS,

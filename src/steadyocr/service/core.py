@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from steadyocr import __version__
-from steadyocr.errors import NotReady, SteadyOCRError
+from steadyocr.errors import DeadlineExceeded, NotReady, QueueFull, SteadyOCRError
 from steadyocr.imaging.header import ImageHeader, check_limits, check_size, probe
 from steadyocr.runtime.manifest import find_model
 from steadyocr.scheduling.items import Priority, Reply, WorkItem
 from steadyocr.scheduling.scheduler import Scheduler
 from steadyocr.service.batches import Batches
+from steadyocr.service.body_budget import BodyBudget
 from steadyocr.service.companions import Companion
 from steadyocr.service.health import HealthCheck
 from steadyocr.service.page import PageBackend
@@ -39,6 +40,7 @@ class Service:
         watch: Tells of readiness and of the disk.
         batches: Batch jobs.
         page: What stands behind the web page.
+        bodies: Where the bytes are counted that requests hold.
         check_health: The deep check; see :meth:`steadyocr.service.health.HealthCheck.check`.
 
     Args:
@@ -58,7 +60,9 @@ class Service:
         self._loops = Loops(self.events)
         self._scheduler: Scheduler | None = None
         self._companions: list[Companion] = []
-        self.check_health = HealthCheck(self.unready_reason, lambda: self.scheduler, self.events).check
+        self.bodies = BodyBudget(settings.body_budget_bytes(), self._expected_wait_s, self._note_full)
+        self._health = HealthCheck(self.unready_reason, lambda: self.scheduler, self.events)
+        self.check_health = self._health.check
 
     @property
     def scheduler(self) -> Scheduler:
@@ -132,7 +136,8 @@ class Service:
         Args:
             data: The encoded picture.
             options: What to do with it.
-            timeout_s: Seconds until nobody waits any more; the configured default when ``None``.
+            timeout_s: Seconds until nobody waits any more; the configured default when ``None``. None left is fine:
+                the time may have been spent on the way here.
             priority: Who goes first.
             client: Who sent it, for fairness; an opaque name.
             request_id: For the logs.
@@ -140,16 +145,20 @@ class Service:
 
         Raises:
             InputError: The header says at once that the picture cannot be read here.
+            DeadlineExceeded: There is no time left.
             SteadyOCRError: See :meth:`Scheduler.submit`.
         """
         try:
+            if timeout_s is not None and timeout_s <= 0:
+                raise DeadlineExceeded("the time allowed had run out before the picture could be read")
             header = self._inspect(data)
         except SteadyOCRError as error:
             self.events.emit("item_refused", code=error.code)
             raise
         if options.max_side is None and self.settings.models.max_side:
             options = dataclasses.replace(options, max_side=self.settings.models.max_side)
-        allowed = min(timeout_s or self.settings.queue.timeout_s, self.settings.queue.max_timeout_s)
+        wanted = self.settings.queue.timeout_s if timeout_s is None else timeout_s
+        allowed = min(wanted, self.settings.queue.max_timeout_s)
         deadline = asyncio.get_running_loop().time() + allowed
         item = WorkItem(data, options, deadline, priority=priority, client=client, header=header, request_id=request_id)
         if extras is not None:
@@ -207,6 +216,23 @@ class Service:
             raise NotReady("the service is starting", retry_after_s=2.0)
         self._scheduler.refuse_early(client)
 
+    def branch_loops(self) -> Loops:
+        """Return loops for another owner, whose death takes this service's readiness as well."""
+        return self._loops.branch()
+
+    def _expected_wait_s(self) -> float:
+        return self._scheduler.queue.expected_wait_s() if self._scheduler else 1.0
+
+    def _note_full(self) -> None:
+        self.events.emit("item_refused", code=QueueFull.code)
+        if self._scheduler is not None:
+            queue = self._scheduler.queue
+            self.events.emit("queue_full", waiting=len(queue), max_size=queue.max_size)
+
+    def gpu_ok(self) -> bool | None:
+        """Whether the accelerator works; ``None`` without one, or where nothing can be said about it."""
+        return self._health.gpu_ok() if self._scheduler else None
+
     def models(self) -> dict[str, Any]:
         """The models that serve, by part; empty before an engine was ready."""
         facts = self._scheduler.engine_facts() if self._scheduler else {}
@@ -233,6 +259,7 @@ class Service:
                 "max_size": self.scheduler.queue.max_size,
                 "completed": self.scheduler.completed,
             },
+            "bodies": {"held_bytes": self.bodies.held_bytes, "budget_bytes": self.bodies.budget_bytes},
             "memory": self._memory_facts(),
             "quarantined": len(self.scheduler.quarantine),
             "jobs": self.batches.describe(),

@@ -20,6 +20,13 @@ class ServerSettings(Section):
     port: int = Field(7860, ge=0, le=65535, description="port; 0 takes a free one")
     root_path: str = Field("", description="path prefix that a proxy strips")
     drain_timeout_s: float = Field(25.0, ge=0, le=600, description="seconds that running requests get on stop")
+    max_connections: int = Field(512, ge=8, le=65_536, description="open connections; one more gets 503")
+    upload_stall_s: float = Field(
+        30.0, gt=0, le=3600, description="seconds in which a body must get on by 64 KiB, else 408"
+    )
+    write_stall_s: float = Field(
+        30.0, gt=0, le=3600, description="seconds in which a client must take 64 KiB of its answer, else it is cut off"
+    )
     insecure: bool = Field(False, description="allow a public address without API keys")
 
 
@@ -44,6 +51,12 @@ class LimitSettings(Section):
     max_bytes: int = Field(32 << 20, ge=1024, le=1 << 30, description="bytes of one encoded picture")
     max_pixels: int = Field(64_000_000, ge=1024, le=1_000_000_000, description="pixels, from the header")
     max_side_ratio: float = Field(100.0, ge=1, description="longer side over shorter")
+    body_budget_bytes: int = Field(
+        0,
+        ge=0,
+        description="bytes of all pictures coming in, waiting and being read; one more gets 503; 0 is an eighth of "
+        "the memory, from 64 MiB to 1 GiB",
+    )
 
 
 class QueueSettings(Section):

@@ -11,6 +11,7 @@ from steadyocr.errors import ConfigError
 from steadyocr.imaging.header import ImageLimits
 from steadyocr.runtime.cpu import available_threads
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.governor import detect_budget_bytes
 from steadyocr.scheduling.pressure import LadderParams
 from steadyocr.scheduling.scheduler import SchedulerConfig
 from steadyocr.scheduling.slot import SlotConfig
@@ -31,6 +32,10 @@ from steadyocr.settings.sizing import default_engines
 from steadyocr.settings.telemetry import LoggingSettings, MetricsSettings
 from steadyocr.telemetry.log_files import LogFiles
 
+# What bodies may take of the memory of the whole service: a part, but room for two of the largest by default.
+_BODY_SHARE = 8
+_LEAST_BODY_BYTES = 64 << 20
+_MOST_BODY_BYTES = 1 << 30
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -84,6 +89,13 @@ class Settings(Section):
         return ImageLimits(
             max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, max_side_ratio=limits.max_side_ratio
         )
+
+    def body_budget_bytes(self) -> int:
+        """Derive what the front may hold of pictures that come in or wait, in bytes."""
+        if self.limits.body_budget_bytes:
+            return self.limits.body_budget_bytes
+        memory_bytes = self.memory.budget_bytes or detect_budget_bytes()
+        return min(max(memory_bytes // _BODY_SHARE, _LEAST_BODY_BYTES), _MOST_BODY_BYTES)
 
     def scheduler_config(self) -> SchedulerConfig:
         """Derive what the scheduler and its engines need, sized for this machine where a setting says 0."""

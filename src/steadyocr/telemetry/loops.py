@@ -44,6 +44,12 @@ class Loops:
         _log.critical("A loop died; the service is not ready any more", extra={"loop": task.get_name()}, exc_info=error)
         self._events.emit("loop_died", loop=task.get_name(), error=self.dead[task.get_name()])
 
+    def branch(self) -> Loops:
+        """Return loops that are stopped on their own, and whose death counts here as well."""
+        branch = Loops(self._events)
+        branch.dead = self.dead
+        return branch
+
     async def stop(self) -> None:
         """Cancel all loops and wait for their end. Safe to call twice."""
         self._stopping = True
