@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -159,13 +160,43 @@ def test_a_unit_that_failed_is_told_at_once_when_the_network_is_there(tmp_path: 
     assert run_cli("alerts", "unit-failed", "a b; rm", data_dir=tmp_path).returncode == 2
 
 
+def test_a_unit_that_fails_again_and_again_is_told_once_and_as_often_as_a_reminder(
+    tmp_path: Path, hook: FakeWebhook
+) -> None:
+    settings = {"alerts__channels": hook.url(SECRET)}
+    for told, remind_s in ((1, "3600"), (1, "3600"), (2, "60")):
+        done = run_cli("alerts", "unit-failed", "a.service", data_dir=tmp_path, alerts__remind_s=remind_s, **settings)
+        assert (done.returncode, len(hook.titles)) == (0, told), done.stderr
+        state = tmp_path / "alerts" / "incidents.json"
+        known = json.loads(state.read_text())
+        if "that was told at" in done.stdout:
+            known["open"]["unit_failed"]["told_at"] -= 100
+            state.write_text(json.dumps(known))
+
+
+def test_the_list_changes_nothing_and_takes_a_damaged_state(tmp_path: Path) -> None:
+    spool = tmp_path / "alerts" / "spool"
+    spool.mkdir(parents=True)
+    old = a_notice("waits since long ago", at=1.0)
+    (spool / "0000000001.json").write_text(json.dumps({"notice": old.to_wire(), "pending": ["gone"], "held": False}))
+    (spool / "0000000002.json").write_text("{")
+    (tmp_path / "alerts" / "incidents.json").write_text('{"out_of_memory": {"began_at": null}, "x": 1}')
+    done = run_cli("alerts", "list", data_dir=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "waits since long ago" in done.stdout
+    assert "out_of_memory (unknown), since" in done.stdout
+    assert sorted(path.name for path in spool.iterdir()) == ["0000000001.json", "0000000002.json"]
+
+
 def test_a_unit_that_failed_for_its_settings_is_told_with_the_reason(tmp_path: Path, hook: FakeWebhook) -> None:
     settings = {"alerts__channels": hook.url(SECRET), "queue__max_size": "many"}
     done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, **settings)
     assert done.returncode == 0, done.stderr
     assert "queue.max_size (environment)" in hook.got[0]["message"]
-    (tmp_path / "steadyocr.toml").write_text("[queue\n")
-    done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__channels=hook.url(SECRET))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "steadyocr.toml").write_text("[queue\n")
+    done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=elsewhere, alerts__channels=hook.url(SECRET))
     assert done.returncode == 0, done.stderr
     assert "is not valid TOML" in hook.got[1]["message"]
     wrong = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__send_timeout_s="soon")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -16,13 +17,14 @@ from rich.table import Table
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.cli.tables import print_table
 from steadyocr.errors import ConfigError, InvalidRequest, SteadyOCRError
-from steadyocr.ops.alerts.attach import build_delivery, open_spool, source_of, state_file_of
+from steadyocr.ops.alerts.attach import build_delivery, open_spool, source_of, spool_folder_of, state_file_of
 from steadyocr.ops.alerts.catalogue import UNIT_FAILED
 from steadyocr.ops.alerts.channels import load_channels
 from steadyocr.ops.alerts.clock import Clock
-from steadyocr.ops.alerts.manager import read_state, write_state
 from steadyocr.ops.alerts.notices import Notice, NoticeKind, Severity, say_span, say_time
+from steadyocr.ops.alerts.remembered import OpenIncident, read_state, write_state
 from steadyocr.ops.alerts.sender import ProcessSender
+from steadyocr.ops.alerts.waiting import waiting_in
 from steadyocr.ops.flight.companion import flight_store
 from steadyocr.ops.flight.explain import explain
 from steadyocr.settings import Settings, load_alert_settings, load_settings
@@ -66,7 +68,7 @@ def try_channels(config_file: Path | None, say: Say) -> ExitCode:
 
 
 def unit_failed(unit: str, config_file: Path | None, say: Say) -> ExitCode:
-    """Tell once that a unit failed, with what is known of why.
+    """Tell once that a unit failed, with what is known of why; while that is open only as often as a reminder.
 
     Raises:
         InvalidRequest: That is no unit's name.
@@ -79,17 +81,21 @@ def unit_failed(unit: str, config_file: Path | None, say: Say) -> ExitCode:
     clock = Clock()
     now = clock.wall()
     spool = open_spool(settings, clock)
-    title = f"[critical] {source_of(settings)}: {unit} failed and is not started again"
-    # Broken settings are a likely cause of a unit that does not start.
-    causes = [problem] if problem else []
-    body = "\n".join([*_unit_facts(unit), *causes, *_last_flight(settings), "journalctl shows why"])
-    notice = Notice(NoticeKind.RAISED, UNIT_FAILED, Severity.CRITICAL, title, body, now)
-    spool.add(notice, [channel.name for channel in channels])
     state_file = state_file_of(settings)
-    # The service tells the end of it when it runs again.
-    write_state(
-        state_file, {**read_state(state_file), UNIT_FAILED: {"began_at": now, "severity": Severity.CRITICAL.label}}
-    )
+    state = read_state(state_file, now)
+    title = f"[critical] {source_of(settings)}: {unit} failed and is not started again"
+    known = state.open.get(UNIT_FAILED)
+    if known is not None and now - known.told_at < settings.alerts.remind_s:
+        title = f"{unit} failed; that was told at {say_time(known.told_at)} and is not over yet"
+    else:
+        # Broken settings are a likely cause of a unit that does not start.
+        causes = [problem] if problem else []
+        body = "\n".join([*_unit_facts(unit), *causes, *_last_flight(settings), "journalctl shows why"])
+        notice = Notice(NoticeKind.RAISED, UNIT_FAILED, Severity.CRITICAL, title, body, now)
+        spool.add(notice, [channel.name for channel in channels])
+        # The service tells the end of it when it runs again.
+        incident = OpenIncident(known.began_at if known else now, now, Severity.CRITICAL.label)
+        write_state(state_file, dataclasses.replace(state, open={**state.open, UNIT_FAILED: incident}))
     delivery = build_delivery(settings, spool, channels, clock)
 
     async def deliver() -> None:
@@ -126,16 +132,16 @@ def _last_flight(settings: Settings) -> list[str]:
 
 
 def print_alerts(config_file: Path | None, say: Say) -> None:
-    """Print channels, open incidents and waiting notices."""
+    """Print channels, open incidents and waiting notices. Changes nothing: a service may be at work on them."""
     settings, _ = load_settings(config_file=config_file)
     channels = load_channels(settings.alerts)
     say(f"channels: {', '.join(channel.name for channel in channels) or 'none'}")
-    incidents = read_state(state_file_of(settings))
+    clock = Clock()
+    incidents = read_state(state_file_of(settings), clock.wall()).open
     say(f"open incidents: {'' if incidents else 'none'}")
     for name, known in incidents.items():
-        say(f"  {name} ({known.get('severity')}), since {say_time(float(known.get('began_at', 0)))}")
-    clock = Clock()
-    entries = open_spool(settings, clock).entries()
+        say(f"  {name} ({known.severity}), since {say_time(known.began_at)}")
+    entries = waiting_in(spool_folder_of(settings))
     say(f"waiting notices: {'' if entries else 'none'}")
     if not entries:
         return

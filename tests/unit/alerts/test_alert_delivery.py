@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from alerts_support import NOON, HandClock, ScriptedSender, a_notice, channel
 from steadyocr.ops.alerts.delivery import Backoff, Delivery
 from steadyocr.ops.alerts.notices import Notice, Severity, digest
 from steadyocr.ops.alerts.spool import Spool, SpoolBounds
+from steadyocr.ops.alerts.waiting import waiting_in
 from support import in_real_time
 
 
@@ -149,7 +151,13 @@ def test_what_lies_there_at_the_start_is_bounded_too(tmp_path: Path) -> None:
     assert len(Spool(tmp_path, SpoolBounds(notices=4), post.time.clock)) == 4
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"notice": {}}', '{"notice": 1, "pending": [], "held": false}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"notice": {}}', '{"notice": 1, "pending": [], "held": false}',
+        json.dumps({"notice": a_notice(at=1e300).to_wire(), "pending": ["one"], "held": False}),
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_left_out(tmp_path: Path, text: str) -> None:
     post = Post(tmp_path, "one")
     post.add("good")
@@ -158,14 +166,41 @@ def test_a_damaged_file_is_left_out(tmp_path: Path, text: str) -> None:
     assert [entry.notice.title for entry in Spool(tmp_path, SpoolBounds(), post.time.clock).entries()] == ["good"]
 
 
-def test_what_waits_for_a_channel_that_is_gone_is_dropped(tmp_path: Path) -> None:
+def test_what_waits_for_a_channel_that_is_gone_is_dropped_and_that_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     post = Post(tmp_path, "one", "two")
     post.add("a")
     post.spool.forget_channels(["two"])
     assert post.spool.next_for("one") is None
     assert post.spool.next_for("two") is not None
+    assert [entry.pending for entry in waiting_in(tmp_path)] == [["two"]]
+    assert caplog.records == []
     post.spool.forget_channels([])
     assert files(tmp_path) == []
+    assert [(record.__dict__["rule"], record.__dict__["channels"]) for record in caplog.records] == [("rule", ["two"])]
+
+
+@in_real_time
+async def test_a_notice_that_was_dropped_while_it_was_sent_does_not_come_back(tmp_path: Path) -> None:
+    post = Post(tmp_path, "one", "two", bounds=SpoolBounds(notices=1))
+    post.add("old")
+    under_way = post.spool.next_for("one")
+    assert under_way is not None
+    post.add("new")
+    post.spool.delivered(under_way, "one")
+    assert [entry.notice.title for entry in waiting_in(tmp_path)] == post.waiting == ["new"]
+
+
+def test_looking_at_what_waits_changes_nothing(tmp_path: Path) -> None:
+    post = Post(tmp_path, "one")
+    for number in range(300):
+        post.spool.add(a_notice(str(number), at=1.0), ["one"])
+    (tmp_path / "0000000999.json").write_text("{")
+    before = sorted(files(tmp_path))
+    assert [entry.notice.title for entry in waiting_in(tmp_path)] == [str(number) for number in range(100, 300)]
+    assert sorted(files(tmp_path)) == before
+    assert waiting_in(tmp_path / "gone") == []
 
 
 @in_real_time

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from pathlib import Path
 
 import pytest
 
-from alerts_support import HandClock, Rig, ScriptedSender
+from alerts_support import Rig, ScriptedSender
 from steadyocr.ops.alerts import manager
 from steadyocr.telemetry.loops import Loops
 from support import in_real_time
@@ -110,28 +111,6 @@ async def test_jumps_of_the_wall_clock_change_nothing(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_a_restart_does_not_tell_an_incident_twice_and_tells_its_end(tmp_path: Path) -> None:
-    time = HandClock()
-    rig = Rig(tmp_path, time=time)
-    for _ in range(3):
-        out_of_memory(rig)
-    await rig.run(5)
-    assert rig.told == [RAISED]
-    # The monotonic clock begins anew with the machine.
-    time.now = 3.0
-    again = Rig(tmp_path, time=time)
-    for _ in range(3):
-        out_of_memory(again)
-    await again.run(200)
-    assert again.told == []
-    await again.run(200)
-    assert again.told == [RECOVERED]
-    third = Rig(tmp_path, time=time)
-    await third.run(600)
-    assert third.told == []
-
-
-@in_real_time
 async def test_what_each_rule_listens_to(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.events.emit("quarantined", sha256="0" * 64, width=10, height=20, deaths=2, cause="crash")
@@ -163,7 +142,7 @@ async def test_what_each_rule_listens_to(tmp_path: Path) -> None:
 @in_real_time
 async def test_a_service_that_never_becomes_ready_is_told(tmp_path: Path) -> None:
     rig = Rig(tmp_path, unready_s=60)
-    rig.alerts._inbox.clear()
+    rig.alerts._inbox.take()
     await rig.run(61)
     assert rig.told == [("not_ready", "raised")]
 
@@ -179,23 +158,15 @@ async def test_stopping_on_purpose_is_no_incident(tmp_path: Path) -> None:
 
 @in_real_time
 async def test_a_unit_that_failed_is_over_once_the_service_is_ready_again(tmp_path: Path) -> None:
-    manager.write_state(tmp_path / "incidents.json", {"unit_failed": {"began_at": 1.0}, "gone": {}, "bad": 1})
+    first_format = {"unit_failed": {"began_at": 1.0}, "gone": {}, "bad": 1}
+    (tmp_path / "incidents.json").write_text(json.dumps(first_format))
     rig = Rig(tmp_path, unready_s=1000)
-    rig.alerts._inbox.clear()
+    rig.alerts._inbox.take()
     await rig.run(100)
     assert rig.told == [], "it is not ready yet"
     rig.events.emit("readiness_changed", ready=True, reason="")
     await rig.run(40)
     assert rig.told == [("unit_failed", "recovered")]
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{"])
-@in_real_time
-async def test_a_damaged_state_file_is_no_obstacle(tmp_path: Path, text: str) -> None:
-    (tmp_path / "incidents.json").write_text(text)
-    rig = Rig(tmp_path)
-    await rig.run(2)
-    assert rig.told == []
 
 
 def at_local(hour: int, minute: int = 0) -> float:
@@ -261,9 +232,80 @@ async def test_the_inbox_is_bounded(tmp_path: Path) -> None:
     for _ in range(20_000):
         out_of_memory(rig)
     rig.events.emit("item_finished", ok=True)
-    assert len(rig.alerts._inbox) == 10_000
+    assert len(rig.alerts._inbox) == 1000 + 1, "of a kind; the other one tells of readiness"
     await rig.run(1)
     assert rig.told == [RAISED]
+
+
+@in_real_time
+async def test_a_storm_of_one_kind_pushes_out_nothing_else(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, unready_s=5)
+    rig.events.emit("readiness_changed", ready=False, reason="no engine is ready")
+    for _ in range(20_000):
+        rig.events.emit("queue_full", waiting=64, max_size=64)
+    await rig.run(6)
+    assert rig.told == [("not_ready", "raised")]
+
+
+@in_real_time
+async def test_events_are_told_to_the_rules_in_their_order(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, unready_s=5)
+    for ready in (False, True, False, True):
+        rig.events.emit("readiness_changed", ready=ready, reason="")
+        out_of_memory(rig)
+    names = [told.name for _, told in rig.alerts._inbox.take()][1:]
+    assert names == ["readiness_changed", "memory_event"] * 4
+
+
+@in_real_time
+async def test_an_incident_within_the_cool_down_is_raised_when_that_is_over(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, cooldown_s=900, out_of_memory_window_s=60)
+    for _ in range(3):
+        out_of_memory(rig)
+    await rig.run(100)
+    assert rig.told == [RAISED, RECOVERED]
+    for _ in range(4):
+        out_of_memory(rig)
+    await rig.run(800)
+    assert rig.told == [RAISED, RECOVERED]
+    await rig.run(100)
+    assert rig.told == [RAISED, RECOVERED, RAISED, RECOVERED], "told late, but told"
+    assert "4 within 1 min" in rig.sender.sent[2][1].body
+
+
+@in_real_time
+async def test_a_golden_check_that_goes_on_failing_is_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    # Two engines, and one of them misreads.
+    for number in range(10):
+        rig.events.emit("golden_checked", ok=number % 2 == 0, problem="2 of 5 lines", source="golden")
+        await rig.run(15)
+    assert rig.told == [("golden", "raised")]
+    assert "2 of 5 lines" in rig.sender.sent[0][1].body
+    rig.events.emit("golden_checked", ok=True, problem="", source="golden")
+    await rig.run(320)
+    assert rig.told[1:] == [("golden", "recovered")]
+
+
+@in_real_time
+async def test_one_golden_check_that_came_too_late_is_not_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.events.emit("golden_checked", ok=False, problem="no time", source="golden")
+    await rig.run(600)
+    rig.events.emit("golden_checked", ok=False, problem="no time", source="golden")
+    await rig.run(600)
+    assert rig.told == []
+
+
+@in_real_time
+async def test_a_job_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    for ok, seconds in ((True, 10), (False, 50), (True, 10), (False, 70), (True, 40)):
+        for _ in range(seconds):
+            rig.events.emit("job_store_sample", ok=ok, code="" if ok else "unavailable")
+            await rig.run(1)
+    assert rig.told == [("job_store", "raised"), ("job_store", "recovered")]
+    assert "for 1 min; unavailable" in rig.sender.sent[0][1].body
 
 
 @in_real_time

@@ -35,12 +35,35 @@ def test_the_window_slides(times: list[float], raised: bool) -> None:
     assert rule.active(times[-1]) is raised
 
 
-def test_a_window_forgets_even_when_nothing_new_comes() -> None:
+@pytest.mark.parametrize(
+    ("times", "raised"), [([0.0, 150.0, 299.9], True), ([0.05, 150.0, 300.02], True), ([0.0, 150.0, 300.0], False)]
+)
+def test_whether_there_were_enough_does_not_depend_on_when_somebody_looks(times: list[float], raised: bool) -> None:
+    rule = CountRule(HEAD, 3, 300.0)
+    for at in times:
+        rule.observe(event("e"), at)
+    # The next look comes up to a second later, or much later where a cool-down is in between.
+    assert rule.active(301.0) is rule.active(900.0) is raised
+    assert rule.explain(900.0).startswith("3 within" if raised else "2 within")
+
+
+def test_what_was_told_is_not_raised_again_by_the_same_events() -> None:
     rule = CountRule(HEAD, 3, 300.0)
     for at in (0.0, 1.0, 2.0):
         rule.observe(event("e"), at)
-    assert rule.active(299.9)
-    assert not rule.active(300.0)
+    rule.told()
+    assert not rule.active(3.0)
+
+
+def test_a_window_is_taken_over_from_the_run_before() -> None:
+    before, after = CountRule(HEAD, 3, 300.0), CountRule(HEAD, 3, 300.0)
+    for at in (0.0, 200.0, 301.0):
+        before.observe(event("e"), at)
+    assert before.times(350.0) == [200.0, 301.0]
+    after.recall([at + 1000 for at in before.times(350.0)], due=before.due)
+    assert not after.active(1350.0)
+    after.observe(event("e"), 1499.0)
+    assert after.active(1499.0)
 
 
 def test_a_count_is_over_only_after_a_whole_quiet_window() -> None:

@@ -6,13 +6,19 @@ import math
 from typing import Final
 
 from steadyocr.ops.alerts.memory_slope import MEMORY_SAMPLE, MemorySlopeRule
-from steadyocr.ops.alerts.notices import Severity
+from steadyocr.ops.alerts.notices import Severity, say_span
 from steadyocr.ops.alerts.rules import CountRule, Head, Rule, SignRule, StateRule
+from steadyocr.ops.alerts.samples import JOB_STORE_SAMPLE
 from steadyocr.settings.alerts import AlertSettings
 from steadyocr.telemetry.events import Event
 
 UNIT_FAILED: Final = "unit_failed"
 _QUARANTINE_WINDOW_S: Final = 3600.0
+_SERVICE_DEATHS: Final = 3
+_SERVICE_DEATHS_WINDOW_S: Final = 3600.0
+# Whoever asks for the deep check (the watchdog, a container's health check, a load balancer) asks at least so often.
+_GOLDEN_GAP_S: Final = 180.0
+_GOLDEN_CALM_S: Final = 300.0
 _CALM_S: Final = 30.0
 _MIB: Final = 1 << 20
 
@@ -37,6 +43,17 @@ def build_rules(settings: AlertSettings, now: float) -> list[Rule]:
         StateRule(_NOT_READY, _is_unready, settings.unready_s, _CALM_S, bad_since=now),
         StateRule(_SHEDDING, _is_shedding, settings.unready_s, _CALM_S),
         StateRule(_DISK_LOW, lambda event: event.name == "disk_low", calm_s=_CALM_S),
+        # Not a state that a right reading ends: of two engines, one may be healthy. And no reading at all is none,
+        # because traffic that is answered makes it unnecessary.
+        SignRule(
+            _GOLDEN,
+            settings.unready_s,
+            gap_s=_GOLDEN_GAP_S,
+            calm_s=_GOLDEN_CALM_S,
+            sign=lambda event: not event.fields.get("ok"),
+        ),
+        StateRule(_JOB_STORE, _is_without_store, settings.unready_s, _CALM_S),
+        CountRule(_SERVICE_DIED, _SERVICE_DEATHS, _SERVICE_DEATHS_WINDOW_S),
         CountRule(_QUARANTINE, 1, _QUARANTINE_WINDOW_S),
         StateRule(_LOOP_DIED, lambda _: True),
         MemorySlopeRule(_MEMORY_SLOPE, settings.memory_slope_bytes_per_hour, settings.memory_slope_window_s),
@@ -56,6 +73,10 @@ def _is_shedding(event: Event) -> bool:
     return event.fields.get("after") == "shed"
 
 
+def _is_without_store(event: Event) -> bool:
+    return not event.fields.get("ok")
+
+
 def _unit_is_up(event: Event) -> bool | None:
     return False if event.fields.get("ready") else None
 
@@ -65,6 +86,12 @@ def _say_death(event: Event) -> str:
     picture = f" with a picture of {item['width']}x{item['height']} in hand" if item.get("width") else ""
     stage = f", in {event.fields['stage']}" if event.fields.get("stage") else ""
     return f"engine {event.fields.get('slot')}: {event.fields.get('cause')}{picture}{stage}"
+
+
+def _say_service_death(event: Event) -> str:
+    uptime = event.fields.get("uptime_s")
+    lived = f" after {say_span(uptime)}" if isinstance(uptime, int | float) else ""
+    return f"process {event.fields.get('pid')}{lived}, {event.fields.get('reason')}"
 
 
 def _say_disk(event: Event) -> str:
@@ -113,6 +140,30 @@ _SHEDDING = Head(
     hint="see memory in /v1/info, and what else runs on this machine",
     listens=frozenset({"pressure_changed"}),
     detail=lambda event: f"{event.fields.get('used')} of the budget in use",
+)
+_GOLDEN = Head(
+    name="golden",
+    severity=Severity.CRITICAL,
+    title="the known picture is not read rightly",
+    hint="/healthz names the difference; answers may be wrong: steadyocr models verify, then restart",
+    listens=frozenset({"golden_checked"}),
+    detail=lambda event: str(event.fields.get("problem", "")),
+)
+_JOB_STORE = Head(
+    name="job_store",
+    severity=Severity.CRITICAL,
+    title="the job store cannot be used",
+    hint="single pictures are read as ever, jobs are refused; steadyocr doctor tries the database",
+    listens=frozenset({JOB_STORE_SAMPLE}),
+    detail=lambda event: str(event.fields.get("code", "")),
+)
+_SERVICE_DIED = Head(
+    name="service_deaths",
+    severity=Severity.CRITICAL,
+    title="the service itself is killed again and again",
+    hint="steadyocr flight show tells how it was just before; journalctl -u steadyocr and dmesg tell who killed it",
+    listens=frozenset({"service_died"}),
+    detail=_say_service_death,
 )
 _DISK_LOW = Head(
     name="disk_low",

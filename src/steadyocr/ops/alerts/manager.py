@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from steadyocr.ops.alerts.channels import Channel
 from steadyocr.ops.alerts.clock import Clock
 from steadyocr.ops.alerts.delivery import Delivery
+from steadyocr.ops.alerts.inbox import Inbox
 from steadyocr.ops.alerts.incidents import Incidents
 from steadyocr.ops.alerts.notices import Notice, NoticeKind, Severity, digest
 from steadyocr.ops.alerts.quiet import QuietHours
+from steadyocr.ops.alerts.remembered import Remembered, read_state, write_state
 from steadyocr.ops.alerts.spool import Spool
-from steadyocr.ops.files import write_whole
 from steadyocr.telemetry.events import Event, Events
 from steadyocr.telemetry.loops import Loops
 
@@ -26,8 +25,6 @@ _log = logging.getLogger("steadyocr.alerts")
 
 _PERIOD_S: Final = 1.0
 _AFTER_FAULT_S: Final = 30.0
-# Events between two looks; beyond it the oldest are forgotten.
-_MAX_INBOX: Final = 10_000
 
 
 class Alerts:
@@ -39,7 +36,7 @@ class Alerts:
         spool: What waits to be sent.
         delivery: What sends it.
         channels: Where to.
-        state_file: Where open incidents are remembered over a restart.
+        state_file: Where incidents and counts are remembered over a restart.
         clock: Of the process.
         source: Name of this machine in digests.
         quiet: When lesser notices wait.
@@ -73,7 +70,7 @@ class Alerts:
         self._quiet = quiet
         self._quiet_severity = quiet_severity
         self._sample = sample
-        self._inbox: deque[tuple[float, Event]] = deque(maxlen=_MAX_INBOX)
+        self._inbox = Inbox()
         self._unsubscribe: Callable[[], None] = lambda: None
 
     def start(self, loops: Loops) -> None:
@@ -84,7 +81,7 @@ class Alerts:
 
     def resume(self) -> None:
         """Take up what the last run left, and begin to listen."""
-        self.incidents.resume(read_state(self._state_file))
+        self.incidents.resume(read_state(self._state_file, self._clock.wall()))
         self.spool.forget_channels(self._channels)
         self._unsubscribe = self._events.subscribe(self._receive)
 
@@ -95,33 +92,32 @@ class Alerts:
 
     def _receive(self, event: Event) -> None:
         if event.name in self.incidents.listens:
-            self._inbox.append((self._clock.monotonic(), event))
+            self._inbox.put(event, self._clock.monotonic())
 
     async def look(self) -> None:
         """Feed the rules with what has happened and keep what they have to tell."""
         for event in self._sample():
             self._receive(event)
-        while self._inbox:
-            happened, event = self._inbox.popleft()
+        for happened, event in self._inbox.take():
             self.incidents.observe(event, happened)
         notices = self.incidents.check()
         for notice in notices:
             self._say(notice)
-        await asyncio.to_thread(self._keep, notices)
+        await asyncio.to_thread(self._keep, notices, self.incidents.unsaved())
 
     def _say(self, notice: Notice) -> None:
         level = logging.INFO if notice.kind is NoticeKind.RECOVERED else logging.WARNING
         extra = {"rule": notice.rule, "kind": notice.kind.value, "severity": notice.severity.label}
         _log.log(level, "Alert", extra=extra)
 
-    def _keep(self, notices: Sequence[Notice]) -> None:
+    def _keep(self, notices: Sequence[Notice], state: Remembered | None) -> None:
         quiet = self._quiet is not None and self._quiet.covers(self._clock.wall())
         for notice in notices:
             self.spool.add(notice, self._channels, held=quiet and notice.severity < self._quiet_severity)
         if not quiet:
             self.spool.release_held(partial(digest, source=self._source, now=self._clock.wall()))
-        if any(notice.kind is not NoticeKind.REMINDER for notice in notices):
-            write_state(self._state_file, self.incidents.to_wire())
+        if state is not None:
+            write_state(self._state_file, state)
 
 
 async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
@@ -133,23 +129,3 @@ async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
             _log.exception("A part of the alerts failed")
             await asyncio.sleep(_AFTER_FAULT_S)
         await asyncio.sleep(_PERIOD_S)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Return the open incidents of the last run; none when there is no such file or it cannot be read."""
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        _log.exception("The open incidents of the last run cannot be read")
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Remember the open incidents."""
-    try:
-        write_whole(path, json.dumps(state, indent=1))
-    except OSError:
-        _log.exception("The open incidents cannot be written down")

@@ -69,6 +69,9 @@ class MemorySlopeRule:
         """See :class:`~steadyocr.ops.alerts.rules.Rule`; half the limit, so that it does not swing."""
         return self._steepest()[1] <= self.limit_bytes_per_hour / 2
 
+    def told(self) -> None:
+        """See :class:`~steadyocr.ops.alerts.rules.Rule`; the slope goes on to tell."""
+
     def resume(self, now: float) -> None:
         """See :class:`~steadyocr.ops.alerts.rules.Rule`: the processes are new, so it is over."""
 

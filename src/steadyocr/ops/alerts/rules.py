@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -51,6 +51,9 @@ class Rule(Protocol):
     def cleared(self, now: float) -> bool:
         """Whether an incident is over; not simply the opposite of active, so that nothing swings."""
 
+    def told(self) -> None:
+        """Take note that people were told: an incident was raised, or it is over."""
+
     def resume(self, now: float) -> None:
         """Take note that an incident from before a restart is still open."""
 
@@ -62,50 +65,77 @@ class Rule(Protocol):
 class CountRule:
     """Raised by so many events within a sliding window; over when a whole window has passed without one.
 
+    Whether there are enough is decided when an event comes and not when somebody looks, and that holds until it was
+    told: neither the time between two looks nor a cool-down makes it go away.
+
     Attributes:
         head: What is said about it.
         threshold: Events that raise it.
         window_s: Length of the window, in seconds.
         sign: Which events count.
+        due: There were enough, and nobody was told yet.
+        last_at: When the last one came.
     """
 
     head: Head
     threshold: int
     window_s: float
     sign: Sign = lambda _: True
+    due: bool = False
+    last_at: float | None = None
     _times: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_REMEMBERED))
-    _last_at: float | None = None
     _last_line: str = ""
 
     def observe(self, event: Event, now: float) -> None:
         """See :class:`Rule`."""
         if self.sign(event):
+            self._forget(now)
             self._times.append(now)
-            self._last_at = now
+            self.last_at = now
+            self.due = self.due or len(self._times) >= self.threshold
             self._last_line = self.head.detail(event)
 
-    def _count(self, now: float) -> int:
+    def _forget(self, now: float) -> None:
         # An event exactly one window ago has left it.
         while self._times and now - self._times[0] >= self.window_s:
             self._times.popleft()
-        return len(self._times)
 
-    def active(self, now: float) -> bool:
+    def active(self, now: float) -> bool:  # noqa: ARG002 - decided when the events came
         """See :class:`Rule`."""
-        return self._count(now) >= self.threshold
+        return self.due
 
     def cleared(self, now: float) -> bool:
         """See :class:`Rule`."""
-        return self._last_at is None or now - self._last_at >= self.window_s
+        return self.last_at is None or now - self.last_at >= self.window_s
+
+    def told(self) -> None:
+        """See :class:`Rule`."""
+        self.due = False
 
     def resume(self, now: float) -> None:
         """See :class:`Rule`: it is over only after a whole quiet window from now on."""
-        self._last_at = now
+        self.last_at = now
+        self.due = False
 
-    def explain(self, now: float) -> str:
+    def times(self, now: float) -> list[float]:
+        """Return when the events came that are within the window now."""
+        return [at for at in self._times if now - at < self.window_s]
+
+    def recall(self, times: Iterable[float], *, due: bool) -> None:
+        """Take over what the window held before a restart.
+
+        Args:
+            times: As :meth:`times` gave them, on this process's clock.
+            due: See the attribute.
+        """
+        self._times.extend(times)
+        self.last_at = self._times[-1] if self._times else None
+        self.due = due
+
+    def explain(self, now: float) -> str:  # noqa: ARG002 - what was there when the last one came
         """See :class:`Rule`."""
-        count = self._count(now)
-        return f"{count} within {say_span(self.window_s)}" + (f"; last: {self._last_line}" if self._last_line else "")
+        seen = f"{len(self._times)} within {say_span(self.window_s)}"
+        return seen + (f"; last: {self._last_line}" if self._last_line else "")
 
 
 @dataclass(slots=True)
@@ -147,6 +177,9 @@ class SignRule:
     def cleared(self, now: float) -> bool:
         """See :class:`Rule`."""
         return self._last_at is None or now - self._last_at >= self.calm_s
+
+    def told(self) -> None:
+        """See :class:`Rule`; the events go on to tell."""
 
     def resume(self, now: float) -> None:
         """See :class:`Rule`."""
@@ -198,6 +231,9 @@ class StateRule:
     def cleared(self, now: float) -> bool:
         """See :class:`Rule`."""
         return self._good_since is not None and now - self._good_since >= self.calm_s
+
+    def told(self) -> None:
+        """See :class:`Rule`; the events go on to tell."""
 
     def resume(self, now: float) -> None:
         """See :class:`Rule`."""

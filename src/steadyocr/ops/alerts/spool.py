@@ -5,7 +5,7 @@ Each is one small JSON file. Number, bytes and age are bounded; what must go fir
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from steadyocr.ops.alerts.clock import Clock
 from steadyocr.ops.alerts.notices import Notice
+from steadyocr.ops.alerts.waiting import Entry, file_of, files_in, read_entry
 from steadyocr.ops.files import write_whole
 
 _log = logging.getLogger("steadyocr.alerts")
 
 # A notice that a channel refused so often lets younger ones go first: the fault may be its own.
 _PATIENCE: Final = 4
-_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,29 +39,6 @@ class SpoolBounds:
     age_s: float = 3 * 86_400.0
 
 
-@dataclass(slots=True)
-class Entry:
-    """A waiting notice.
-
-    Attributes:
-        number: Its place in the order of arrival.
-        notice: What is to be sent.
-        pending: Names of the channels that have not had it.
-        held: It waits for the end of quiet hours.
-        refusals: How often a channel that was reached did not take it, by channel.
-        size: Of its file, in bytes.
-        expires: On the monotonic clock, so that a jump of the wall clock drops nothing.
-    """
-
-    number: int
-    notice: Notice
-    pending: list[str]
-    held: bool
-    refusals: dict[str, int]
-    size: int
-    expires: float
-
-
 class Spool:
     """The waiting notices. Safe to use from several threads.
 
@@ -77,7 +54,7 @@ class Spool:
         self._clock = clock
         self._lock = Lock()
         self._entries: dict[int, Entry] = {}
-        for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else ():
+        for path in files_in(folder):
             self._load(path)
         self._next_number = max(self._entries, default=0) + 1
         self._keep_within_bounds()
@@ -96,15 +73,8 @@ class Spool:
         if not channels:
             return
         with self._lock:
-            entry = Entry(
-                self._next_number,
-                notice,
-                list(channels),
-                held,
-                {},
-                0,
-                self._clock.monotonic() + self._bounds.age_s,
-            )
+            expires = self._clock.monotonic() + self._bounds.age_s
+            entry = Entry(self._next_number, notice, list(channels), held, expires=expires)
             self._next_number += 1
             self._entries[entry.number] = entry
             self._save(entry)
@@ -124,6 +94,9 @@ class Spool:
         with self._lock:
             if channel in entry.pending:
                 entry.pending.remove(channel)
+            # It may have been dropped while it was under way; it must not come back for the other channels.
+            if entry.number not in self._entries:
+                return
             if entry.pending:
                 self._save(entry)
             else:
@@ -138,9 +111,16 @@ class Spool:
         """Drop what waits for channels that are not configured any more."""
         with self._lock:
             for entry in list(self._entries.values()):
-                entry.pending = [name for name in entry.pending if name in known]
-                if not entry.pending:
+                left = [name for name in entry.pending if name in known]
+                if not left:
+                    _log.warning(
+                        "An alert waits for channels that are not configured any more and is dropped",
+                        extra=_facts(entry),
+                    )
                     self._drop(entry)
+                elif left != entry.pending:
+                    entry.pending = left
+                    self._save(entry)
 
     def release_held(self, summarise: Callable[[list[Notice]], Notice]) -> bool:
         """Put one notice in the place of all that were held back; returns whether there were any."""
@@ -169,14 +149,11 @@ class Spool:
             _log.warning("Too many alerts wait; one is dropped", extra=_facts(entry))
             self._drop(entry)
 
-    def _path(self, entry: Entry) -> Path:
-        return self._folder / f"{entry.number:010d}{_SUFFIX}"
-
     def _save(self, entry: Entry) -> None:
-        text = json.dumps({"notice": entry.notice.to_wire(), "pending": entry.pending, "held": entry.held})
+        text = entry.to_text()
         entry.size = len(text.encode())
         try:
-            write_whole(self._path(entry), text)
+            write_whole(file_of(self._folder, entry.number), text)
         except OSError:
             # It is still sent from memory; only a restart would lose it.
             _log.exception("An alert cannot be kept on disk")
@@ -184,24 +161,22 @@ class Spool:
     def _drop(self, entry: Entry) -> None:
         self._entries.pop(entry.number, None)
         try:
-            self._path(entry).unlink(missing_ok=True)
+            file_of(self._folder, entry.number).unlink(missing_ok=True)
         except OSError:
             _log.exception("A delivered alert cannot be removed from disk")
 
     def _load(self, path: Path) -> None:
         try:
-            text = path.read_text(encoding="utf-8")
-            number, values = int(path.stem), json.loads(text)
-            notice = Notice.from_wire(values["notice"])
-            pending, held = [str(name) for name in values["pending"]], bool(values["held"])
-        except (OSError, ValueError, KeyError, TypeError):
+            entry = read_entry(path)
+        except (OSError, ValueError):
             _log.exception("A waiting alert cannot be read and is left out", extra={"file": path.name})
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             return
         # Only what was written down is known of its age here; a clock set back must not make it younger than new.
-        age_s = max(0.0, self._clock.wall() - notice.at)
-        expires = self._clock.monotonic() + self._bounds.age_s - age_s
-        self._entries[number] = Entry(number, notice, pending, held, {}, len(text.encode()), expires)
+        age_s = max(0.0, self._clock.wall() - entry.notice.at)
+        entry.expires = self._clock.monotonic() + self._bounds.age_s - age_s
+        self._entries[entry.number] = entry
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
