@@ -288,6 +288,12 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(jobs: Client) 
         ({"files": pictures("a"), "data": {"deadline_s": "nan"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": "[1]"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": json.dumps({"a": "x" * 9000})}}, 422, "invalid_option"),
+        ({"files": pictures("a"), "data": {"meta": '{"a": NaN}'}}, 422, "invalid_option"),
+        ({"files": pictures("a"), "data": {"meta": '{"a": -Infinity}'}}, 422, "invalid_option"),
+        ({"files": pictures("a"), "data": {"meta": '{"a": [1e999]}'}}, 422, "invalid_option"),
+        ({"files": pictures("a"), "data": {"meta": '{"a":' + "[" * 900 + "]" * 900 + "}"}}, 422, "invalid_option"),
+        ({"files": pictures("a"), "data": {"overlay": ["true"] * 33}}, 400, "invalid_request"),
+        ({"content": UNUSED_FIELD[:-7] * 33 + b"\r\n--b--\r\n", "headers": FORM}, 400, "invalid_request"),
         ({"files": pictures("a"), "data": {"overlay": "perhaps"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"callback_url": "https://example.com/x"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": "x" * 20_000}}, 400, "invalid_request"),
@@ -372,6 +378,13 @@ def test_events_tell_all_once_and_go_on_after_the_last_one_seen(jobs: Client) ->
     refused(jobs.http.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "x"}), 422, "invalid_option")
 
 
+def test_a_listener_who_claims_to_have_seen_what_is_to_come_sees_the_end_all_the_same(slow: Client) -> None:
+    job_id = slow.submit(pictures(*(f"f{n}" for n in range(8))))
+    events = slow.events(job_id, after=10**12)
+    assert events[-1]["data"]["finished"] is True
+    wait_until(lambda: slow.server.info()["jobs"]["listeners"] == 0)
+
+
 def test_only_so_many_may_listen_and_who_leaves_makes_room(slow: Client) -> None:
     job_id = slow.submit(pictures(*(str(n) for n in range(100))))
     with contextlib.ExitStack() as listening:
@@ -427,8 +440,12 @@ def test_failed_items_are_run_again_on_demand(jobs: Client) -> None:
     attempt = jobs.http.post(f"/v1/jobs/{job_id}/retry").json()
     assert (attempt["failed"], attempt["finished_at"]) == (0, None)
     assert jobs.ended(job_id)["failed"] == 1
-    for body in ({"states": ["done"]}, {"positions": "all"}, {"states": "failed"}, {"what": 1}):
+    for body in ({"states": ["done"]}, {"states": [[]]}, {"positions": "all"}, {"states": "failed"}, {"what": 1}):
         refused(jobs.http.post(f"/v1/jobs/{job_id}/retry", json=body), 422, "invalid_option")
+    for position in (10**30, 2**31, -1, True, 1.0, None):
+        answer = jobs.http.post(f"/v1/jobs/{job_id}/retry", json={"positions": [position]})
+        refused(answer, 422, "invalid_option")
+    assert jobs.http.post(f"/v1/jobs/{job_id}/retry", json={"positions": [2**31 - 1]}).json()["failed"] == 1
 
 
 def test_a_deleted_job_is_forgotten_while_it_runs(slow: Client) -> None:
@@ -475,6 +492,29 @@ def test_who_waits_for_a_batch_and_leaves_has_it_cancelled(slow: Client) -> None
     with pytest.raises(httpx.ReadTimeout):
         slow.post(pictures(*(f"w{n}" for n in range(40))), "/batch?wait=true", timeout=1)
     wait_until(lambda: slow.http.get("/v1/jobs", params={"limit": 1}).json()["jobs"][0]["state"] == "cancelled", 5)
+
+
+def test_a_batch_with_a_key_goes_on_without_who_waited_and_is_found_again(slow: Client) -> None:
+    texts = [f"v{n}" for n in range(12)]
+    key = {"Idempotency-Key": "batch-of-monday"}
+
+    def answered() -> int:
+        return sum(entry.get("route") == "/batch" for entry in list(slow.server.log))
+
+    before = answered()
+    with pytest.raises(httpx.ReadTimeout):
+        slow.post(pictures(*texts), "/batch?wait=true", headers=key, timeout=0.5)
+    wait_until(lambda: answered() > before, 10)
+    again = slow.post(pictures(*texts), "/batch?wait=true", headers=key).raise_for_status().json()
+    assert again["status"] == "success"
+    assert [result["file"] for result in again["results"]] == [f"{text}.png" for text in texts]
+    assert slow.get(again["job_id"])["state"] == "done"
+
+
+def test_what_cannot_be_the_id_of_a_job_is_that_of_none(jobs: Client) -> None:
+    for job_id in ("%00", "x", "A" * 32, "0" * 32):
+        refused(jobs.http.get(f"/v1/jobs/{job_id}"), 404, "job_not_found")
+    refused(jobs.http.get("/v1/jobs?before=%00"), 404, "job_not_found")
 
 
 def test_a_job_is_seen_with_its_own_key_only(tmp_path: Path) -> None:
@@ -527,6 +567,10 @@ def test_pictures_are_served_while_the_job_store_is_away_and_jobs_when_it_comes_
             job_id = client.submit(pictures("a", "b"))
             assert client.ended(job_id)["done"] == 2
             assert [event["data"]["finished"] for event in client.events(job_id)][-1] is True
+            # PostgreSQL takes no such text at all, and no such number as a position.
+            refused(client.http.get("/v1/jobs/%00"), 404, "job_not_found")
+            client.http.post(f"/v1/jobs/{job_id}/retry", json={"positions": [2**31 - 1]}).raise_for_status()
+            assert client.get(job_id, "/items", after=2**31 - 1)["items"] == []
 
 
 def test_a_store_that_can_never_work_ends_the_start(tmp_path: Path) -> None:

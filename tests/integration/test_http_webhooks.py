@@ -82,7 +82,18 @@ def test_the_end_of_a_job_is_told_with_a_signature(server: RunningServer, receiv
     assert SECRET not in json.dumps(server.info())
 
 
-@pytest.mark.parametrize("url", ["ftp://a.example/", "https://user:pass@a.example/", "not a url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a.example/",
+        "https://user:pass@a.example/",
+        "not a url",
+        "http://10.0.0.7/hook",
+        "http://169.254.169.254/latest",
+        "http://[fec0::7]/",
+        "http://167772167/",
+    ],
+)
 def test_what_can_be_no_webhook_is_refused_with_the_job(server: RunningServer, url: str) -> None:
     answer = server.client.post("/v1/jobs", files=[("files", ("a.png", PICTURE))], data={"callback_url": url})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")

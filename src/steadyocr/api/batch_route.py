@@ -65,8 +65,9 @@ async def batch(request: Request) -> Response:
     try:
         ended = await unless_disconnected(request, _end_of(batches, job.id))
     except Cancelled:
-        # Nobody else knows of this job.
-        await batches.cancel(job.id)
+        # Without a key nobody else knows of this job. With one, it is what the repeated request will ask for.
+        if "idempotency-key" not in request.headers:
+            await batches.cancel(job.id)
         raise
     return StreamingResponse(_answer(batches, ended), media_type="application/json")
 

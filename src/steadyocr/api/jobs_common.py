@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -10,7 +11,8 @@ from fastapi import Request
 
 from steadyocr.api.ocr_routes import owner_of
 from steadyocr.api.schemas import ProblemOut
-from steadyocr.errors import InvalidOption, JobNotFound
+from steadyocr.errors import InvalidOption
+from steadyocr.jobs.control import job_not_found
 from steadyocr.jobs.models import Job
 from steadyocr.jobs.store import JobStore
 from steadyocr.service import Service
@@ -19,6 +21,10 @@ from steadyocr.service.batches import Batches
 S = TypeVar("S", bound=StrEnum)
 
 MAX_PAGE: Final = 1000
+# What a database holds as an integer.
+MAX_POSITION: Final = (1 << 31) - 1
+
+_JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -44,9 +50,10 @@ async def own_job(request: Request, job_id: str) -> Job:
         JobNotFound: There is no such job.
         Unavailable: The store cannot be used now.
     """
-    job = await batches_of(request).call(JobStore.job, job_id)
-    if job.tenant != owner_of(request):
-        raise JobNotFound("there is no such job; it was never made, was deleted, or its time of keeping is over")
+    # Not every database takes every text.
+    job = await batches_of(request).call(JobStore.job, job_id) if _JOB_ID.fullmatch(job_id) else None
+    if job is None or job.tenant != owner_of(request):
+        raise job_not_found()
     return job
 
 

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from steadyocr.api.bodies import read_json_object
-from steadyocr.api.jobs_common import MAX_PAGE, batches_of, own_job, problems, query, states, whole_number
+from steadyocr.api.jobs_common import MAX_PAGE, MAX_POSITION, batches_of, own_job, problems, query, states, whole_number
+from steadyocr.api.jobs_fields import job_request
 from steadyocr.api.jobs_schemas import ItemsOut, JobOut, JobsOut
-from steadyocr.api.jobs_upload import FILES_FIELD, job_request, take_files
+from steadyocr.api.jobs_upload import FILES_FIELD, take_files
 from steadyocr.api.jobs_views import item_view, job_view
 from steadyocr.api.ocr_routes import OPTION_SCHEMAS, owner_of
 from steadyocr.errors import InvalidOption
@@ -23,9 +24,15 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _RETRYABLE_STATES: Final = (*RETRYABLE, ItemState.CANCELLED, ItemState.EXPIRED)
 _JOB_SCHEMAS: dict[str, Any] = {
     "priority": {"type": "integer", "minimum": -100, "maximum": 100, "default": 0, "description": "higher goes first"},
-    "deadline_s": {"type": "number", "description": "seconds after which what has not been started is given up"},
+    "deadline_s": {
+        "type": "number",
+        "description": "seconds after which what has not ended is given up, what is being read included",
+    },
     "overlay": {"type": "boolean", "default": False, "description": "keep overlay pictures as well"},
-    "callback_url": {"type": "string", "description": "told by a signed POST when the job has ended"},
+    "callback_url": {
+        "type": "string",
+        "description": "a public address that is told by a signed POST when the job has ended",
+    },
     "meta": {"type": "string", "description": "a JSON object, given back as it is"},
 }
 SUBMIT_DOCUMENTATION: dict[str, Any] = {
@@ -150,8 +157,8 @@ async def _standing(request: Request, job_id: str) -> dict[str, Any]:
 )
 async def items(request: Request, job_id: str) -> dict[str, Any]:
     """List items by position, without results."""
-    after = whole_number(request, "after", -1, -1, 1 << 31)
-    offset = whole_number(request, "offset", 0, 0, 1 << 31)
+    after = whole_number(request, "after", -1, -1, MAX_POSITION)
+    offset = whole_number(request, "offset", 0, 0, MAX_POSITION)
     limit = whole_number(request, "limit", 100, 1, MAX_PAGE)
     wanted = states(request, ItemState)
     await own_job(request, job_id)
@@ -191,7 +198,11 @@ async def cancel(request: Request, job_id: str) -> dict[str, Any]:
                                 "items": {"type": "string", "enum": [state.value for state in _RETRYABLE_STATES]},
                                 "default": [state.value for state in RETRYABLE],
                             },
-                            "positions": {"type": "array", "items": {"type": "integer"}, "maxItems": MAX_PAGE},
+                            "positions": {
+                                "type": "array",
+                                "items": {"type": "integer", "minimum": 0, "maximum": MAX_POSITION},
+                                "maxItems": MAX_PAGE,
+                            },
                         },
                     }
                 }
@@ -216,22 +227,32 @@ async def retry(request: Request, job_id: str) -> dict[str, Any]:
 def _positions(value: object) -> list[int] | None:
     if value is None:
         return None
-    numbers = isinstance(value, list) and all(isinstance(entry, int) for entry in value)
-    if not isinstance(value, list) or not numbers or len(value) > MAX_PAGE:
-        raise InvalidOption(f"positions must be a list of at most {MAX_PAGE} whole numbers", option="positions")
+    if not isinstance(value, list) or len(value) > MAX_PAGE or not all(_is_position(entry) for entry in value):
+        raise InvalidOption(
+            f"positions must be a list of at most {MAX_PAGE} whole numbers from 0 to {MAX_POSITION}", option="positions"
+        )
     return value
+
+
+def _is_position(value: object) -> bool:
+    # true is an integer to Python.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_POSITION
 
 
 def _retry_states(value: object) -> list[ItemState]:
     known = {state.value: state for state in _RETRYABLE_STATES}
-    if not isinstance(value, list) or not all(entry in known for entry in value):
+    if not isinstance(value, list) or not all(isinstance(entry, str) and entry in known for entry in value):
         raise InvalidOption(f"states must be a list of {', '.join(known)}", option="states")
     return [known[entry] for entry in value]
 
 
 @router.delete("/{job_id}", summary="Forget a job and all about it", status_code=204, responses=problems(404))
 async def delete(request: Request, job_id: str) -> Response:
-    """Stop it if it runs, and delete its items, results and pictures."""
+    """Stop it if it runs, and forget its items and results at once.
+
+    Pictures that no other job has cannot be had any more either; they leave the disk with the next sweep, once they
+    are older than any upload may take.
+    """
     await own_job(request, job_id)
     await batches_of(request).delete(job_id)
     return Response(status_code=204)

@@ -19,13 +19,13 @@ class JobOut(BaseModel):
     created_at: float
     started_at: float | None
     finished_at: float | None = Field(description="null while an item waits or is being read")
-    deadline: float | None
+    deadline: float | None = Field(description="what has not ended by then is given up; null when there is none")
     total: int = Field(description="items")
     done: int = Field(description="read")
     failed: int = Field(description="refused for what they are")
     dead: int = Field(description="given up after too many tries")
     cancelled: int
-    expired: int = Field(description="not started in time")
+    expired: int = Field(description="not read before the deadline")
     running: int | None = Field(description="being read right now; null in lists")
     position: int | None = Field(description="items of other jobs that are taken before its last one; null in lists")
     eta_s: float | None = Field(description="seconds until it has ended, by the measured rate; null when not known")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from steadyocr.api.jobs_common import batches_of, own_job, problems, query, whole_number
+from steadyocr.api.jobs_common import MAX_POSITION, batches_of, own_job, problems, query, whole_number
 from steadyocr.api.schemas import PageOut
 from steadyocr.errors import (
     ConflictError,
@@ -71,6 +71,8 @@ async def events(request: Request, job_id: str) -> Response:
     job = await own_job(request, job_id)
     if job.finished_at is not None and after >= job.last_event:
         return Response(status_code=204)
+    # A number that no event has yet would hide the end from whoever sent it, and keep their place for ever.
+    after = min(after, job.last_event)
     if batches.listeners >= batches.settings.jobs.max_listeners:
         raise QueueFull("too many event streams are open; ask for the job's state instead", retry_after_s=10.0)
     stream = _events(batches, job_id, after)
@@ -134,8 +136,8 @@ def _as_text(event: Event) -> str:
 )
 async def results(request: Request, job_id: str) -> Response:
     """Send what has ended, in order, up to the first unfinished item; ask again with the last position for more."""
-    after = whole_number(request, "after", -1, -1, 1 << 31)
-    limit = whole_number(request, "limit", 1 << 31, 1, 1 << 31)
+    after = whole_number(request, "after", -1, -1, MAX_POSITION)
+    limit = whole_number(request, "limit", MAX_POSITION, 1, MAX_POSITION)
     await own_job(request, job_id)
     batches = batches_of(request)
     # Before the answer begins: after that, an error can only cut it off.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,19 +11,13 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from steadyocr.errors import Cancelled, InvalidOption, InvalidRequest
-from steadyocr.options import parse_boolean, parse_options
-from steadyocr.service.batches import Batches
-from steadyocr.service.intake import Intake, JobRequest
+from steadyocr.errors import Cancelled, InvalidRequest
+from steadyocr.service.intake import Intake
 
 FILES_FIELD: Final = "files"
 _ZIP_TYPES: Final = ("application/zip", "application/x-zip-compressed")
 _MAX_FIELDS: Final = 32
 _MAX_FIELD_BYTES: Final = 16 << 10
-_MAX_META_BYTES: Final = 8 << 10
-_MAX_KEY_LETTERS: Final = 255
-_MAX_PRIORITY: Final = 100
-_MAX_DEADLINE_S: Final = 30 * 86_400.0
 
 _Step = Literal["begin", "data", "end"]
 
@@ -65,20 +57,23 @@ async def _take_archive(request: Request, intake: Intake) -> None:
 
 async def _take_form(request: Request, boundary: bytes, intake: Intake) -> dict[str, str]:
     fields: dict[str, str] = {}
-    part = _Part("", None)
+    part, others = _Part("", None), 0
     async for step, data in _steps(request, boundary):
         if step == "begin":
             part = _Part.of(data)
             if part.counts:
                 await intake.begin(part.filename or "")
+                continue
+            # Repeated names and unused file fields too: each costs work, whatever it is worth.
+            others += 1
+            if others > _MAX_FIELDS:
+                raise InvalidRequest(f"the form has more than {_MAX_FIELDS} fields")
         elif step == "data":
             await _take_data(part, data, intake)
         elif part.counts:
             await intake.end()
         elif part.filename is None:
             fields[part.name] = part.text()
-            if len(fields) > _MAX_FIELDS:
-                raise InvalidRequest(f"the form has more than {_MAX_FIELDS} fields")
     return fields
 
 
@@ -185,63 +180,3 @@ async def _steps(request: Request, boundary: bytes) -> AsyncIterator[tuple[_Step
         raise InvalidRequest("the form cannot be read; it is damaged") from error
     if not splitter.complete:
         raise InvalidRequest("the form is cut off")
-
-
-def job_request(fields: Mapping[str, Any], headers: Mapping[str, str], tenant: str, batches: Batches) -> JobRequest:
-    """Check what a job is to be.
-
-    Args:
-        fields: Its fields.
-        headers: The request's headers.
-        tenant: Whose job it is.
-        batches: Knows whether anybody can be told of its end.
-
-    Raises:
-        InvalidOption: A field is unknown, of the wrong type or out of range.
-        InvalidRequest: The idempotency key cannot be one.
-    """
-    rest = dict(fields)
-    priority = _number(rest.pop("priority", "0"), "priority", -_MAX_PRIORITY, _MAX_PRIORITY)
-    deadline_s = rest.pop("deadline_s", None)
-    meta = _meta(rest.pop("meta", "{}"))
-    callback_url = rest.pop("callback_url", None) or None
-    if callback_url is not None:
-        batches.check_webhook(callback_url)
-    overlay = parse_boolean(rest.pop("overlay", False), "overlay")
-    return JobRequest(
-        options=parse_options(rest, overlay=overlay),
-        priority=round(priority),
-        deadline_s=None if deadline_s is None else _number(deadline_s, "deadline_s", 1.0, _MAX_DEADLINE_S),
-        idempotency_key=_key(headers.get("idempotency-key")),
-        meta=meta,
-        webhook_url=callback_url,
-        tenant=tenant,
-    )
-
-
-def _number(text: object, name: str, low: float, high: float) -> float:
-    try:
-        number = float(str(text))
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:
-        raise InvalidOption(f"{name} must be a number between {low:g} and {high:g}", option=name)
-    return number
-
-
-def _meta(text: str) -> dict[str, Any]:
-    try:
-        meta = json.loads(text)
-    except (ValueError, RecursionError):
-        meta = None
-    if not isinstance(meta, dict) or len(text.encode()) > _MAX_META_BYTES:
-        raise InvalidOption(f"meta must be a JSON object of at most {_MAX_META_BYTES} bytes", option="meta")
-    return meta
-
-
-def _key(text: str | None) -> str | None:
-    if text is None:
-        return None
-    if not text.strip() or len(text) > _MAX_KEY_LETTERS:
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {_MAX_KEY_LETTERS} characters")
-    return text
