@@ -71,6 +71,10 @@ class RateMeter:
         while self._spans and self._spans[0].until <= at - self._window_s:
             self._spans.popleft()
 
+    def break_off(self) -> None:
+        """Begin anew with the next sample: nobody knows what happened until then, so it says nothing about speed."""
+        self._last = None
+
     def rate(self) -> float | None:
         """Return items per second; ``None`` when too little was seen, or nothing moves."""
         items = sum(span.items for span in self._spans)
@@ -120,6 +124,7 @@ class EtaMeter:
             try:
                 load = await self._jobs.run(self._jobs.store.load)
             except SteadyOCRError as error:
+                self._meter.break_off()
                 _log.debug("The rate of jobs cannot be measured", extra={"code": error.code})
             else:
                 self._meter.note(clock(), load)

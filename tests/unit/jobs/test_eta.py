@@ -53,6 +53,15 @@ def test_deleted_jobs_and_retries_do_not_spoil_the_rate() -> None:
     assert meter_of((0, 100, 50), (4, 120, 30), (6, 20, 20), (10, 40, 10)).rate() == pytest.approx(5.0)
 
 
+def test_the_time_in_which_nobody_could_look_is_no_speed() -> None:
+    meter = meter_of((0, 0, 100), (2, 10, 90), (4, 20, 80))
+    meter.break_off()
+    meter.note(90, Load(20, 80))
+    assert meter.rate() == pytest.approx(5.0)
+    meter.note(92, Load(30, 70))
+    assert meter.rate() == pytest.approx(5.0)
+
+
 def test_a_clock_that_stands_still_is_no_speed() -> None:
     assert meter_of((5, 0, 50), (5, 40, 10)).rate() is None
 
