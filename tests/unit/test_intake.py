@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,9 @@ from steadyocr.errors import (
     QueueFull,
     Unavailable,
 )
-from steadyocr.jobs.models import ItemState, Job
+from steadyocr.jobs.blobs import Blob, BlobWriter
+from steadyocr.jobs.local_blobs import LocalBlobs
+from steadyocr.jobs.models import ItemState, Job, NewJob
 from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.sql_store import open_job_store as really_open
 from steadyocr.jobs.store import JobStore
@@ -143,13 +148,101 @@ async def test_no_more_is_taken_while_too_much_waits(tmp_path: Path) -> None:
             await make(batches, PICTURE)
 
 
+async def dribble(batches: Batches, files: int) -> None:
+    async with batches.intake() as intake:
+        for _ in range(files):
+            await intake.begin("a.png")
+            await intake.write(PICTURE + bytes(2_000_000))
+        await asyncio.Event().wait()
+
+
 @in_real_time
-async def test_sending_takes_its_time_but_not_for_ever(tmp_path: Path) -> None:
-    async with opened(tmp_path, upload_timeout_s="0.01") as batches, batches.intake() as intake:
-        await intake.begin("a.png")
-        await asyncio.sleep(0.02)
-        with pytest.raises(DeadlineExceeded):
-            await intake.write(PICTURE)
+async def test_sending_takes_its_time_but_not_for_ever_even_if_no_file_comes(tmp_path: Path) -> None:
+    async with opened(tmp_path, upload_timeout_s="0.05") as batches:
+        for files in (0, 1):
+            with pytest.raises(DeadlineExceeded):
+                await dribble(batches, files)
+            assert batches.uploads == 0
+        assert unfinished(tmp_path) == []
+
+
+@in_real_time
+async def test_the_time_for_sending_ends_when_all_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path, upload_timeout_s="0.3") as batches:
+        submit = SqlJobStore.submit
+
+        def slowly(self: SqlJobStore, new: NewJob) -> Job:
+            time.sleep(0.5)
+            return submit(self, new)
+
+        monkeypatch.setattr(SqlJobStore, "submit", slowly)
+        assert (await make(batches, PICTURE)).total == 1
+
+
+@in_real_time
+async def test_who_is_called_off_while_files_are_flushed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as batches:
+        flushing, go_on, leaving = threading.Event(), threading.Event(), asyncio.Event()
+        commit = BlobWriter.commit
+
+        def held(self: BlobWriter) -> Blob:
+            flushing.set()
+            assert go_on.wait(10)
+            return commit(self)
+
+        monkeypatch.setattr(BlobWriter, "commit", held)
+
+        async def send() -> None:
+            async with batches.intake() as intake:
+                await add(intake, PICTURE + bytes(2_000_000))
+                await intake.begin("second.png")
+                await intake.write(PICTURE + bytes(2_000_000))
+                await asyncio.to_thread(flushing.wait, 10)
+                leaving.set()
+
+        sending = asyncio.create_task(send())
+        # By the time anybody else runs it waits for the flush.
+        await leaving.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert batches.uploads == 0
+        assert len(unfinished(tmp_path)) == 1, "the second file is gone; the first is in a thread's hands"
+        go_on.set()
+        await until(lambda: not unfinished(tmp_path))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in threads
+            await asyncio.sleep(0.002)
+
+
+@in_real_time
+async def test_many_small_files_are_stored_together_and_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, max_files=5000) as batches:
+        lots: list[int] = []
+        put_many = LocalBlobs.put_many
+
+        def counted(self: LocalBlobs, contents: Sequence[bytes | bytearray]) -> list[Blob]:
+            lots.append(len(contents))
+            return put_many(self, contents)
+
+        monkeypatch.setattr(LocalBlobs, "put_many", counted)
+        small = [PICTURE + str(n).encode() for n in range(1200)]
+        large = PICTURE + bytes(1 << 20)
+        job = await make(batches, small[0], b"", large, *small[1:], large)
+        items = await batches.call(JobStore.items, job.id, limit=2000)
+        assert [item.error["code"] for item in items if item.error] == ["empty_input"]
+        wanted = [small[0], None, large, *small[1:], large]
+        keys = [None if content is None else hashlib.sha256(content).hexdigest() for content in wanted]
+        assert [item.input_ref for item in items] == keys
+        assert sum(lots) == 1200
+        assert len(lots) < 1200 * len(PICTURE) / (2 << 20), "a few megabytes each"
 
 
 @in_real_time

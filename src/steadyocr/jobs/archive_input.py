@@ -26,6 +26,7 @@ from steadyocr.jobs.archive_directory import damaged, refuse_long_directory
 from steadyocr.jobs.blobs import BlobStore, BlobWriter
 from steadyocr.jobs.config import ArchiveLimits
 from steadyocr.jobs.flushing import Flushing
+from steadyocr.jobs.gathering import SMALL_BYTES
 from steadyocr.jobs.models import NewItem
 
 _LOCAL_HEADER_BYTES: Final = 30
@@ -59,11 +60,18 @@ def unpack(
         entries = list(_checked(archive, limits))
         if not entries:
             raise EmptyInput("the archive holds no file")
-        with Flushing() as flushing:
+        with Flushing(blobs) as flushing:
             for entry, refusal in entries:
                 if not keep_on():
                     break
-                flushing.add(_refused(entry, refusal) if refusal else _written(archive, entry, limits, blobs))
+                if refusal is not None:
+                    flushing.add(_refused(entry, refusal))
+                elif entry.file_size <= SMALL_BYTES:
+                    flushing.add(_content(archive, entry))
+                elif isinstance(made := _written(archive, entry, limits, blobs), NewItem):
+                    flushing.add(made)
+                else:
+                    flushing.add_written(entry.filename, made)
             return flushing.items()
 
 
@@ -151,27 +159,42 @@ def _refused(entry: zipfile.ZipInfo, refusal: InputError) -> NewItem:
     return NewItem(input_ref=None, name=entry.filename, error=refusal.to_wire())
 
 
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NewItem | tuple[str, bytes]:
+    """Return the name and the content of a small file, or the item that it is refused as."""
+    try:
+        return entry.filename, b"".join(_chunks(archive, entry))
+    except InputError as error:
+        return _refused(entry, error)
+
+
 def _written(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: ArchiveLimits, blobs: BlobStore
-) -> NewItem | tuple[BlobWriter, str]:
-    """Return the written content of a file and its name, or the item that it is refused as."""
+) -> NewItem | BlobWriter:
+    """Return the written content of a large file, or the item that it is refused as."""
     with contextlib.ExitStack() as unless_written:
         writer = unless_written.enter_context(blobs.writer(limits.max_entry_bytes))
         try:
-            _copy(archive, entry, writer)
+            for chunk in _chunks(archive, entry):
+                writer.write(chunk)
         except InputError as error:
             return _refused(entry, error)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error):
-            return _refused(entry, UndecodableImage("this file of the archive is damaged; pack it again"))
         unless_written.pop_all()
-        return writer, entry.filename
+        return writer
 
 
-def _copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, writer: BlobWriter) -> None:
-    with archive.open(entry) as content:
-        chunk = content.read(_CHUNK_BYTES)
-        if chunk.startswith(_NESTED):
-            raise UnsupportedMediaType("this file of the archive is an archive itself; send it on its own")
-        while chunk:
-            writer.write(chunk)
+def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Go through a file's content, which zipfile ends at the size that the directory says.
+
+    Raises:
+        InputError: It is damaged, or an archive itself.
+    """
+    try:
+        with archive.open(entry) as content:
             chunk = content.read(_CHUNK_BYTES)
+            if chunk.startswith(_NESTED):
+                raise UnsupportedMediaType("this file of the archive is an archive itself; send it on its own")
+            while chunk:
+                yield chunk
+                chunk = content.read(_CHUNK_BYTES)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error):
+        raise UndecodableImage("this file of the archive is damaged; pack it again") from None

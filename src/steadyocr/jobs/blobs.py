@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import time
-from collections.abc import AsyncIterable, Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
 
-from steadyocr.errors import InsufficientStorage, NotFoundError, PayloadTooLarge
+from steadyocr.errors import NotFoundError, PayloadTooLarge, Unavailable
 from steadyocr.jobs.disk import refuse_low_disk
+from steadyocr.jobs.durability import disk_errors
 
+# What the names of files begin with that are being written.
+UPLOAD: Final = "upload-"
 KEY: Final = re.compile(r"[0-9a-f]{64}")
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CHECK_DISK_EVERY_BYTES: Final = 16 << 20
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -37,12 +39,28 @@ class Blob:
     key: str
     size_bytes: int
 
+    @classmethod
+    def of(cls, content: bytes | bytearray) -> Self:
+        """Return what this content is as a blob."""
+        return cls(hashlib.sha256(content).hexdigest(), len(content))
+
 
 class BlobStore(Protocol):
     """Content by its hash. Blocking; :func:`put_stream` is for event loops."""
 
     def writer(self, max_bytes: int) -> BlobWriter:
-        """Return a writer for a blob of at most this size."""
+        """Return a writer for a blob of at most this size.
+
+        Raises:
+            InsufficientStorage: The disk is too full to begin.
+        """
+
+    def put_many(self, contents: Sequence[bytes | bytearray]) -> list[Blob]:
+        """Store many small contents together, for far less than one by one; returns their blobs in the same order.
+
+        Raises:
+            InsufficientStorage: They do not fit on the disk. None of them counts as stored.
+        """
 
     def open(self, key: str) -> BinaryIO:
         """Open a blob for reading, at any place.
@@ -99,7 +117,8 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         self._size_bytes = 0
         self._checked_bytes = 0
-        descriptor, name = tempfile.mkstemp(prefix="upload-", dir=folder)
+        with disk_errors():
+            descriptor, name = tempfile.mkstemp(prefix=UPLOAD, dir=folder)
         self._path = Path(name)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
 
@@ -118,7 +137,7 @@ class BlobWriter:
             refuse_low_disk(self._folder, self._min_free_bytes)
         self._hash.update(chunk)
         rest = memoryview(chunk)
-        with _disk_errors():
+        with disk_errors():
             while rest:
                 rest = rest[self._file.write(rest) :]
 
@@ -131,9 +150,10 @@ class BlobWriter:
 
         Raises:
             InsufficientStorage: It does not fit on the disk.
+            Unavailable: It was taken for a leftover and cleaned away, as happens when the clock is set forward.
         """
         blob = Blob(self._hash.hexdigest(), self._size_bytes)
-        with _disk_errors():
+        with disk_errors(), none_cleaned_away():
             os.fsync(self._file.fileno())
             self._keep(self._path, blob)
         return blob
@@ -149,13 +169,21 @@ class BlobWriter:
 
 
 @contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
+def none_cleaned_away() -> Iterator[None]:
+    """Say with an error of ours that a file is gone that was being written.
+
+    Raises:
+        Unavailable: It is.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise InsufficientStorage("the disk for pictures is full; free some space", retry_after_s=60.0) from error
-        raise
+    except FileNotFoundError as error:
+        raise cleaned_away() from error
+
+
+def cleaned_away() -> Unavailable:
+    """Return the error for content that was taken for somebody's leftover before its job was stored."""
+    return Unavailable("what was sent first was cleaned away already; send it again", retry_after_s=1.0)
 
 
 async def put_stream(blobs: BlobStore, chunks: AsyncIterable[bytes], max_bytes: int) -> Blob:
@@ -184,11 +212,11 @@ def put_bytes(blobs: BlobStore, content: bytes) -> Blob:
 
 
 def sweep_folder(folder: Path, min_age_s: float) -> int:
-    """Delete the files of a folder that are at least this old; returns how many."""
+    """Delete the files of a folder that are at least this old; returns how many. What is no file is not ours."""
     deleted = 0
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
-            if age_s(path) >= min_age_s:
+            if stat.S_ISREG(path.lstat().st_mode) and age_s(path) >= min_age_s:
                 path.unlink()
                 deleted += 1
     return deleted

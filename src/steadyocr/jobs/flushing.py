@@ -1,24 +1,28 @@
-"""Many small files made blobs side by side: flushing them to the disk is where the time goes."""
+"""Files of an archive made blobs, small ones gathered, large ones several at a time: flushing takes the time."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Final, Self
 
-from steadyocr.jobs.blobs import BlobWriter
+from steadyocr.jobs.blobs import BlobStore, BlobWriter
+from steadyocr.jobs.gathering import Gathering
 from steadyocr.jobs.models import NewItem
 
-# Files flushed to the disk at the same time, and written ones that may wait for it, each with an open file.
-_FLUSHES: Final = 8
-_MAX_UNFLUSHED: Final = 16
+# Flushes at the same time, and what may wait for one: an open file each, or some megabytes of small ones.
+_FLUSHES: Final = 4
+_MAX_UNFLUSHED: Final = 4
 
 
 class Flushing:
-    """Makes written files blobs, several at a time, and items of them in the order they came."""
+    """Makes files blobs in the background, and items of them in the order they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
         self._threads = ThreadPoolExecutor(_FLUSHES, thread_name_prefix="archive-flush")
-        self._made: list[NewItem | Future[NewItem]] = []
+        self._gathering = Gathering()
+        self._made: list[Future[list[NewItem]]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -26,20 +30,37 @@ class Flushing:
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown()
 
-    def add(self, made: NewItem | tuple[BlobWriter, str]) -> None:
-        """Take the next item, or what will be one; waits when too many are being flushed.
+    def add(self, made: NewItem | tuple[str, bytes]) -> None:
+        """Take the next item or small file; waits when too much is being flushed.
 
         Raises:
             InsufficientStorage: One before it did not fit on the disk.
         """
-        self._made.append(made if isinstance(made, NewItem) else self._threads.submit(_committed, *made))
-        if len(self._made) > _MAX_UNFLUSHED:
-            self._settle(len(self._made) - 1 - _MAX_UNFLUSHED)
+        if isinstance(made, NewItem):
+            self._gathering.add_made(made)
+        else:
+            self._gathering.add(*made)
+        if self._gathering.full:
+            self._store_gathered()
 
-    def _settle(self, index: int) -> None:
-        made = self._made[index]
-        if isinstance(made, Future):
-            self._made[index] = made.result()
+    def add_written(self, name: str, writer: BlobWriter) -> None:
+        """Take the next file, a large one; waits when too much is being flushed.
+
+        Raises:
+            InsufficientStorage: One before it did not fit on the disk.
+        """
+        self._store_gathered()
+        self._note(self._threads.submit(_committed, name, writer))
+
+    def _store_gathered(self) -> None:
+        if len(self._gathering):
+            gathered, self._gathering = self._gathering, Gathering()
+            self._note(self._threads.submit(gathered.store, self._blobs))
+
+    def _note(self, made: Future[list[NewItem]]) -> None:
+        self._made.append(made)
+        if len(self._made) > _MAX_UNFLUSHED:
+            self._made[-1 - _MAX_UNFLUSHED].result()
 
     def items(self) -> list[NewItem]:
         """Return all items, in their order.
@@ -47,10 +68,11 @@ class Flushing:
         Raises:
             InsufficientStorage: One did not fit on the disk.
         """
-        return [made if isinstance(made, NewItem) else made.result() for made in self._made]
+        self._store_gathered()
+        return list(chain.from_iterable(made.result() for made in self._made))
 
 
-def _committed(writer: BlobWriter, name: str) -> NewItem:
+def _committed(name: str, writer: BlobWriter) -> list[NewItem]:
     with writer:
         blob = writer.commit()
-    return NewItem(input_ref=blob.key, name=name, size_bytes=blob.size_bytes)
+    return [NewItem(input_ref=blob.key, name=name, size_bytes=blob.size_bytes)]

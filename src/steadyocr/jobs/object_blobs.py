@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from steadyocr.errors import ConfigError, NotFoundError, Unavailable
 from steadyocr.jobs.blobs import Blob, BlobStore, BlobWriter, check_key, sweep_folder
+from steadyocr.jobs.durability import disk_errors
 from steadyocr.jobs.local_blobs import LocalBlobs
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 # An object this young need not be stored again to be safe from the sweep.
 _YOUNG_S: Final = 600.0
 _CHUNK_BYTES: Final = 4 << 20
+# Requests under way at the same time for many small blobs.
+_REQUESTS: Final = 8
 
 
 @contextlib.contextmanager
@@ -62,13 +66,24 @@ class ObjectBlobs:
         """See :meth:`BlobStore.writer`."""
         return BlobWriter(self._spool, self._keep, max_bytes=max_bytes, min_free_bytes=self._min_free_bytes)
 
-    def _keep(self, written: Path, blob: Blob) -> None:
+    def put_many(self, contents: Sequence[bytes | bytearray]) -> list[Blob]:
+        """See :meth:`BlobStore.put_many`. Each costs its requests, so several go at the same time."""
+        blobs = [Blob.of(content) for content in contents]
+        new = {blob.key: bytes(content) for blob, content in zip(blobs, contents, strict=True)}
+        with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="bucket-put") as threads:
+            list(threads.map(self._put, new, new.values()))
+        return blobs
+
+    def _put(self, key: str, content: Path | bytes) -> None:
         import obstore
 
-        age = self._age_s(blob.key)
+        age = self._age_s(key)
         if age is None or age > _YOUNG_S:
             with _translated():
-                obstore.put(self._store, self._path(blob.key), written)
+                obstore.put(self._store, self._path(key), content)
+
+    def _keep(self, written: Path, blob: Blob) -> None:
+        self._put(blob.key, written)
 
     def _age_s(self, key: str) -> float | None:
         import obstore
@@ -86,7 +101,7 @@ class ObjectBlobs:
         import obstore
 
         # Reading here and there, as archives are read, would cost a request each time.
-        with contextlib.ExitStack() as opened:
+        with contextlib.ExitStack() as opened, disk_errors():
             local = opened.enter_context(tempfile.TemporaryFile(dir=self._spool))
             with _translated():
                 for chunk in obstore.get(self._store, self._path(key)).stream(min_chunk_size=_CHUNK_BYTES):

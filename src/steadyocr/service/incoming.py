@@ -11,12 +11,13 @@ from steadyocr.imaging.header import ImageLimits, check_limits, check_size, prob
 from steadyocr.jobs.archive_input import check_archive
 from steadyocr.jobs.blobs import Blob, BlobStore, BlobWriter
 from steadyocr.jobs.config import ArchiveLimits
+from steadyocr.jobs.gathering import SMALL_BYTES
 from steadyocr.jobs.models import ItemKind, NewItem
 from steadyocr.settings import Settings
 
 _ZIP_MAGICS: Final = (b"PK\x03\x04", b"PK\x05\x06")
 # What is kept in memory of a file before it goes on.
-CHUNK_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = SMALL_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,14 @@ class IntakeLimits:
 class IncomingFile:
     """A file that is coming in: :meth:`write` …, then :meth:`finish` or :meth:`discard`.
 
-    A file that fits into the buffer is written at its end, in one go.
+    A picture that fits into the buffer has not been written anywhere at its end; :meth:`whole` gives it out.
+
+    Attributes:
+        name: What its sender calls it.
     """
 
     def __init__(self, name: str, blobs: BlobStore, limits: IntakeLimits) -> None:
-        self._name = name
+        self.name = name
         self._blobs = blobs
         self._limits = limits
         self._buffer = bytearray()
@@ -93,6 +97,21 @@ class IncomingFile:
         full, self._buffer = self._buffer, bytearray()
         await asyncio.to_thread(self._store, full)
 
+    def whole(self) -> NewItem | bytearray | None:
+        """Return a picture that is in the buffer as a whole, or the item that a refused file enters as.
+
+        ``None`` is returned for a file that must be finished: a large one, or an archive.
+        """
+        if self._writer is not None:
+            return None
+        try:
+            if self._refusal is not None:
+                raise self._refusal
+            self._check()
+        except InputError as error:
+            return NewItem(input_ref=None, name=self.name, error=error.to_wire())
+        return self._buffer if self._kind == "read" else None
+
     async def finish(self) -> NewItem:
         """Make an item of the file; one that cannot be used enters as failed, with the reason.
 
@@ -104,7 +123,7 @@ class IncomingFile:
             if self._refusal is None:
                 self._check()
                 blob = await asyncio.to_thread(self._commit)
-                return NewItem(input_ref=blob.key, name=self._name, size_bytes=blob.size_bytes, kind=self._kind)
+                return NewItem(input_ref=blob.key, name=self.name, size_bytes=blob.size_bytes, kind=self._kind)
             refusal = self._refusal
         except InputError as error:
             if self._kind == "expand":
@@ -112,7 +131,7 @@ class IncomingFile:
             refusal = error
         finally:
             await self.discard()
-        return NewItem(input_ref=None, name=self._name, error=refusal.to_wire())
+        return NewItem(input_ref=None, name=self.name, error=refusal.to_wire())
 
     async def discard(self) -> None:
         """Give back what the file holds; what was committed stays. Safe to call twice."""

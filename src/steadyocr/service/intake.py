@@ -2,8 +2,8 @@
 
 What is wrong with one picture becomes that picture's own error, and the rest goes on; what is wrong with the whole
 (too many files, too many bytes, no disk, an archive that is broken or dangerous) refuses the whole. Memory holds a
-megabyte for each file being written, however much is sent. Files are flushed to the disk side by side, since that is
-where the time goes.
+megabyte for each large file being written and a few megabytes of small ones, however much is sent. Large files are
+flushed to the disk side by side and small ones many at a time, since that is where the time goes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from steadyocr.errors import DeadlineExceeded, PayloadTooLarge, QueueFull
 from steadyocr.jobs.blobs import BlobStore
+from steadyocr.jobs.gathering import Gathering
 from steadyocr.jobs.models import Job, NewItem, NewJob
 from steadyocr.jobs.store import JobStore
 from steadyocr.service.incoming import CHUNK_BYTES, IncomingFile, IntakeLimits
@@ -27,7 +28,7 @@ from steadyocr.types import OcrOptions
 if TYPE_CHECKING:
     from steadyocr.service.batches import Batches
 
-# Files that may be flushed to the disk at the same time.
+# Large files that may be flushed to the disk at the same time.
 _FLUSHES: Final = 8
 
 
@@ -62,28 +63,52 @@ class Intake:
         self._blobs = blobs
         self._limits = limits
         self._bytes = 0
+        self._files = 0
         self._file: IncomingFile | None = None
-        self._flushes: list[asyncio.Task[NewItem]] = []
+        self._gathering = Gathering()
+        self._flushes: list[asyncio.Task[list[NewItem]]] = []
         self._room = asyncio.Semaphore(_FLUSHES)
-        self._until = 0.0
+        # One lot of small files is written while the next one comes in.
+        self._lot = asyncio.Lock()
+        self._time = asyncio.timeout(None)
 
     async def __aenter__(self) -> Self:
         if await self._batches.call(JobStore.waiting) >= self._limits.max_waiting:
             raise QueueFull("too many items wait already; try again later", retry_after_s=30.0)
         if self._batches.uploads >= self._limits.max_uploads:
             raise QueueFull("too many jobs are being sent at the moment; try again later", retry_after_s=5.0)
-        self._until = asyncio.get_running_loop().time() + self._limits.timeout_s
+        await self._time.__aenter__()
+        self._time.reschedule(asyncio.get_running_loop().time() + self._limits.timeout_s)
         self._batches.uploads += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._batches.uploads -= 1
-        # A flush is short, and a thread cannot be called off.
-        await asyncio.gather(*self._flushes, return_exceptions=True)
-        if self._file is not None:
-            await self._file.discard()
+        if not self._time.expired():
+            self._time.reschedule(None)
+        try:
+            await self._let_go()
+        finally:
+            self._batches.uploads -= 1
+            try:
+                await self._time.__aexit__(kind, error, trace)
+            except TimeoutError:
+                raise DeadlineExceeded("sending the job took too long; send it in smaller parts") from error
+
+    async def _let_go(self) -> None:
+        try:
+            # A flush is short, and a thread cannot be called off; each gives back its own file.
+            await asyncio.shield(asyncio.gather(*self._flushes, return_exceptions=True))
+        finally:
+            if self._file is not None:
+                await self._file.discard()
+
+    async def _stop_the_time(self) -> None:
+        """Let what has come in as a whole not be lost to the time any more."""
+        if self._time.expired():
+            await asyncio.sleep(0)  # where the expiry is raised
+        self._time.reschedule(None)
 
     async def begin(self, name: str) -> None:
         """Start a file.
@@ -92,8 +117,9 @@ class Intake:
             PayloadTooLarge: There are too many.
         """
         limit = self._limits.max_files
-        if len(self._flushes) >= limit:
+        if self._files >= limit:
             raise PayloadTooLarge(f"a job may have at most {limit} files", limit=limit)
+        self._files += 1
         self._file = IncomingFile(name, self._blobs, self._limits)
 
     async def write(self, chunk: bytes) -> None:
@@ -102,14 +128,11 @@ class Intake:
         Raises:
             PayloadTooLarge: All files together have too many bytes.
             InsufficientStorage: The disk is too full.
-            DeadlineExceeded: It takes too long.
         """
         limit = self._limits.max_bytes
         self._bytes += len(chunk)
         if self._bytes > limit:
             raise PayloadTooLarge(f"a job may have at most {limit} bytes", limit_bytes=limit)
-        if asyncio.get_running_loop().time() > self._until:
-            raise DeadlineExceeded("sending the job took too long; send it in smaller parts")
         await self._current().write(chunk)
 
     def _current(self) -> IncomingFile:
@@ -124,18 +147,47 @@ class Intake:
             InsufficientStorage: The disk is too full, for this file or one before it.
             InputError: One before it is an archive that is broken or dangerous.
         """
-        await self._room.acquire()
+        file, self._file = self._current(), None
+        content = file.whole()
+        if content is None:
+            await self._flush_gathered()
+            self._raise_failure()
+            await self._room.acquire()
+            self._flush(self._finish(file))
+        elif isinstance(content, NewItem):
+            self._gathering.add_made(content)
+        else:
+            self._gathering.add(file.name, content)
+        if self._gathering.full:
+            await self._flush_gathered()
+
+    async def _flush_gathered(self) -> None:
+        if not len(self._gathering):
+            return
+        self._raise_failure()
+        gathered, self._gathering = self._gathering, Gathering()
+        await self._lot.acquire()
+        self._flush(self._store(gathered))
+
+    def _raise_failure(self) -> None:
         for flush in self._flushes[-2 * _FLUSHES :]:
             if flush.done():
                 flush.result()
-        file, self._file = self._current(), None
-        self._flushes.append(asyncio.create_task(self._flush(file), name="job-upload-flush"))
 
-    async def _flush(self, file: IncomingFile) -> NewItem:
+    def _flush(self, work: Coroutine[Any, Any, list[NewItem]]) -> None:
+        self._flushes.append(asyncio.create_task(work, name="job-upload-flush"))
+
+    async def _finish(self, file: IncomingFile) -> list[NewItem]:
         try:
-            return await file.finish()
+            return [await file.finish()]
         finally:
             self._room.release()
+
+    async def _store(self, gathered: Gathering) -> list[NewItem]:
+        try:
+            return await asyncio.to_thread(gathered.store, self._blobs)
+        finally:
+            self._lot.release()
 
     async def add_path(self, path: Path, name: str | None = None) -> None:
         """Add a file of this machine.
@@ -159,7 +211,9 @@ class Intake:
             IdempotencyConflict: The key stands for another request.
             SteadyOCRError: See :meth:`JobStore.submit`.
         """
-        items = tuple([await flush for flush in self._flushes])
+        await self._flush_gathered()
+        items = tuple([item for flush in self._flushes for item in await flush])
+        await self._stop_the_time()
         options = request.options.to_wire()
         new = NewJob(
             items=items,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import os
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from steadyocr.errors import ConfigError, InsufficientStorage, NotFoundError, PayloadTooLarge, Unavailable
+from steadyocr.jobs import durability
 from steadyocr.jobs.blobs import BlobStore, put_bytes, put_stream
 from steadyocr.jobs.local_blobs import LocalBlobs
 from steadyocr.jobs.object_blobs import ObjectBlobs, open_blobs
@@ -139,6 +141,156 @@ def test_a_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None
     assert list((tmp_path / "blobs" / "unfinished").iterdir()) == []
 
 
+def test_many_small_contents_are_stored_together(blobs: BlobStore, work: Path) -> None:
+    known = put_bytes(blobs, b"known")
+    contents: list[bytes | bytearray] = [
+        b"known",
+        *(b"%d" % n for n in range(20)),
+        b"",
+        bytearray(b"again"),
+        b"again",
+    ]
+    stored = blobs.put_many(contents)
+    assert [blob.key for blob in stored] == [hashlib.sha256(content).hexdigest() for content in contents]
+    assert [content_of(blobs, blob.key) for blob in stored] == contents
+    assert stored[0] == known
+    assert len(list(blobs.list_older(0))) == 23
+    assert list(work.iterdir()) == []
+    assert blobs.put_many([]) == []
+
+
+def test_many_are_refused_together_when_the_disk_is_too_low_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs", min_free_bytes=1000)
+    monkeypatch.setattr("steadyocr.jobs.disk.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1100}))
+    blobs.put_many([bytes(50), bytes(49)])
+    with pytest.raises(InsufficientStorage):
+        blobs.put_many([bytes(51), bytes(52)])
+
+
+def test_of_many_none_is_left_when_one_does_not_fit(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    write, written = os.write, 0
+
+    def fill_up(descriptor: int, data: memoryview) -> int:
+        nonlocal written
+        written += 1
+        if written > 5:
+            raise OSError(errno.ENOSPC, "full")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", fill_up)
+    with pytest.raises(InsufficientStorage):
+        blobs.put_many([b"%d" % n for n in range(10)])
+    assert list(work.iterdir()) == []
+    assert blobs.usage_bytes() == 0
+
+
+class Recorder:
+    """Notes what brings a blob to the disk, in its order, folders by their place in the store."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[str] = []
+        rename, fsync = os.rename, os.fsync
+
+        def noted_rename(source: str, target: str) -> None:
+            rename(source, target)
+            self.steps.append("rename")
+
+        def noted_fsync(descriptor: int) -> None:
+            fsync(descriptor)
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            place = "/" if path == root else path.relative_to(root).parts[0]
+            self.steps.append("fsync " + ("content" if place == "unfinished" else place))
+
+        monkeypatch.setattr(os, "rename", noted_rename)
+        monkeypatch.setattr(os, "fsync", noted_fsync)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_a_blob_is_on_the_disk_before_it_counts_whoever_put_it_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    root = tmp_path / "blobs"
+    store = (lambda blobs: blobs.put_many([b"picture"])) if many else (lambda blobs: put_bytes(blobs, b"picture"))
+    folder = hashlib.sha256(b"picture").hexdigest()[:2]
+    blobs, neighbour = LocalBlobs(root), LocalBlobs(root)
+    recorder = Recorder(root, monkeypatch)
+    store(blobs)
+    assert recorder.steps[:2] == ["fsync content", "rename"]
+    assert sorted(recorder.steps[2:]) == ["fsync /", f"fsync {folder}"]
+    # Another process finds it there, and cannot know whether its folder and the folder's folder were flushed.
+    recorder.steps.clear()
+    store(neighbour)
+    assert "rename" not in recorder.steps
+    assert {f"fsync {folder}", "fsync /"} <= set(recorder.steps)
+    recorder.steps.clear()
+    store(neighbour)
+    assert f"fsync {folder}" in recorder.steps
+    assert "fsync /" not in recorder.steps, "once is enough for the folder's folder"
+
+
+@pytest.mark.parametrize("with_syncfs", [True, False])
+def test_many_are_flushed_before_they_get_their_names_and_again_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_syncfs: bool
+) -> None:
+    root = tmp_path / "blobs"
+    blobs, contents = LocalBlobs(root), [b"%d" % n for n in range(20)]
+    recorder = Recorder(root, monkeypatch)
+
+    def whole(_: int) -> int:
+        recorder.steps.append("syncfs")
+        return 0
+
+    monkeypatch.setattr(durability, "_syncfs", lambda: whole if with_syncfs else None)
+    blobs.put_many(contents)
+    first, last = recorder.steps.index("rename"), len(recorder.steps) - recorder.steps[::-1].index("rename")
+    folders = {hashlib.sha256(content).hexdigest()[:2] for content in contents}
+    if with_syncfs:
+        assert (recorder.steps[:first], recorder.steps[last:]) == (["syncfs"], ["syncfs"])
+    else:
+        assert recorder.steps[:first] == ["fsync content"] * 20
+        assert sorted(recorder.steps[last:]) == sorted(["fsync /", *(f"fsync {folder}" for folder in folders)])
+
+
+def test_a_kernel_without_the_call_flushes_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "_syncfs", lambda: lambda _: -1)
+    monkeypatch.setattr("ctypes.get_errno", lambda: errno.ENOSYS)
+    assert len(LocalBlobs(tmp_path / "blobs").put_many([b"%d" % n for n in range(20)])) == 20
+    monkeypatch.setattr("ctypes.get_errno", lambda: errno.ENOSPC)
+    with pytest.raises(InsufficientStorage):
+        LocalBlobs(tmp_path / "other").put_many([b"%d" % n for n in range(20)])
+
+
+def test_a_disk_without_room_for_a_file_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no inode left")
+
+    local = LocalBlobs(tmp_path / "blobs")
+    bucket = ObjectBlobs(pytest.importorskip("obstore.store").MemoryStore(), tmp_path / "spool")
+    key = put_bytes(bucket, b"picture").key
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    for blobs in (local, bucket):
+        with pytest.raises(InsufficientStorage):
+            blobs.writer(100)
+    with pytest.raises(InsufficientStorage):
+        bucket.open(key)
+
+
+def test_an_upload_that_was_taken_for_a_leftover_is_to_be_sent_again(tmp_path: Path, work: Path) -> None:
+    # As happens when the wall clock is set forward meanwhile.
+    blobs = LocalBlobs(tmp_path / "blobs")
+    with blobs.writer(100) as writer:
+        writer.write(b"picture")
+        assert blobs.sweep_unfinished(0) == 1
+        with pytest.raises(Unavailable, match="send it again"):
+            writer.commit()
+
+
 def test_what_is_not_there_is_said_to_be_missing(blobs: BlobStore) -> None:
     key = hashlib.sha256(b"missing").hexdigest()
     assert not blobs.exists(key)
@@ -174,7 +326,7 @@ def test_young_blobs_are_not_listed_and_not_deleted(blobs: BlobStore) -> None:
 def test_storing_again_makes_young_again(tmp_path: Path) -> None:
     blobs = LocalBlobs(tmp_path / "blobs")
     key = put_bytes(blobs, b"picture").key
-    (path,) = (tmp_path / "blobs").glob(f"*/*/{key}")
+    (path,) = (tmp_path / "blobs").glob(f"*/{key}")
     os.utime(path, (time.time() - 1000, time.time() - 1000))
     assert [blob.key for blob in blobs.list_older(500)] == [key]
     put_bytes(blobs, b"picture")
@@ -184,7 +336,7 @@ def test_storing_again_makes_young_again(tmp_path: Path) -> None:
 def test_a_blob_stored_again_while_it_is_swept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = LocalBlobs(tmp_path / "blobs")
     key = put_bytes(blobs, b"picture").key
-    (path,) = (tmp_path / "blobs").glob(f"*/*/{key}")
+    (path,) = (tmp_path / "blobs").glob(f"*/{key}")
     os.utime(path, (time.time() - 1000, time.time() - 1000))
     moved = Path.rename
 
@@ -202,8 +354,11 @@ def test_leftovers_of_broken_uploads_are_swept_when_old(blobs: BlobStore, work: 
     (work / "upload-old").write_bytes(b"x")
     (work / "upload-new").write_bytes(b"x")
     os.utime(work / "upload-old", (time.time() - 1000, time.time() - 1000))
+    # Somebody's own folder beside them must not end every sweep.
+    (work / "folder").mkdir()
+    os.utime(work / "folder", (time.time() - 1000, time.time() - 1000))
     assert blobs.sweep_unfinished(500) == 1
-    assert [path.name for path in work.iterdir()] == ["upload-new"]
+    assert sorted(path.name for path in work.iterdir()) == ["folder", "upload-new"]
 
 
 def test_a_blob_can_be_read_at_any_place(blobs: BlobStore) -> None:
