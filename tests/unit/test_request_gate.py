@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import tempfile
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from steadyocr.api.incoming_body import BodyRules
+from steadyocr.api.incoming_body import BodyRules, IncomingBody
 from steadyocr.api.middleware import RequestGate
 from steadyocr.api.ocr_routes import client_of
+from steadyocr.api.uploads import read_upload
+from steadyocr.errors import QueueFull, UploadTimeout
 from steadyocr.service.body_budget import BodyBudget
+from steadyocr.settings import Settings
+from support import without_waiting
 
 
 def client_named_for(api_keys: list[str], headers: list[tuple[bytes, bytes]]) -> str:
@@ -45,3 +52,111 @@ def test_clients_behind_one_address_are_told_apart_by_their_key(key: bytes, name
 
 def test_without_keys_a_client_is_its_address() -> None:
     assert client_named_for([], []) == "10.0.0.1"
+
+
+def form(picture: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    return head + picture + b"\r\n--x--\r\n", [(b"content-type", b"multipart/form-data; boundary=x")]
+
+
+def test_a_form_of_any_size_is_read_without_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
+    picture = bytes(3 << 20)
+    body, headers = form(picture)
+    scope = {"type": "http", "method": "POST", "path": "/v1/ocr", "headers": headers, "query_string": b""}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    assert asyncio.run(read_upload(Request(scope, receive))).data == picture
+
+
+def test_a_large_answer_goes_out_in_pieces_and_is_counted_while_it_waits() -> None:
+    size = (1 << 20) + 1
+    budget, sent = BodyBudget(1000), list[tuple[int, bool, int]]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            sent.append((len(message["body"]), message["more_body"], budget.held_bytes))
+
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(RequestGate(app, api_keys=[], bodies=BodyRules(max_image_bytes=9), budget=budget)(scope, receive, send))
+    assert sent == [*[(256 << 10, True, size)] * 4, (1, False, size)]
+    assert budget.held_bytes == 0
+
+
+def test_what_is_larger_than_the_whole_budget_gets_it_when_nobody_else_has_any() -> None:
+    budget = BodyBudget(1000)
+    large, small = budget.share(), budget.share()
+    large.grow_to(1500)
+    large.grow_to(1200)
+    with pytest.raises(QueueFull):
+        small.grow_to(1)
+    small.grow_to(0)
+    large.give_back()
+    large.give_back()
+    small.grow_to(400)
+    with pytest.raises(QueueFull):
+        large.grow_to(601)
+    large.grow_to(600)
+    assert budget.held_bytes == 1000
+
+
+@pytest.mark.parametrize(("memory_mib", "budget_mib"), [(256, 64), (1024, 128), (4096, 512), (65_536, 1024)], ids=str)
+def test_bodies_get_an_eighth_of_the_memory_within_bounds(memory_mib: int, budget_mib: int) -> None:
+    settings = Settings.model_validate({"memory": {"budget_bytes": memory_mib << 20}})
+    assert settings.body_budget_bytes() == budget_mib << 20
+    settings = Settings.model_validate({"limits": {"body_budget_bytes": 12345}})
+    assert settings.body_budget_bytes() == 12345
+
+
+def test_only_waiting_for_the_sender_counts_as_standing_still() -> None:
+    @without_waiting
+    async def scenario() -> None:
+        pieces = iter([bytes(100), bytes(100), b"", b""])
+
+        async def receive() -> Message:
+            await asyncio.sleep(4)
+            return {"type": "http.request", "body": next(pieces), "more_body": True}
+
+        body = IncomingBody(BodyRules(max_image_bytes=1000, stall_s=10), BodyBudget(10), "/", Headers(), receive)
+        for _ in range(2):
+            await body.receive()
+            # Whoever reads it takes its time.
+            await asyncio.sleep(60)
+        with pytest.raises(UploadTimeout):
+            await body.receive()
+
+    scenario()
+
+
+def test_a_body_held_in_memory_may_not_take_for_ever_even_if_it_gets_on() -> None:
+    @without_waiting
+    async def scenario() -> None:
+        async def receive() -> Message:
+            await asyncio.sleep(9)
+            return {"type": "http.request", "body": bytes(64 << 10), "more_body": True}
+
+        rules = BodyRules(max_image_bytes=1 << 30, limits={"/v1/jobs": 1 << 40}, stall_s=10, longest_s=50)
+        body = IncomingBody(rules, BodyBudget(1 << 30), "/v1/ocr", Headers(), receive)
+        for _ in range(5):
+            await body.receive()
+        with pytest.raises(UploadTimeout):
+            await body.receive()
+        budget = BodyBudget(1000)
+        to_the_disk = IncomingBody(rules, budget, "/v1/jobs", Headers({"content-length": "99999"}), receive)
+        for _ in range(20):
+            await to_the_disk.receive()
+        assert budget.held_bytes == 0
+
+    scenario()

@@ -100,7 +100,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _is_silent(self, now: float) -> bool:
         """Whether no request is being answered and none has begun: headers that do not end, a body nobody wants."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
+        # An answer is complete for the server when the last of it is in the buffer, not when it is taken.
+        if self.transport.get_write_buffer_size() or (cycle is not None and not cycle.response_complete):
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
