@@ -42,7 +42,7 @@ bench: $(VENV)/.dev ## compare with rapidocr on the same pictures and cores
 	$(BIN)/python -m bench.compare $(ARGS)
 
 chaos: $(VENV)/.dev ## the chaos tests in their long form (500 pictures, 200 kills, 50 power cuts)
-	STEADYOCR_CHAOS_ITEMS=500 STEADYOCR_CHAOS_KILLS=200 STEADYOCR_CHAOS_CUTS=50 $(BIN)/python -m pytest tests/chaos -m chaos --timeout 3600 $(ARGS)
+	STEADYOCR_CHAOS_ITEMS=500 STEADYOCR_CHAOS_KILLS=200 STEADYOCR_CHAOS_CUTS=50 $(BIN)/python -m pytest -m chaos --timeout 3600 $(ARGS)
 
 load: $(VENV)/.dev ## open-loop load at 0.5, 1 and 3 times the measured capacity
 	$(BIN)/python -m bench.load $(ARGS)
