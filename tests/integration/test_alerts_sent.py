@@ -19,6 +19,7 @@ from alerts_support import Rig, a_notice
 from fake_webhook import FakeWebhook, fake_webhook
 from steadyocr.ops.alerts.channels import Channel
 from steadyocr.ops.alerts.delivery import Backoff, Delivery, Outcome
+from steadyocr.ops.alerts.remembered import Counted, Remembered, write_state
 from steadyocr.ops.alerts.sender import ProcessSender
 from support import KnownPicture, in_real_time, run_cli, running_server, wait_until
 
@@ -151,6 +152,36 @@ def test_a_serving_process_sends_what_waited_and_what_happens_and_is_not_harmed_
         wait_until(lambda: list((tmp_path / "alerts" / "spool").iterdir()) == [])
         assert SECRET not in server.client.get("/v1/info").text
     assert SECRET not in str(server.log)
+
+
+def test_a_service_that_is_killed_again_and_again_is_told_and_explained_by_its_successor(
+    tmp_path: Path, hook: FakeWebhook
+) -> None:
+    settings: dict[str, Any] = {"alerts__channels": hook.url(SECRET), "alerts__source": "box", "engines__count": "1"}
+    # Two kills of a short while ago, as the services after them wrote them down.
+    known = Remembered(counted={"service_deaths": Counted((time.time() - 3000, time.time() - 60))})
+    write_state(tmp_path / "alerts" / "incidents.json", known)
+    with running_server(tmp_path, **settings) as server:
+        killed = server.pid
+        server.process.kill()
+        server.process.wait(30)
+    with running_server(tmp_path, **settings) as server:
+        wait_until(lambda: hook.titles == ["[critical] box: the service itself is killed again and again"])
+        assert f"process {killed}" in hook.got[0]["message"]
+        assert server.find_log("The last service ended without a word") is not None
+        wait_until(lambda: list((tmp_path / "flight").glob("flight-*-service.json")))
+        shown = run_cli("flight", "show", data_dir=tmp_path).stdout
+        assert f"The service itself (process {killed}) was gone" in shown
+    with running_server(tmp_path, **settings) as server:
+        assert server.find_log("The last service ended without a word") is None, "it was stopped in order"
+    assert len(hook.titles) == 1
+
+
+def test_a_damaged_state_of_the_alerts_does_not_keep_the_service_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "alerts").mkdir()
+    (tmp_path / "alerts" / "incidents.json").write_text('{"out_of_memory": {"began_at": null}, "not_ready": "x"}')
+    with running_server(tmp_path, engines__count="1") as server:
+        assert server.client.get("/readyz").status_code == 200
 
 
 def test_a_unit_that_failed_is_told_at_once_when_the_network_is_there(tmp_path: Path, hook: FakeWebhook) -> None:

@@ -22,6 +22,7 @@ Names and fields, plain values only:
 ``golden_checked``        ok, problem, source
 ``disk_low``              free_bytes, floor_bytes; again every 15 s while it lasts
 ``disk_recovered``        free_bytes, floor_bytes
+``service_died``          pid, reason, uptime_s, rss_bytes, waiting: the service before this one, which was killed
 ``drain_started``         nothing
 ``drain_ended``           clean
 ========================  ==========================================================================================

@@ -14,6 +14,7 @@ from steadyocr.errors import InvalidRequest, NotFoundError, Unavailable
 from steadyocr.ops.flight import request
 from steadyocr.ops.flight.explain import explain
 from steadyocr.ops.flight.facts import facts_of
+from steadyocr.ops.flight.front import front_file
 from steadyocr.ops.flight.memory_watch import MemoryWatch, Peak, children_peak_bytes, high_water_bytes
 from steadyocr.ops.flight.recorder import MAX_BYTES, MAX_EVENTS, Record, Recorder
 from steadyocr.ops.flight.ring import Ring
@@ -174,11 +175,65 @@ def test_the_kernels_figure_counts_when_this_engine_made_it_grow() -> None:
     assert watch.ended(2) == Peak(300 * MIB, exact=False), "the figure is the other's"
     kernel.marks = {}
     watch.look([3])
-    watch.ended_on_purpose()
+    watch.ended_on_purpose(2)
     kernel.largest_child = 3000 * MIB
     watch.look([])
     assert watch.ended(3) == Peak(400 * MIB, exact=False), "a replaced engine made it grow"
     assert watch.ended(None) == watch.ended(99) == Peak(0, exact=False)
+
+
+def test_what_other_children_of_the_front_took_is_not_an_engines() -> None:
+    kernel = FakeKernel()
+    watch = kernel.watch()
+    kernel.marks = {1: 500 * MIB, 2: 400 * MIB}
+    watch.look([1], idle=[2])
+    # A run of the laboratory ends, while both engines live.
+    kernel.largest_child = 3000 * MIB
+    watch.look([1], idle=[2])
+    del kernel.marks[1]
+    watch.look([], idle=[2])
+    assert watch.ended(1) == Peak(500 * MIB, exact=False)
+
+
+def test_an_engine_that_is_gone_and_not_yet_told_of_keeps_its_figure() -> None:
+    kernel = FakeKernel()
+    watch = kernel.watch()
+    kernel.marks = {1: 500 * MIB, 2: 400 * MIB}
+    watch.look([1], idle=[2])
+    del kernel.marks[1]
+    kernel.largest_child = 2000 * MIB
+    for _ in range(10):
+        watch.look([2])
+    assert watch.ended(1) == Peak(2000 * MIB, exact=True)
+
+
+def test_an_engine_that_was_never_at_work_has_no_peak_of_its_own_but_its_end_counts() -> None:
+    kernel = FakeKernel()
+    watch = kernel.watch()
+    kernel.marks = {1: 500 * MIB}
+    watch.look([], idle=[1, 7])
+    kernel.marks = {}
+    watch.look([], idle=[1])
+    assert watch.ended(1) == Peak(0, exact=False)
+    watch.look([], idle=[1])
+    kernel.largest_child = 900 * MIB
+    watch.look([])
+    kernel.marks = {3: 300 * MIB}
+    watch.look([3])
+    assert watch.ended(3) == Peak(300 * MIB, exact=False), "one that was told of holds nothing up"
+
+
+def test_an_engine_whose_end_is_never_told_is_given_up() -> None:
+    kernel = FakeKernel()
+    watch = kernel.watch()
+    kernel.marks = {1: 500 * MIB, 2: 400 * MIB}
+    watch.look([1, 2])
+    del kernel.marks[1]
+    for _ in range(200):
+        watch.look([2])
+    kernel.largest_child = 2000 * MIB
+    watch.look([2])
+    assert watch.ended(2) == Peak(400 * MIB, exact=False)
 
 
 def test_what_the_real_kernel_says() -> None:
@@ -233,18 +288,37 @@ def test_rings_and_a_record_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("died_at", "clean", "written"),
-    [(None, True, False), (None, False, True), (AT - 10, True, True), (AT - 1000, True, False)],
+    ("before", "clean", "said"),
+    [
+        ([], True, None),
+        ([], False, "not all that was accepted could be finished"),
+        ([(10, "engine_died", {"slot": 0, "pid": 1, "cause": "crash"})], True, "an engine had died"),
+        ([(1000, "engine_died", {"slot": 0, "pid": 1, "cause": "crash"})], True, None),
+        ([(1000, "pressure_changed", {"after": "shed"})], True, "refused for want of memory"),
+        ([(1000, "pressure_changed", {"after": "smaller"})], True, None),
+        ([(2000, "pressure_changed", {"after": "shed"}), (1000, "pressure_changed", {"after": "full"})], True, None),
+        ([(2000, "pressure_changed", {"after": "shed"}), (100, "pressure_changed", {"after": "full"})], True, "memory"),
+        ([(1000, "readiness_changed", {"ready": False, "reason": "no engine is ready"})], True, "it was not ready"),
+        ([(1000, "readiness_changed", {"ready": True, "reason": ""})], True, None),
+        ([(1000, "golden_checked", {"ok": False})], True, "the known picture was not read rightly"),
+        ([(2000, "golden_checked", {"ok": False}), (1000, "golden_checked", {"ok": True})], True, None),
+    ],
 )
-def test_a_stop_is_written_only_when_there_was_trouble(died_at: float | None, clean: bool, written: bool) -> None:
+def test_a_stop_is_written_only_when_there_was_trouble(
+    before: list[tuple[float, str, dict[str, Any]]], clean: bool, said: str | None
+) -> None:
     desk = Desk()
-    if died_at is not None:
-        desk.tell("engine_died", died_at, slot=0, pid=1, cause="crash", item=None)
-        desk.saved.clear()
+    for ago_s, name, fields in before:
+        desk.tell(name, AT - ago_s, **fields)
+    desk.saved.clear()
     desk.tell("drain_started")
-    desk.tell("drain_ended", clean=clean)
-    assert [record.label for record in desk.saved] == (["stop"] if written else [])
-    assert not written or "the service was stopped in trouble" in desk.words()
+    desk.tell("readiness_changed", AT + 1, ready=False, reason="shutting down")
+    # A drain that takes its time does not make what was before it long ago.
+    desk.tell("drain_ended", AT + 295, clean=clean)
+    assert [record.label for record in desk.saved] == (["stop"] if said else [])
+    if said:
+        assert "the service was stopped in trouble" in desk.words()
+        assert said in desk.words()
 
 
 def test_a_loop_that_died_is_written() -> None:
@@ -275,6 +349,24 @@ def test_the_folder_is_bounded_and_numbers_go_on(tmp_path: Path) -> None:
     saved(store, range(999_999, 1_000_002))
     assert store.load()[1]["number"] == 1_000_001
     assert store.paths()[-1].stat().st_mode & 0o077 == 0
+
+
+def test_the_largest_record_there_can_be_is_read_again(tmp_path: Path) -> None:
+    desk = Desk()
+    many_small: dict[str, Any] = {"kind": "run", "request_id": "x" * 32, "attempts": 1, "timings_ms": {"decode": 1.0}}
+    few_large: dict[str, Any] = {"kind": "run", "degraded": ["y" * 120] * 24, "request_id": "x" * 120, "attempts": 1}
+    for fields in (many_small, few_large):
+        for slot in range(63):
+            for _ in range(300):
+                desk.tell("item_finished", slot=slot, **fields)
+        for _ in range(300):
+            desk.tell("item_refused", **fields)
+        record = desk.recorder.write("requested", "somebody asked for it")
+        store = FlightStore(tmp_path)
+        store.save(record.number, record.label, record.body)
+        assert store.load()[1]["events"].keys() == record.body["events"].keys()
+        assert len(record.body["events"]) == 64
+    assert sum(ring.bytes for ring in desk.recorder._rings.values()) > 60 * MAX_BYTES
 
 
 def test_records_are_found_by_number_name_and_path(tmp_path: Path) -> None:
@@ -313,13 +405,6 @@ def test_nobody_else_is_signalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Unavailable):
         request.request_record(store)
     for text in ("{", "[]", '{"pid": 1}', json.dumps({"pid": os.getpid(), "start_ticks": 1})):
-        request.front_file(tmp_path).write_text(text)
+        front_file(tmp_path).write_text(text)
         with pytest.raises(Unavailable):
             request.request_record(store)
-
-
-def test_the_start_of_a_process_is_read() -> None:
-    ticks = request.start_ticks(os.getpid())
-    assert ticks is not None
-    assert ticks > 0
-    assert request.start_ticks(2**22 + 1) is None

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import signal
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from steadyocr.ops.files import write_whole
+from steadyocr.ops.flight.front import FrontFile, Predecessor
 from steadyocr.ops.flight.memory_watch import MemoryWatch
 from steadyocr.ops.flight.recorder import Record, Recorder
-from steadyocr.ops.flight.request import front_file, start_ticks
 from steadyocr.ops.flight.store import FlightStore
 from steadyocr.runtime.memory import rss_bytes
 from steadyocr.scheduling.engine import EngineState
@@ -26,6 +23,9 @@ from steadyocr.telemetry.loops import Loops
 _log = logging.getLogger("steadyocr.flight")
 
 _LOOK_PERIOD_S: Final = 0.2
+# How the service is gets written down so often, for the case that it is killed.
+_FRONT_PERIOD_S: Final = 15.0
+_FRONT_EVENTS: Final = 16
 # Records that wait to be written; beyond it the oldest are forgotten, while the disk hangs.
 _MAX_UNWRITTEN: Final = 32
 
@@ -41,6 +41,7 @@ class FlightRecorder:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._store = flight_store(service.settings)
+        self._front = FrontFile(self._store.folder)
         self._memory = MemoryWatch()
         self._unwritten: deque[Record] = deque(maxlen=_MAX_UNWRITTEN)
         self._something = asyncio.Event()
@@ -53,23 +54,51 @@ class FlightRecorder:
         self._unsubscribe = self._service.events.subscribe(self._recorder.observe)
         loops.start("flight-memory", self._look_for_ever())
         loops.start("flight-writer", self._write_for_ever())
+        loops.start("flight-front", self._tell_of_front_for_ever(self._recorder, self._front.predecessor()))
         with contextlib.suppress(ValueError, RuntimeError):  # not in a main thread: then nobody can signal it
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._on_request)
-        self._announce()
+        # At once: whoever is killed while it loads its models is to be found as well.
+        self._announce(self._recorder.situation(), [])
 
     async def stop(self) -> None:
         """See :class:`~steadyocr.service.companions.Companion`."""
         self._unsubscribe()
         await asyncio.to_thread(self._write)
-        front_file(self._store.folder).unlink(missing_ok=True)
-
-    def _announce(self) -> None:
-        """Write down which process is to be signalled, so that nobody else ever is."""
-        pid = os.getpid()
         try:
-            write_whole(front_file(self._store.folder), json.dumps({"pid": pid, "start_ticks": start_ticks(pid)}))
+            await asyncio.to_thread(self._front.remove)
+        except OSError:
+            _log.exception("The flight folder cannot be written to; the next start takes this end for a kill")
+
+    def _announce(self, situation: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        """Write down which process is to be signalled, so that nobody else ever is, and how it is."""
+        try:
+            self._front.write(situation, events)
         except OSError:
             _log.exception("The flight folder cannot be written to")
+
+    async def _tell_of_front_for_ever(self, recorder: Recorder, predecessor: Predecessor | None) -> None:
+        # In a loop and not at the start: by now everybody who is attached to the service listens.
+        if predecessor is not None:
+            self._tell_of(recorder, predecessor)
+        while True:
+            await asyncio.sleep(_FRONT_PERIOD_S)
+            await asyncio.to_thread(self._announce, recorder.situation(), recorder.last_events(_FRONT_EVENTS))
+
+    def _tell_of(self, recorder: Recorder, predecessor: Predecessor) -> None:
+        known = predecessor.situation
+        _log.warning(
+            "The last service ended without a word",
+            extra={"dead_pid": predecessor.pid, "reason": predecessor.reason, "uptime_s": predecessor.uptime_s},
+        )
+        self._service.events.emit(
+            "service_died",
+            pid=predecessor.pid,
+            reason=predecessor.reason,
+            uptime_s=predecessor.uptime_s,
+            rss_bytes=known.get("front_rss_bytes"),
+            waiting=known.get("waiting"),
+        )
+        recorder.service_died(predecessor)
 
     def _on_request(self) -> None:
         if self._recorder is not None:
@@ -97,9 +126,11 @@ class FlightRecorder:
 
     async def _look_for_ever(self) -> None:
         while True:
-            engines = (slot.engine for slot in self._service.scheduler.slots)
-            busy = [engine.pid for engine in engines if engine is not None and engine.state is EngineState.BUSY]
-            self._memory.look(pid for pid in busy if pid is not None)
+            busy, idle = list[int](), list[int]()
+            for slot in self._service.scheduler.slots:
+                if slot.engine is not None and slot.engine.pid is not None:
+                    (busy if slot.engine.state is EngineState.BUSY else idle).append(slot.engine.pid)
+            self._memory.look(busy, idle)
             await asyncio.sleep(_LOOK_PERIOD_S)
 
     async def _write_for_ever(self) -> None:

@@ -41,7 +41,10 @@ def explain(name: str, record: Mapping[str, Any]) -> str:
     lines = [f"{name}: {record.get('reason')}"]
     if death:
         lines += _explain_death(death, record)
-    lines += _explain_situation(record.get("situation") or {})
+    if service := record.get("service_death"):
+        lines += _explain_service_death(service)
+    if situation := record.get("situation"):
+        lines += _explain_situation(situation)
     lines.append("")
     lines += _last_events(record.get("events") or {})
     return "\n".join(lines)
@@ -58,6 +61,20 @@ def _explain_death(death: Mapping[str, Any], record: Mapping[str, Any]) -> Itera
         return
     yield from _explain_item(death, item)
     yield f"Afterwards: {_say_outcome(item, record.get('outcome'))}."
+
+
+def _explain_service_death(death: Mapping[str, Any]) -> Iterator[str]:
+    lived = f" after {say_span(death['uptime_s'])} at least" if death.get("uptime_s") is not None else ""
+    seen = f", last seen alive at {say_time(death['seen_at'])}" if death.get("seen_at") is not None else ""
+    yield f"The service itself (process {death.get('pid')}) was gone{lived}{seen}."
+    if death.get("rebooted"):
+        yield "The machine was started anew since: it went down, or lost its power, with the service running."
+        return
+    yield (
+        "A process that is killed says nothing, so it is not known by whom: by hand (kill -9), by the kernel for want "
+        "of memory, by systemd's watchdog, or by a fault of the interpreter."
+    )
+    yield "Ask: journalctl -u steadyocr, systemctl status steadyocr, dmesg; in containers: docker inspect (OOMKilled)."
 
 
 def _explain_item(death: Mapping[str, Any], item: Mapping[str, Any]) -> Iterator[str]:

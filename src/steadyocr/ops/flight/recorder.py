@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from steadyocr import __version__
 from steadyocr.ops.flight.facts import facts_of
+from steadyocr.ops.flight.front import Predecessor
 from steadyocr.ops.flight.memory_watch import MemoryWatch
 from steadyocr.ops.flight.ring import Ring
+from steadyocr.ops.flight.trouble import LATELY_S, Trouble
 from steadyocr.telemetry.events import Event
 
 FORMAT: Final = 1
@@ -20,8 +22,6 @@ _MAX_RINGS: Final = 64
 # Deaths whose picture is still on its way, and ends of pictures whose engine's death is not yet told.
 _MAX_OPEN: Final = 64
 _FRONT: Final = "front"
-# A stop so soon after a death counts as one in trouble, in seconds.
-_RECENT_S: Final = 300.0
 # Deaths with nothing in hand that are written within that time.
 _MAX_IDLE_DEATHS: Final = 5
 # What an engine is before it ends because it was told to.
@@ -62,31 +62,35 @@ class Recorder:
     ) -> None:
         self._memory = memory
         self._save = save
-        self._situation = situation
+        self._look = situation
         self._next_number = first_number
         self._rings: dict[str, Ring] = {}
         self._open: deque[Record] = deque(maxlen=_MAX_OPEN)
         self._finished: deque[dict[str, Any]] = deque(maxlen=_MAX_OPEN)
         self._idle_deaths: deque[float] = deque(maxlen=_MAX_IDLE_DEATHS)
         self._pressure = "full"
-        self._trouble_at: float | None = None
+        self._trouble = Trouble()
+        self._stopping_since: float | None = None
 
     def observe(self, event: Event) -> None:
         """Take an event in."""
         facts = facts_of(event)
         ring = self._ring_of(facts)
         self._ring(ring).append(facts)
+        self._trouble.observe(facts)
         match event.name:
             case "pressure_changed":
                 self._pressure = str(facts.get("after"))
             case "engine_state" if facts.get("after") == "dead" and facts.get("before") in _ON_PURPOSE:
-                self._memory.ended_on_purpose()
+                self._memory.ended_on_purpose(facts.get("pid"))
             case "item_finished":
                 self._item_ended(facts)
             case "engine_died":
                 self._engine_died(facts, ring)
             case "loop_died":
                 self.write("loop_died", f"loop {facts.get('loop')} ended by itself")
+            case "drain_started":
+                self._stopping_since = facts["at"]
             case "drain_ended":
                 self._drained(facts)
 
@@ -101,6 +105,15 @@ class Recorder:
             self._rings[name] = Ring(MAX_EVENTS, MAX_BYTES)
         return self._rings[name]
 
+    def situation(self) -> dict[str, Any]:
+        """Return how the service is now, as plain values."""
+        return {**self._look(), "pressure": self._pressure}
+
+    def last_events(self, count: int) -> list[dict[str, Any]]:
+        """Return the last events of all parts of the service, oldest first."""
+        entries = (entry for ring in self._rings.values() for entry in ring.entries()[-count:])
+        return sorted(entries, key=lambda entry: float(entry["at"]))[-count:]
+
     def write(self, label: str, reason: str, rings: Iterable[str] = (), **more: object) -> Record:
         """Make a record, now.
 
@@ -108,7 +121,7 @@ class Recorder:
             label: Says in the file's name what it is about.
             reason: Says it in words.
             rings: Names of those that go in; none means all.
-            more: Further parts of the record.
+            more: Further parts of the record, or other ones than those of now.
         """
         record = Record(
             self._next_number,
@@ -117,9 +130,9 @@ class Recorder:
                 "format": FORMAT,
                 "version": __version__,
                 "reason": reason,
-                "situation": {**self._situation(), "pressure": self._pressure},
+                "situation": self.situation(),
+                "events": {name: self._ring(name).entries() for name in rings or list(self._rings)},
                 **more,
-                "events": {name: self._rings[name].entries() for name in rings or self._rings},
             },
         )
         self._next_number += 1
@@ -127,7 +140,6 @@ class Recorder:
         return record
 
     def _engine_died(self, facts: dict[str, Any], ring: str) -> None:
-        self._trouble_at = facts["at"]
         peak = self._memory.ended(facts.get("pid"))
         if not facts.get("item") and self._same_again(facts["at"]):
             return
@@ -141,7 +153,7 @@ class Recorder:
 
     def _same_again(self, at: float) -> bool:
         """Whether engines die with nothing in hand so often that one more record would only push better ones out."""
-        if len(self._idle_deaths) == _MAX_IDLE_DEATHS and 0 <= at - self._idle_deaths[0] < _RECENT_S:
+        if len(self._idle_deaths) == _MAX_IDLE_DEATHS and 0 <= at - self._idle_deaths[0] < LATELY_S:
             return True
         self._idle_deaths.append(at)
         return False
@@ -167,9 +179,25 @@ class Recorder:
             self._save(record)
 
     def _drained(self, facts: Mapping[str, Any]) -> None:
-        recent = self._trouble_at is not None and facts["at"] - self._trouble_at < _RECENT_S
-        if recent or not facts.get("clean"):
-            self.write("stop", "the service was stopped in trouble")
+        # A drain may take long; what counts is how it was when the stop was asked for, and what happened since.
+        trouble = self._trouble.lately(self._stopping_since or facts["at"])
+        if not facts.get("clean"):
+            trouble.append("not all that was accepted could be finished")
+        if trouble:
+            self.write("stop", f"the service was stopped in trouble: {', '.join(trouble)}")
+
+    def service_died(self, predecessor: Predecessor) -> None:
+        """Make a record of the service before this one, which was killed and could not make it."""
+        death = {
+            "pid": predecessor.pid,
+            "started_at": predecessor.started_at,
+            "seen_at": predecessor.seen_at,
+            "uptime_s": predecessor.uptime_s,
+            "rebooted": predecessor.rebooted,
+        }
+        reason = f"the service itself ended without a word: {predecessor.reason}"
+        events = {_FRONT: list(predecessor.events)}
+        self.write("service", reason, service_death=death, situation=predecessor.situation, events=events)
 
 
 def _request_of(record: Record) -> object:

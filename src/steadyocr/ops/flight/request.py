@@ -10,25 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from steadyocr.errors import AccessError, Unavailable
+from steadyocr.ops.flight.front import front_file, start_ticks
 from steadyocr.ops.flight.store import FlightStore
 
 _WAIT_S: Final = 10.0
 _POLL_S: Final = 0.05
-
-
-def front_file(folder: Path) -> Path:
-    """Return the file that names the running service."""
-    return folder / "front.json"
-
-
-def start_ticks(pid: int, proc: Path = Path("/proc")) -> int | None:
-    """Return when a process was started, in clock ticks since boot: with its id it names a process for good."""
-    try:
-        text = (proc / str(pid) / "stat").read_text()
-    except OSError:
-        return None
-    # The program's name, in brackets, may hold blanks; the start time is the 20th word after it.
-    return int(text.rpartition(")")[2].split()[19])
 
 
 def request_record(store: FlightStore) -> Path:

@@ -15,7 +15,8 @@ from steadyocr.ops.files import write_whole
 _log = logging.getLogger("steadyocr.flight")
 
 MAX_FILES: Final = 50
-_MAX_FILE_BYTES: Final = 4 << 20
+# All rings of the recorder at their fullest, and what stands around them.
+_MAX_FILE_BYTES: Final = (4 << 20) + (256 << 10)
 # Numbers, not times, order the files: a clock may be set back.
 _NAME: Final = re.compile(r"flight-(\d{6,})-([a-z0-9_-]+)\.json")
 
@@ -49,7 +50,7 @@ class FlightStore:
         """Write a record, or write it anew with more in it. A failure is logged and harms nobody."""
         path = self.folder / f"flight-{number:06d}-{label}.json"
         try:
-            write_whole(path, json.dumps(record, indent=1))
+            write_whole(path, json.dumps(record, separators=(",", ":")))
             for old in self.paths()[: -self._max_files]:
                 old.unlink(missing_ok=True)
         except OSError:
