@@ -440,7 +440,13 @@ def test_failed_items_are_run_again_on_demand(jobs: Client) -> None:
     attempt = jobs.http.post(f"/v1/jobs/{job_id}/retry").json()
     assert (attempt["failed"], attempt["finished_at"]) == (0, None)
     assert jobs.ended(job_id)["failed"] == 1
-    for body in ({"states": ["done"]}, {"states": [[]]}, {"positions": "all"}, {"states": "failed"}, {"what": 1}):
+    nonsense: list[dict[str, Any]] = [
+        {"states": ["done"]},
+        {"states": [[]]},
+        {"positions": "all"},
+        {"states": "failed"},
+    ]
+    for body in (*nonsense, {"what": 1}):
         refused(jobs.http.post(f"/v1/jobs/{job_id}/retry", json=body), 422, "invalid_option")
     for position in (10**30, 2**31, -1, True, 1.0, None):
         answer = jobs.http.post(f"/v1/jobs/{job_id}/retry", json={"positions": [position]})
