@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from steadyocr.cli.doctor import parse_bytes
+from steadyocr.cli.main import app
 from steadyocr.errors import InvalidOption
+from steadyocr.ops.doctor import measuring
 from steadyocr.ops.doctor.measuring import PICTURES, EngineMeasurer, default_candidate, sides
-from steadyocr.ops.doctor.tuning import Candidate
+from steadyocr.ops.doctor.tuning import Candidate, Measurement
+from steadyocr.runtime import cpu
 from steadyocr.settings import load_settings
 from support import in_real_time, run_cli
 
@@ -75,47 +81,95 @@ async def test_real_engines_are_measured(tmp_path: Path) -> None:
     assert 0 < measured.p50_s <= measured.p95_s
 
 
-def test_settings_that_were_measured_best_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from typer.testing import CliRunner
+class Box:
+    """``steadyocr doctor`` on a made-up machine with two cores, in this process.
 
-    from steadyocr.cli.main import app
-    from steadyocr.ops.doctor import measuring
-    from steadyocr.ops.doctor.tuning import Measurement
+    Attributes:
+        rates: Pictures a second at 1280 pixels, by candidate; 1 for those that are not here.
+    """
 
-    class Fake:
-        def __init__(self, *_: object) -> None: ...
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rates: dict[Candidate, float] = {}
+        self.folder, self.file = folder, folder / "steadyocr.toml"
+        monkeypatch.setattr(measuring, "EngineMeasurer", lambda *_: self.measure)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        monkeypatch.setattr(cpu, "cpu_quota", lambda *_: None)
+        monkeypatch.setenv("STEADYOCR_DATA_DIR", str(folder))
+        monkeypatch.setenv("STEADYOCR_SERVER__PORT", "0")
 
-        async def __call__(self, candidate: Candidate, max_side: int, seconds: float) -> Measurement:
-            rate = 9.0 if candidate == Candidate(2, 1) else 1.0
-            return Measurement(
-                candidate=candidate,
-                max_side=max_side,
-                pictures=100,
-                seconds=100 / rate,
-                p50_s=0.1,
-                p95_s=0.1 * max_side / 960,
-                memory_bytes=1,
-            )
+    async def measure(self, candidate: Candidate, max_side: int, seconds: float) -> Measurement:
+        rate = self.rates.get(candidate, 1.0)
+        return Measurement(
+            candidate=candidate,
+            max_side=max_side,
+            pictures=100,
+            seconds=100 / rate,
+            p50_s=0.1,
+            p95_s=0.1 * max_side / 960,
+            memory_bytes=1,
+        )
 
-    monkeypatch.setattr(measuring, "EngineMeasurer", Fake)
-    monkeypatch.setattr(measuring, "default_candidate", lambda _: Candidate(1, 2))
-    monkeypatch.setattr("steadyocr.runtime.cpu.available_threads", lambda: 2)
-    monkeypatch.setenv("STEADYOCR_DATA_DIR", str(tmp_path))
-    (tmp_path / "steadyocr.toml").write_text("# ours\n[engines]\nretire_items = 7\n")
-    dry = CliRunner().invoke(app, ["doctor", "--tune", "--seconds", "10", "--dry-run"])
-    assert dry.exit_code == 0, dry.output
-    assert "count" not in (tmp_path / "steadyocr.toml").read_text()
-    done = CliRunner().invoke(app, ["doctor", "--tune", "--seconds", "10", "--p95", "0.1", "--memory", "1G"])
-    assert done.exit_code == 0, done.output
-    text = (tmp_path / "steadyocr.toml").read_text()
-    assert text.startswith("# ours\n")
-    assert tomllib.loads(text) == {
-        "engines": {"retire_items": 7, "count": 2, "threads": 1},
-        "models": {"max_side": 960},
-    }
-    record = json.loads((tmp_path / "tuning.json").read_text())
+    def run(self, *words: str) -> str:
+        done = CliRunner().invoke(app, ["doctor", *words])
+        return f"{done.exit_code}\n{done.output}"
+
+    def tune(self, *words: str) -> str:
+        return self.run("--tune", "--seconds", "10", *words)
+
+    def written(self) -> dict[str, Any]:
+        return tomllib.loads(self.file.read_text()) if self.file.exists() else {}
+
+    def cores(self) -> str:
+        report = json.loads(self.run("--json").split("\n", 1)[1])
+        (found,) = [check["status"] for check in report["checks"] if check["name"] == "cores"]
+        return str(found)
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
+    return Box(tmp_path, monkeypatch)
+
+
+def test_settings_that_were_measured_best_are_written(box: Box) -> None:
+    box.rates = {Candidate(2, 1): 9.0}
+    box.file.write_text("# ours\n[engines]\nretire_items = 7\n")
+    assert box.tune("--dry-run").startswith("0\n")
+    assert "count" not in box.file.read_text()
+    assert box.tune("--p95", "0.1", "--memory", "1G").startswith("0\n")
+    assert box.file.read_text().startswith("# ours\n")
+    assert box.written() == {"engines": {"retire_items": 7, "count": 2, "threads": 1}, "models": {"max_side": 960}}
+    record = json.loads((box.folder / "tuning.json").read_text())
     assert record["met"]
     assert len(record["table"]) >= 4
-    impossible = CliRunner().invoke(app, ["doctor", "--tune", "--seconds", "10", "--p95", "0.0001"])
-    assert impossible.exit_code == 1
-    assert tomllib.loads((tmp_path / "steadyocr.toml").read_text())["models"] == {"max_side": 960}
+    assert box.tune("--p95", "0.0001").startswith("1\n")
+    assert box.written()["models"] == {"max_side": 960}
+
+
+@pytest.mark.parametrize("best", [Candidate(2, 2), Candidate(2, 1), Candidate(1, 1)])
+def test_what_tuning_writes_the_doctor_and_the_service_accept(box: Box, best: Candidate) -> None:
+    box.rates = {best: 9.0}
+    box.tune()
+    assert box.written() == {"engines": {"count": best.engines, "threads": best.threads}}
+    assert box.cores() == "ok"
+    config = load_settings()[0].scheduler_config()
+    assert (config.engines, config.slot.engine.threads) == (best.engines, best.threads)
+
+
+def test_defaults_that_win_are_not_pinned(box: Box) -> None:
+    said = box.tune()
+    assert box.written() == {}
+    assert "The settings stay as they are" in said
+    box.rates = {Candidate(1, 2): 9.0}
+    box.tune()
+    assert box.written() == {}
+
+
+def test_what_an_earlier_tuning_wrote_is_automatic_again_when_the_defaults_win(box: Box) -> None:
+    box.rates = {Candidate(2, 1): 9.0}
+    box.tune("--p95", "0.1")
+    assert box.written() == {"engines": {"count": 2, "threads": 1}, "models": {"max_side": 960}}
+    box.rates = {Candidate(1, 2): 9.0}
+    box.tune()
+    assert box.written() == {"engines": {"count": 0, "threads": 0}, "models": {"max_side": 0}}
+    config = load_settings()[0].scheduler_config()
+    assert (config.engines, config.slot.engine.threads, box.cores()) == (1, 2, "ok")

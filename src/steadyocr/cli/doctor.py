@@ -6,9 +6,8 @@ import asyncio
 import json
 import os
 import re
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -111,7 +110,8 @@ def _tune(
     as_json: bool,
     config_file: Path | None,
 ) -> ExitCode:
-    from steadyocr.ops.doctor.measuring import EngineMeasurer, default_candidate, sides
+    from steadyocr.ops.doctor.measuring import EngineMeasurer, default_candidate, default_side, sides
+    from steadyocr.ops.doctor.outcome import record_of, wanted_settings
     from steadyocr.ops.doctor.tuning import Tuner, Wishes, candidates
     from steadyocr.runtime.cpu import available_threads
     from steadyocr.settings import load_settings
@@ -125,13 +125,14 @@ def _tune(
         typer.echo(f"Measuring for about {seconds:.0f} s; leave the machine alone meanwhile.\n{_HEADER}")
     tuner = Tuner(EngineMeasurer(settings), wishes, seconds, (lambda _: None) if as_json else _print_measurement)
     verdict = asyncio.run(tuner.run(tried, sides(settings)))
-    record = _record(verdict, wishes.p95_s, wishes.memory_bytes, sides(settings)[0])
+    wanted = wanted_settings(verdict, default_side(settings))
+    table = json.dumps(record_of(verdict, wishes, wanted), indent=1)
     if as_json:
-        typer.echo(json.dumps(record, indent=1))
+        typer.echo(table)
     else:
         _print_verdict(verdict)
     if write and verdict.met:
-        _write(record, settings, config_file, quiet=as_json)
+        _write(wanted, table, settings, config_file, quiet=as_json)
     return ExitCode.OK if verdict.met else ExitCode.FAILED
 
 
@@ -153,36 +154,23 @@ def _print_verdict(verdict: Verdict) -> None:
     )
 
 
-def _record(verdict: Verdict, p95_s: float | None, memory_bytes: int | None, default_side: int) -> dict[str, Any]:
-    chosen = verdict.chosen
-    return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "met": verdict.met,
-        "reason": verdict.reason,
-        "wishes": {"p95_s": p95_s, "memory_bytes": memory_bytes},
-        "settings": {
-            "engines.count": chosen.candidate.engines,
-            "engines.threads": chosen.candidate.threads,
-            **({"models.max_side": chosen.max_side} if chosen.max_side != default_side else {}),
-        },
-        "chosen": chosen.to_wire(),
-        "default": verdict.default.to_wire(),
-        "table": [one.to_wire() for one in verdict.table],
-    }
-
-
-def _write(record: dict[str, Any], settings: Settings, config_file: Path | None, *, quiet: bool) -> None:
-    from steadyocr.cli.settings_file import set_value
+def _write(wanted: dict[str, int], table: str, settings: Settings, config_file: Path | None, *, quiet: bool) -> None:
+    from steadyocr.cli.settings_file import get_value, set_value
     from steadyocr.ops.doctor.spelling import environment_name
     from steadyocr.ops.files import write_whole
 
     path = _settings_path(config_file) or settings.data_dir / "steadyocr.toml"
-    for name, value in record["settings"].items():
+    changed = False
+    for name, value in wanted.items():
         section, key = name.split(".")
-        set_value(path, section, key, value)
+        # What is not there is automatic already.
+        if (get_value(path, section, key) or 0) != value:
+            set_value(path, section, key, value)
+            changed = True
         if not quiet and os.environ.get(environment_name(name), str(value)) != str(value):
             typer.echo(f"The environment variable {environment_name(name)} is set and is stronger.", err=True)
-    table = settings.data_dir / "tuning.json"
-    write_whole(table, json.dumps(record, indent=1) + "\n")
+    table_file = settings.data_dir / "tuning.json"
+    write_whole(table_file, table + "\n")
     if not quiet:
-        typer.echo(f"Written to {path}; the table is in {table}. Restart the service to use it.")
+        done = f"Written to {path}; restart the service to use it." if changed else "The settings stay as they are."
+        typer.echo(f"{done} The table is in {table_file}.")

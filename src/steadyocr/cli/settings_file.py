@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,18 @@ from typing import Any
 from steadyocr.errors import ConfigError
 
 
+def get_value(path: Path, section: str, key: str) -> Any:  # noqa: ANN401 - any value of TOML
+    """Return what the file says; ``None`` where it says nothing.
+
+    Raises:
+        ConfigError: The file cannot be read or is not valid TOML.
+    """
+    found = _parse(_read(path), path).get(section)
+    return found.get(key) if isinstance(found, dict) else None
+
+
 def set_value(path: Path, section: str, key: str, value: str | int) -> None:
-    """Set ``[section] key = value``, creating what is missing.
+    """Set ``[section] key = value``, creating what is missing. The file stays its owner's.
 
     Raises:
         ConfigError: The file is not valid TOML, or says this in a way that cannot be changed safely.
@@ -28,9 +40,20 @@ def set_value(path: Path, section: str, key: str, value: str | int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(changed, encoding="utf-8")
-    if path.exists():
-        temporary.chmod(path.stat().st_mode)
+    _take_after(path, temporary)
     temporary.replace(path)
+
+
+def _take_after(path: Path, temporary: Path) -> None:
+    """Give the new file the owner and the rights of the old one: root may tune, and the service must read it after."""
+    # A new one belongs to whom the folder belongs.
+    model = path.stat() if path.exists() else path.parent.stat()
+    if (model.st_uid, model.st_gid) != (os.geteuid(), os.getegid()):
+        # Only root may give a file away.
+        with contextlib.suppress(PermissionError):
+            os.chown(temporary, model.st_uid, model.st_gid)
+    if path.exists():
+        temporary.chmod(stat.S_IMODE(model.st_mode))
 
 
 def _read(path: Path) -> str:

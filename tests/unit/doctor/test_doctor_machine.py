@@ -66,7 +66,10 @@ def test_another_architecture_and_an_unreadable_file(tmp_path: Path) -> None:
     ("engines", "cores", "quota", "status"),
     [
         ({"count": 1, "threads": 2}, 2, None, Status.OK),
-        ({"count": 2, "threads": 2}, 2, None, Status.WARN),
+        ({"count": 2, "threads": 2}, 2, None, Status.OK),
+        ({"count": 3, "threads": 2}, 2, None, Status.WARN),
+        ({"count": 1, "threads": 3}, 2, None, Status.WARN),
+        ({"count": 2, "threads": 1}, 1, 1.0, Status.OK),
         ({"count": 1, "threads": 1}, 1, 0.5, Status.WARN),
         ({"count": 1, "threads": 1}, 1, 1.0, Status.OK),
     ],
@@ -127,6 +130,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_the_check_of_the_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     machine.disk(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_yet_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free(monkeypatch, 100 * GIB)
+    finding = machine.disk(tmp_path / "state" / "steadyocr", mounted(tmp_path.resolve(), "ext4"))
+    assert (finding.status, "made at the first start" in finding.message) == (Status.OK, True), finding
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from steadyocr.errors import DeadlineExceeded
+from steadyocr.ops.doctor.measuring import default_side, sides
+from steadyocr.ops.doctor.outcome import wanted_settings
 from steadyocr.ops.doctor.tuning import Candidate, Measurement, Tuner, Verdict, Wishes, candidates
+from steadyocr.ops.sizing import threads_agree
+from steadyocr.settings import load_settings
 from support import without_waiting
 
 DEFAULT = Candidate(1, 2)
@@ -165,6 +170,36 @@ def test_candidates_start_with_the_default_are_few_and_different(cores: int) -> 
     assert found[0] == default
     assert 2 <= len(found) <= 9
     assert len(set(found)) == len(found)
-    assert all(
-        one.engines >= 1 and one.threads >= 1 and one.engines * one.threads <= 2 * max(2, cores) for one in found
-    )
+    assert all(one.engines >= 1 and one.threads >= 1 for one in found)
+    assert all(threads_agree(one.engines, one.threads, cores) for one in found), "what is written must be accepted"
+
+
+def test_candidates_of_one_core() -> None:
+    assert candidates(1, Candidate(1, 1)) == [Candidate(1, 1), Candidate(2, 1)]
+
+
+async def settings_after(machine: Machine, **wishes: float) -> dict[str, int]:
+    return wanted_settings(await tuned(machine, **wishes), SIDES[0])
+
+
+@without_waiting
+async def test_what_the_service_does_by_itself_is_never_pinned() -> None:
+    automatic = {"engines.count": 0, "engines.threads": 0, "models.max_side": 0}
+    assert await settings_after(Machine(table(e1t2=4.0))) == automatic
+    assert await settings_after(Machine(table(e1t2=2.0, e2t1=2.05))) == automatic
+    assert await settings_after(Machine(table(e1t2=2.0, e2t1=2.0)), p95_s=0.5) == {**automatic, "models.max_side": 960}
+    assert await settings_after(Machine(table(e1t2=2.0, e2t1=3.0))) == {
+        "engines.count": 2,
+        "engines.threads": 1,
+        "models.max_side": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("configured", "offered"),
+    [(0, [1280, 960, 736, 512]), (960, [1280, 960, 736, 512]), (800, [1280, 960, 800, 736, 512]), (2560, [2560, 1280])],
+)
+def test_the_models_own_side_is_always_offered(isolated_environment: Path, configured: int, offered: list[int]) -> None:
+    settings, _ = load_settings({"models": {"max_side": configured}}, environ={})
+    assert sides(settings)[: len(offered)] == offered
+    assert default_side(settings) == 1280

@@ -21,6 +21,7 @@ from typing import Final
 from steadyocr.errors import ConfigError
 from steadyocr.jobs.filesystems import file_system_of, refuse_network_file_system
 from steadyocr.ops.doctor.findings import Finding, fail, ok, warn
+from steadyocr.ops.sizing import threads_agree
 from steadyocr.runtime.cpu import available_threads, cpu_flags, cpu_quota
 from steadyocr.runtime.memory import memory_limit_bytes
 from steadyocr.scheduling.governor import detect_budget_bytes
@@ -89,11 +90,12 @@ def cores(
     limit = f"{available} usable" + (f", quota {quota:g}" if quota is not None else "")
     if quota is not None and quota < 1:
         return warn("cores", f"{limit}: less than one core", "give the service at least one core, or expect long waits")
-    if engines * threads > available:
+    if not threads_agree(engines, threads, available):
         return warn(
             "cores",
             f"{engines} engines x {threads} threads want more than there is ({limit})",
-            "lower engines.count or engines.threads, or set both to 0, which fits the machine",
+            "give no engine more threads than cores and all together no more than two for each core; "
+            "engines.count and engines.threads fit by themselves when both are 0",
         )
     return ok("cores", f"{limit}; {engines} engines x {threads} threads")
 
@@ -123,22 +125,29 @@ def memory(
 
 
 def disk(folder: Path, mountinfo: str | None = None) -> Finding:
-    """Check that state can be written, that there is room, and that the file system suits a database."""
+    """Check that state can be written, that there is room, and that the file system suits a database.
+
+    A folder that is not there yet is not made: it would belong to whoever looks, and not to the service.
+    """
+    place = folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as probe:
+        # Where it is, or will be made.
+        place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".doctor-") as probe:
             probe.write(b"x")
             probe.flush()
-        usage, inodes = shutil.disk_usage(folder), os.statvfs(folder)
+        usage, inodes = shutil.disk_usage(place), os.statvfs(place)
         mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape") if mountinfo is None else mountinfo
     except OSError as error:
         return fail(
             "disk",
-            f"{folder} cannot be written: {error.strerror}",
+            f"{folder} cannot be {'written' if place == folder else 'made'}: {error.strerror}",
             "set data_dir to a folder that the service's user may write, or free some space",
         )
     kind = file_system_of(folder.resolve(), mounts) or "unknown"
-    text = f"{usage.free / _GIB:.1f} GiB free on {folder} ({kind})"
+    text = f"{usage.free / _GIB:.1f} GiB free on {folder} ({kind})" + (
+        "" if place == folder else ", made at the first start"
+    )
     try:
         refuse_network_file_system(folder, mounts)
     except ConfigError as error:

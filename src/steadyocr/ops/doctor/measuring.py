@@ -26,12 +26,15 @@ SIDE_STEPS: Final = (1280, 960, 736, 512)
 _ITEM_S: Final = 120.0
 
 
+def default_side(settings: Settings) -> int:
+    """Return the longest side that the detector takes by itself, in pixels."""
+    return find_model(settings.models.detector, settings.data_dir / "models").defaults.max_side
+
+
 def sides(settings: Settings) -> list[int]:
-    """Return the default side and the smaller ones worth trying, in pixels."""
-    default = settings.models.max_side
-    if not default:
-        default = find_model(settings.models.detector, settings.data_dir / "models").defaults.max_side
-    return [default, *(step for step in SIDE_STEPS if step < default)]
+    """Return the sides worth trying, in pixels, largest first: the model's own, a configured one, smaller ones."""
+    own = default_side(settings)
+    return sorted({own, settings.models.max_side or own, *(step for step in SIDE_STEPS if step < own)}, reverse=True)
 
 
 def default_candidate(settings: Settings) -> Candidate:
