@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ci_must import skip_or_fail
 from steadyocr.jobs.models import ItemKind, Job, Lease, NewItem, NewJob
 from steadyocr.jobs.store import JobStore
 from support import free_port, wait_until
@@ -127,7 +128,7 @@ class PostgresServer:
 def postgres_server(*options: str) -> Iterator[PostgresServer]:
     binaries = _postgres_bin()
     if binaries is None:
-        pytest.skip("no PostgreSQL server is installed (initdb and postgres were looked for)")
+        skip_or_fail("no PostgreSQL server is installed (initdb and postgres were looked for)")
     folder = Path(tempfile.mkdtemp(prefix="steadyocr-postgres-", dir=FAST_FOLDER))
     server = PostgresServer(binaries, folder, *options)
     try:

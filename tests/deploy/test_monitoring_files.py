@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ci_must import skipped_unless
 from steadyocr.telemetry.metrics import CATALOGUE, Definition
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +25,8 @@ DASHBOARD = ROOT / "deploy" / "grafana" / "steadyocr.json"
 # What Prometheus adds to every series it scrapes, and to a histogram's buckets.
 ADDED_LABELS = {"instance", "job", "le"}
 
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool (Debian package prometheus) is not installed"
+needs_promtool = skipped_unless(
+    shutil.which("promtool") is not None, "promtool (Debian package prometheus) is not installed"
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from ci_must import skipped_unless
 from steadyocr.api.app import create_app
 from steadyocr.service import Service
 from steadyocr.settings import load_settings
@@ -55,7 +56,7 @@ def test_work_shows_in_the_metrics(server: RunningServer, english: KnownPicture)
     assert "no/such/page" not in answer.text
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian package prometheus) is not installed")
+@skipped_unless(shutil.which("promtool") is not None, "promtool (Debian package prometheus) is not installed")
 def test_promtool_finds_nothing_to_complain_about(server: RunningServer) -> None:
     text = server.client.get("/metrics").text
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
