@@ -11,23 +11,29 @@ from typing import Any
 
 import pytest
 
+from ci_must import skipped_unless
 from steadyocr.api import server
 from steadyocr.errors import ConfigError, ConflictError
+from steadyocr.ops.sizing import threads_agree
 from steadyocr.ops.systemd import install as installing
 from steadyocr.ops.systemd.environment import read_environment_file
 from steadyocr.ops.systemd.install import install, uninstall
 from steadyocr.ops.systemd.plan import START_LIMIT_BURST, STOP_MARGIN_S, Plan, Wishes, make_plan
 from steadyocr.ops.systemd.units import ALERT, MARK, SERVICE, SOCKET, UNIT_NAMES, render_units
+from steadyocr.service import lifesigns
 from steadyocr.settings import Settings, load_settings
 from support import run_cli
 
-needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+needs_analyze = skipped_unless(shutil.which("systemd-analyze") is not None, "systemd-analyze is not installed")
 
 VARIANTS: dict[str, tuple[dict[str, Any], Wishes]] = {
     "usual": ({}, Wishes()),
     "public": ({"server": {"host": "0.0.0.0"}, "auth": {"api_keys": ["k"]}}, Wishes(memory_bytes=2 << 30, cpus=0.8)),
     "six": ({"server": {"host": "::1", "port": 80}}, Wishes(config_file=Path("/etc/steadyocr/steadyocr.toml"))),
     "user": ({"engines": {"backend": "onnxruntime"}}, Wishes(user="daemon", data_dir=Path("/srv/ocr pictures/100%"))),
+    "card": ({"engines": {"device": "cuda", "backend": "torch"}}, Wishes()),
+    "second card": ({"engines": {"device": "cuda:1", "backend": "onnxruntime"}}, Wishes(user="daemon")),
+    "channels": ({}, Wishes(channels_file=Path("/etc/steadyocr/alert channels 100%"))),
 }
 
 
@@ -80,7 +86,7 @@ def test_the_numbers_agree(name: str) -> None:
     assert int(service["WatchdogSec"]) > settings.engines.item_limit_s + settings.engines.heartbeat_s
     crashes_s = START_LIMIT_BURST * (int(service["RestartSec"]) + 30)
     assert int(service["StartLimitIntervalSec"]) > crashes_s, "else a start that takes 30 s to crash never counts"
-    assert plan.engines * plan.threads <= max(1, int(plan.cpus))
+    assert threads_agree(plan.engines, plan.threads, max(1, int(plan.cpus)))
     assert service["CPUQuota"] == f"{plan.cpus * 100:g}%"
     assert service["MemoryMax"] == str(plan.memory_bytes)
 
@@ -103,10 +109,13 @@ def test_longer_limits_make_it_more_patient() -> None:
         ({"server": {"host": "ocr.example"}, "auth": {"api_keys": ["k"]}}, Wishes(), "IP address"),
         ({"server": {"host": "0.0.0.0"}}, Wishes(), "API key"),
         ({"engines": {"count": 2, "threads": 4}}, Wishes(cpus=2), "2 x 4"),
+        ({"engines": {"count": 5, "threads": 1}}, Wishes(cpus=2), "5 x 1"),
+        ({"engines": {"count": 1, "threads": 3}}, Wishes(cpus=2), "1 x 3"),
         ({}, Wishes(cpus=0), "--cpus"),
         ({}, Wishes(memory_bytes=1 << 60), "--memory"),
         ({}, Wishes(data_dir=Path("/srv/ocr")), "--user"),
         ({}, Wishes(data_dir=Path("/srv/a:b"), user="daemon"), "colon"),
+        ({}, Wishes(channels_file=Path("channels")), "absolute"),
         ({}, Wishes(data_dir=Path("here"), user="daemon"), "absolute"),
     ],
 )
@@ -130,10 +139,72 @@ def test_an_interpreter_in_a_home_folder_stays_in_reach_and_nothing_else_there()
     assert "BindReadOnlyPaths" not in away
 
 
-def test_a_graphics_card_opens_its_devices_only() -> None:
-    service = render_units(plan_of(cuda=True))[SERVICE]
-    assert "PrivateDevices=no\nDevicePolicy=closed\nDeviceAllow=char-nvidia* rw\n" in service
-    assert "PrivateDevices=yes" in render_units(plan_of())[SERVICE]
+def test_what_tuning_finds_best_is_taken() -> None:
+    settings = settings_of({"engines": {"count": 2, "threads": 2}})
+    assert "# 2 x 2 engine threads.\n" in render_units(make_plan(settings, Wishes(cpus=2)))[SERVICE]
+
+
+@pytest.mark.parametrize("name", ["card", "second card"])
+def test_a_graphics_card_opens_its_devices_only(name: str) -> None:
+    service = render_units(plan_of(name))[SERVICE]
+    assert "PrivateDevices=yes\n" in service
+    assert "BindPaths=-/dev/nvidiactl -/dev/nvidia-uvm " in service
+    assert "DeviceAllow=char-nvidia* rw\n" in service
+    # Its driver makes machine code, whatever library asks it to.
+    assert "MemoryDenyWriteExecute" not in service
+    usual = render_units(plan_of())[SERVICE]
+    assert "PrivateDevices=yes\n" in usual
+    assert "nvidia" not in usual
+
+
+def test_an_engine_killed_for_memory_does_not_end_the_unit() -> None:
+    service = values_in(render_units(plan_of())[SERVICE])
+    # With control groups v1, as in the box, systemd never learns of it; with v2 it would stop the whole unit.
+    assert service["OOMPolicy"] == "continue"
+
+
+def test_a_start_may_take_as_long_as_the_service_asks() -> None:
+    service = values_in(render_units(plan_of())[SERVICE])
+    # EXTEND_TIMEOUT_USEC counts from the main process, and the first one must come before the unit's own patience ends.
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
+    assert int(service["TimeoutStartSec"]) > lifesigns._START_EXTENSION_S > 2 * lifesigns._START_PERIOD_S
+
+
+def test_alert_channels_are_handed_to_both_units() -> None:
+    units = render_units(plan_of("channels"))
+    for name in (SERVICE, ALERT):
+        # The path is taken as it stands, so it is not quoted.
+        assert "LoadCredential=channels:/etc/steadyocr/alert channels 100%%\n" in units[name]
+        assert "Environment=STEADYOCR_ALERTS__CHANNELS_FILE=%d/channels\n" in units[name]
+    assert not any("channels" in text for text in render_units(plan_of()).values())
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "mode", "message"),
+    [
+        ("install", None, 0o600, "cannot be read"),
+        ("install", "ops = json://127.0.0.1/\n", 0o644, "open to others"),
+        ("install", "nonsense\n", 0o600, "line 1 of channels is no alert channel"),
+        ("print", "ops = json://127.0.0.1/\n", 0o600, "which wins over --channels-file"),
+    ],
+)
+def test_channels_that_would_not_work_are_refused(
+    tmp_path: Path, command: str, content: str | None, mode: int, message: str
+) -> None:
+    root, environment = tmp_path / "root", tmp_path / "environment"
+    root.mkdir()
+    if content is not None:
+        (root / "channels").write_text(content)
+        (root / "channels").chmod(mode)
+    environment.write_text("STEADYOCR_ALERTS__CHANNELS_FILE=/channels\n" if command == "print" else "")
+    where = ["--root", str(root)] if command == "install" else []
+    done = run_cli(
+        "systemd", command, "--environment-file", str(environment), "--channels-file", "/channels", *where,
+        data_dir=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert not (root / "etc").exists()
+    assert message in " ".join(done.stderr.split())
 
 
 def test_installing_twice_changes_nothing_and_uninstalling_leaves_nothing(tmp_path: Path) -> None:

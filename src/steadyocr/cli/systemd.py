@@ -13,6 +13,7 @@ from steadyocr.errors import ConfigError
 
 _DATA_DIR = Path("/var/lib/steadyocr")
 _ENVIRONMENT_FILE = Path("/etc/steadyocr/environment")
+_CHANNELS_SETTING = "STEADYOCR_ALERTS__CHANNELS_FILE"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 User = Annotated[
@@ -23,6 +24,13 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="settings file [DATA_DIR/steadyocr.toml]", show_default=False)
 ]
 EnvironmentFile = Annotated[Path, typer.Option(help="STEADYOCR_… lines for keys; only root need be able to read it")]
+ChannelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="alert channels, one a line; handed over at each start, only root need be able to read it",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     str | None, typer.Option(help="limit of the whole service, like 3G [80 % of the machine]", show_default=False)
 ]
@@ -44,11 +52,12 @@ def print_units(
     data_dir: DataDir = _DATA_DIR,
     config_file: ConfigFile = None,
     environment_file: EnvironmentFile = _ENVIRONMENT_FILE,
+    channels_file: ChannelsFile = None,
     memory: Memory = None,
     cpus: Cpus = None,
 ) -> None:
     """Print the units fitted to this machine."""
-    units = _units(user, data_dir, config_file, environment_file, memory, cpus)
+    units = _units(user, data_dir, config_file, environment_file, channels_file, memory, cpus)
     typer.echo("\n".join(f"# {name}\n{text}" for name, text in units.items()), nl=False)
 
 
@@ -57,15 +66,21 @@ def install_units(
     data_dir: DataDir = _DATA_DIR,
     config_file: ConfigFile = None,
     environment_file: EnvironmentFile = _ENVIRONMENT_FILE,
+    channels_file: ChannelsFile = None,
     memory: Memory = None,
     cpus: Cpus = None,
     root: Root = Path("/"),
     start: Annotated[bool, typer.Option(help="enable and start it as well")] = True,
 ) -> None:
     """Write the units, enable and start them. A second time changes nothing."""
+    from steadyocr.ops.alerts.channels import load_channels
     from steadyocr.ops.systemd.install import install
+    from steadyocr.settings.alerts import AlertSettings
 
-    units = _units(user, data_dir, config_file, environment_file, memory, cpus)
+    units = _units(user, data_dir, config_file, environment_file, channels_file, memory, cpus)
+    if channels_file is not None:
+        # Now, and not at the next start: systemd starts nothing whose credential is missing.
+        load_channels(AlertSettings(channels_file=root / channels_file.absolute().relative_to("/")))
     install(units, root, typer.echo, start=start)
 
 
@@ -82,6 +97,7 @@ def _units(
     data_dir: Path,
     config_file: Path | None,
     environment_file: Path,
+    channels_file: Path | None,
     memory: str | None,
     cpus: float | None,
 ) -> Mapping[str, str]:
@@ -92,12 +108,15 @@ def _units(
 
     # What the service will see, not what this shell has.
     environ = {**read_environment_file(environment_file), "STEADYOCR_DATA_DIR": str(data_dir)}
+    if channels_file is not None and _CHANNELS_SETTING in environ:
+        raise ConfigError(f"{environment_file} sets {_CHANNELS_SETTING}, which wins over --channels-file; take it out")
     settings, _ = load_settings(config_file=config_file, environ=environ)
     wishes = Wishes(
         user=user,
         data_dir=data_dir,
         config_file=config_file.absolute() if config_file else None,
         environment_file=environment_file,
+        channels_file=channels_file.absolute() if channels_file else None,
         memory_bytes=_bytes(memory) if memory else None,
         cpus=cpus,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import steadyocr
 from steadyocr.errors import ConfigError
+from steadyocr.ops.sizing import threads_agree
 from steadyocr.runtime.cpu import available_threads
 from steadyocr.runtime.memory import memory_limit_bytes
 from steadyocr.settings import Settings
@@ -50,6 +51,7 @@ class Wishes:
         data_dir: Folder of all state.
         config_file: Settings file, when it is not the one in the data folder.
         environment_file: Read at each start if it is there; for keys, since only root need be able to read it.
+        channels_file: Alert channels; handed over at each start, so that only root need be able to read it.
         memory_bytes: Limit of the whole service.
         cpus: CPU quota, in cores.
     """
@@ -58,6 +60,7 @@ class Wishes:
     data_dir: Path = STATE_ROOT / NAME
     config_file: Path | None = None
     environment_file: Path = DEFAULT_ENVIRONMENT_FILE
+    channels_file: Path | None = None
     memory_bytes: int | None = None
     cpus: float | None = None
 
@@ -77,7 +80,7 @@ class Plan:
         engines: Engine processes.
         threads: Threads of each.
         cuda: Engines use a graphics card.
-        jit: The inference library makes machine code at run time.
+        jit: The inference library, or the card's driver, makes machine code at run time.
     """
 
     user: str
@@ -85,6 +88,7 @@ class Plan:
     data_dir: Path
     config_file: Path | None
     environment_file: Path
+    channels_file: Path | None
     python: Path
     visible: tuple[Path, ...]
     writable: tuple[Path, ...]
@@ -122,6 +126,7 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     cpus = wishes.cpus if wishes.cpus is not None else float(available_threads())
     engines, threads = _engines_and_threads(settings, cpus)
     visible = _hidden_roots(wishes.config_file)
+    cuda = settings.engines.device.startswith("cuda")
     patience = max(settings.engines.item_limit_s, settings.engines.heartbeat_s)
     plan = Plan(
         user=wishes.user or NAME,
@@ -129,6 +134,7 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
         data_dir=wishes.data_dir,
         config_file=wishes.config_file,
         environment_file=wishes.environment_file,
+        channels_file=wishes.channels_file,
         python=Path(sys.executable),
         visible=visible,
         writable=_state_elsewhere(settings, wishes.data_dir),
@@ -138,8 +144,8 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
         cpus=cpus,
         engines=engines,
         threads=threads,
-        cuda=settings.engines.device.startswith("cuda"),
-        jit=settings.engines.backend != "onnxruntime",
+        cuda=cuda,
+        jit=cuda or settings.engines.backend != "onnxruntime",
         tasks_max=_FRONT_TASKS + 2 * engines * (_ENGINE_TASKS + _TASKS_PER_THREAD * threads),
         # One picture may take its whole limit, a hung engine is found and replaced in between: neither is our death.
         watchdog_s=round(1.5 * patience) + 30,
@@ -150,7 +156,8 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     )
     if plan.state_directory is None and plan.dynamic_user:
         raise ConfigError(f"a data folder outside {STATE_ROOT} needs --user: it must belong to somebody who stays")
-    for path in (plan.data_dir, plan.environment_file, *plan.visible, *plan.writable):
+    named = [path for path in (plan.config_file, plan.channels_file) if path is not None]
+    for path in (plan.data_dir, plan.environment_file, *named, *plan.visible, *plan.writable):
         if not path.is_absolute() or ":" in str(path) or not str(path).isprintable():
             raise ConfigError(f"systemd needs an absolute path without a colon, not {str(path)!r}")
     return plan
@@ -163,10 +170,10 @@ def _engines_and_threads(settings: Settings, cpus: float) -> tuple[int, int]:
     cores = max(1, int(cpus + 0.01))
     engines = settings.engines.count or max(1, cores // 2)
     threads = settings.engines.threads or max(1, cores // engines)
-    if engines * threads > max(cores, engines):
+    if not threads_agree(engines, threads, cores):
         raise ConfigError(
             f"engines.count x engines.threads is {engines} x {threads}, but the quota is {cpus:g} cores: threads "
-            "that share a core slow each other down; lower engines.threads or raise --cpus"
+            "that share a core slow each other down; lower engines.count or engines.threads, or raise --cpus"
         )
     return engines, threads
 

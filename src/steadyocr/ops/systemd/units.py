@@ -20,6 +20,19 @@ MARK: Final = (
 # Exit codes after which another start would fail the same way: usage, configuration, model.
 _HOPELESS: Final = "2 4 5"
 
+# Name of the credential.
+_CHANNELS: Final = "channels"
+
+_MOST_CARDS: Final = 16
+_CARD_DEVICES: Final = (
+    "/dev/nvidiactl",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
+    "/dev/nvidia-modeset",
+    "/dev/nvidia-caps",
+    *(f"/dev/nvidia{number}" for number in range(_MOST_CARDS)),
+)
+
 _SANDBOX: Final = (
     "NoNewPrivileges=yes",
     "PrivateTmp=yes",
@@ -150,6 +163,11 @@ def _environment(plan: Plan) -> Iterator[str]:
     if plan.config_file is not None:
         yield f"Environment={_quoted(f'STEADYOCR_CONFIG={plan.config_file}')}"
     yield f"EnvironmentFile=-{_path(plan.environment_file)}"
+    if plan.channels_file is not None:
+        # Read by systemd, which is root, and handed over; the user of the service could not read a secret of root's.
+        # This path is taken as it stands: quotes would become part of it.
+        yield f"LoadCredential={_CHANNELS}:{_plain(plan.channels_file)}"
+        yield f"Environment=STEADYOCR_ALERTS__CHANNELS_FILE=%d/{_CHANNELS}"
 
 
 def _identity(plan: Plan) -> Iterator[str]:
@@ -170,10 +188,11 @@ def _identity(plan: Plan) -> Iterator[str]:
 
 
 def _devices(plan: Plan) -> Iterator[str]:
+    yield "PrivateDevices=yes"
     if plan.cuda:
-        yield from ("PrivateDevices=no", "DevicePolicy=closed", "DeviceAllow=char-nvidia* rw")
-    else:
-        yield "PrivateDevices=yes"
+        yield "# The card's devices are put into a /dev of the service's own; those that are not there are left out."
+        yield f"BindPaths={' '.join(f'-{device}' for device in _CARD_DEVICES)}"
+        yield "DeviceAllow=char-nvidia* rw"
 
 
 def _command(plan: Plan, *arguments: str) -> str:
@@ -185,9 +204,13 @@ def _path(path: object) -> str:
     return _quoted(str(path))
 
 
+def _plain(text: object) -> str:
+    return str(text).replace("%", "%%")
+
+
 def _quoted(text: str) -> str:
     """Write a word so that systemd reads the same: specifiers doubled, quoted when it holds more than plain signs."""
-    text = text.replace("%", "%%")
+    text = _plain(text)
     if any(sign in text for sign in " \t\"'\\;"):
         text = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text}"'
