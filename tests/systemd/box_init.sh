@@ -86,6 +86,8 @@ pivot_root . .old
 # Capabilities that reach past the namespaces stay behind.
 exec chroot . /bin/bash -c '
   umount -l /.old
+  # As a container manager would: systemd puts credentials into a service by way of mounts that it shares.
+  mount --make-rshared /
   exec setpriv --inh-caps=-all --bounding-set=-sys_module,-sys_rawio,-sys_time,-sys_boot,-mac_admin,-mac_override,-syslog,-wake_alarm,-block_suspend,-audit_control,-audit_read \
     env -i container=box PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
     /lib/systemd/systemd --system --show-status=true --log-level=info --log-target=journal-or-kmsg'

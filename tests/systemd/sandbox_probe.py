@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 
+from steadyocr.ops.alerts.channels import load_channels
 from steadyocr.runtime.cpu import cpu_quota
 from steadyocr.runtime.memory import memory_limit_bytes
+from steadyocr.settings import load_settings
 
 
 def trouble(attempt: object) -> str:
@@ -26,6 +29,10 @@ def facts() -> dict[str, object]:
         "home": [path.name for path in Path("/home").iterdir()],
         "memory_limit_bytes": memory_limit_bytes(),
         "cpu_quota": cpu_quota(),
+        "channels": [channel.name for channel in load_channels(load_settings()[0].alerts)],
+        "channels_file": trouble(Path("/etc/steadyocr/alert channels").read_bytes),
+        "card": Path("/dev/nvidia0").open("rb").read(1).hex(),
+        "devices": sorted(path.name for path in Path("/dev").iterdir() if stat.S_ISCHR(path.lstat().st_mode)),
         "meminfo": "MemTotal" in Path("/proc/meminfo").read_text(),
         "uid": os.getuid(),
         "environment_file": trouble(Path("/etc/steadyocr/environment").read_bytes),

@@ -1,0 +1,1 @@
+"""A package only so that its conftest is not taken for another one."""
