@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format chaos bench bench-memory bench-jobs load lock clean fire soak bench-table test-slow
+.PHONY: help serve test check format chaos bench bench-memory bench-jobs bench-page load lock clean fire soak bench-table test-slow
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ bench-table: $(VENV)/.dev ## 1080p, 4K and 5000x3000 one after another, 200 in a
 
 bench-jobs: $(VENV)/.dev ## batches: accepted, worked off, large ones, two nodes
 	for what in batch submit upload nodes; do $(BIN)/python -m bench.jobs $$what $(ARGS) || exit 1; done
+
+bench-page: $(VENV)/.dev ## what the page adds to the API's own time, in a real browser
+	$(BIN)/python -m bench.page $(ARGS)
 
 bench-memory: $(VENV)/.dev ## resident memory over 300 pictures of random size
 	$(BIN)/python -m bench.memory $(ARGS)
