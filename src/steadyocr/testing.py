@@ -13,7 +13,7 @@ from typing import Any
 
 from steadyocr.errors import EngineDied, IdempotencyConflict, NotFoundError
 from steadyocr.jobs.bookkeeping import advance, event_data
-from steadyocr.jobs.config import StoreConfig
+from steadyocr.jobs.config import StoreConfig, longest_lease_s
 from steadyocr.jobs.control import job_not_found
 from steadyocr.jobs.models import (
     Census,
@@ -32,6 +32,7 @@ from steadyocr.jobs.models import (
     Progress,
 )
 from steadyocr.jobs.records import dump
+from steadyocr.jobs.retention import Pruning
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import initial_states, label, new_job, refuse_wrong_count, waiting_state
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState, origin_of
@@ -176,6 +177,7 @@ class InMemoryJobStore:
         self._webhooks = _MemoryWebhooks()
         self._watches: list[_MemoryWatch] = []
         self._ids = itertools.count(1)
+        self._pruning: Pruning | None = None
 
     def _job(self, job_id: str) -> Job:
         if job_id not in self._jobs:
@@ -252,16 +254,21 @@ class InMemoryJobStore:
                 self._webhooks.add(created, new.webhook_url, self._clock())
             return self._save(created, dataclasses.replace(created, last_event=0))
 
-    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0) -> list[Lease]:
+    def claim(
+        self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None
+    ) -> list[Lease]:
         """See :meth:`JobStore.claim`."""
         with self._lock:
             self.expire_overdue()
             now = self._clock()
-            due = [row for row in self._all() if row.item.state is ItemState.QUEUED and row.item.run_at <= now]
+            held = [row for row in self._all() if row.item.state is ItemState.LEASED and row.token == token]
+            longest_s = self._config.longest_delay_s
+            due = [row for row in self._all() if row.item.state is ItemState.QUEUED]
+            due = [row for row in due if _passed(row.item.run_at, now, longest_s)]
             due.sort(key=lambda row: (-row.priority, row.rank, row.item.id))
             leases = []
-            for row in due[:limit]:
-                row.token, row.begun = uuid.uuid4().hex, limit == 1
+            for row in held or due[:limit]:
+                row.token, row.begun = token or uuid.uuid4().hex, limit == 1
                 row.set(state=ItemState.LEASED, owner=owner, lease_until=now + lease_s, started_at=now)
                 job = self._jobs[row.item.job_id]
                 if job.state is JobState.QUEUED:
@@ -367,11 +374,11 @@ class InMemoryJobStore:
                 return False
             return self._settle(lease, waiting_state(before.state), run_at=self._clock() + delay_s)
 
-    def reap(self) -> int:
+    def reap(self, *, lease_s: float = 30.0) -> int:
         """See :meth:`JobStore.reap`."""
         with self._lock:
-            now = self._clock()
-            expired = [row for row in self._all() if row.item.lease_until is not None and row.item.lease_until <= now]
+            now, longest_s = self._clock(), longest_lease_s(lease_s)
+            expired = [row for row in self._all() if _passed(row.item.lease_until, now, longest_s)]
             for row in expired:
                 self._lose(row)
             return len(expired)
@@ -568,6 +575,9 @@ class InMemoryJobStore:
     def prune(self, older_than_s: float) -> int:
         """See :meth:`JobStore.prune`."""
         with self._lock:
+            self._pruning = Pruning.after(self._pruning, self._clock(), older_than_s)
+            if not self._pruning.allowed:
+                return 0
             old = [job_id for finished_at, job_id in self._ended() if finished_at < self._clock() - older_than_s]
             for job_id in old:
                 self.delete(job_id)
@@ -592,6 +602,10 @@ class InMemoryJobStore:
 
     def close(self) -> None:
         """See :meth:`JobStore.close`."""
+
+
+def _passed(moment: float | None, now: float, longest_s: float) -> bool:
+    return moment is not None and (moment <= now or moment > now + longest_s)
 
 
 def _lease(row: _Row, job: Job, token: str) -> Lease:

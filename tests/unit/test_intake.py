@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import threading
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from steadyocr.jobs.models import ItemState, Job, NewJob
 from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.sql_store import open_job_store as really_open
 from steadyocr.jobs.store import JobStore
+from steadyocr.jobs.sweep import sweep_orphans
 from steadyocr.scheduling.items import Reply
 from steadyocr.service import batches as batches_module
 from steadyocr.service import opening
@@ -254,6 +257,29 @@ async def test_a_file_that_breaks_off_is_not_kept(tmp_path: Path) -> None:
             assert len(unfinished(tmp_path)) == 1
         assert unfinished(tmp_path) == []
         assert batches.uploads == 0
+
+
+@in_real_time
+async def test_a_job_whose_files_were_cleaned_away_while_it_came_in_is_to_be_sent_again(tmp_path: Path) -> None:
+    # The clock is set forward a day, and the janitor takes what came in before for a broken upload's.
+    async with opened(tmp_path) as batches:
+        async with batches.intake() as intake:
+            await add(intake, PICTURE, PICTURE + bytes(2_000_000))
+            await intake.begin("archive.zip")
+            await intake.write(zip_of_one())
+            await intake.end()
+            await until(lambda: len(list(batches.blobs.list_older(0))) == 3)
+            assert sweep_orphans(batches.jobs.store, batches.blobs, 0) == 3
+            with pytest.raises(Unavailable, match="send it again"):
+                await intake.submit(JobRequest())
+        assert (await make(batches, PICTURE)).total == 1
+
+
+def zip_of_one() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.png", PICTURE)
+    return stream.getvalue()
 
 
 @in_real_time

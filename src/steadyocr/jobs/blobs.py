@@ -15,7 +15,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +71,12 @@ class BlobStore(Protocol):
 
     def exists(self, key: str) -> bool:
         """Return whether there is such a blob."""
+
+    def lost(self, keys: Iterable[str]) -> bool:
+        """Return whether any of these blobs, stored a while ago and referred to by nobody yet, was swept away.
+
+        That takes a clock that was set forward meanwhile, or a node whose clock is wrong.
+        """
 
     def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
         """Delete a blob unless it is younger than this; returns whether it was deleted."""

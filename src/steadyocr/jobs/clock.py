@@ -1,14 +1,16 @@
 """The time that leases live by.
 
-On PostgreSQL it is the server's, so that nodes need not agree. On SQLite all processes are on one machine, and wall
-clocks jump (an NTP step, an operator's hand): a jump must neither end every lease at once nor keep dead ones alive
-for years. So a machine's time runs on ``CLOCK_BOOTTIME``, which only ever goes forward and is the same in every
+On PostgreSQL it is the server's, so that nodes need not agree; when somebody sets it, :class:`LeapWatch` notices, and
+:mod:`steadyocr.jobs.leasing` takes with care what was written before. On SQLite all processes are on one machine, and
+wall clocks jump (an NTP step, an operator's hand): a jump must neither end every lease at once nor keep dead ones
+alive for years. So a machine's time runs on ``CLOCK_BOOTTIME``, which only ever goes forward and is the same in every
 process, shifted by an offset to the wall clock that the first process after a boot writes into the database. After
 a boot no lease can have a living holder.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,8 @@ from steadyocr.jobs.schema import fact, is_state, item
 
 Clock = Callable[[], float]
 
+# Less may be an answer that came late.
+_LEAP_S: Final = 5.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -44,6 +48,30 @@ class MachineClock:
     def __call__(self) -> float:
         """Return the time."""
         return self._offset_s + self._boottime()
+
+
+class LeapWatch:
+    """Notices when a clock is set, by this machine's time since its start, which nobody sets. Usable from threads.
+
+    Args:
+        steady: A clock that never jumps; ``None`` when the watched one is such a clock itself.
+    """
+
+    def __init__(self, steady: Clock | None) -> None:
+        self._steady = steady
+        self._offset_s: float | None = None
+        self._leapt_at = -math.inf
+
+    def note(self, now: float) -> float:
+        """Take what the watched clock shows; returns for how long it has not been set, as far as is known."""
+        if self._steady is None:
+            return math.inf
+        steady = self._steady()
+        offset_s, before_s = now - steady, self._offset_s
+        self._offset_s = offset_s
+        if before_s is not None and abs(offset_s - before_s) > _LEAP_S:
+            self._leapt_at = steady
+        return steady - self._leapt_at
 
 
 def machine_clock(

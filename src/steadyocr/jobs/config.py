@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+# An item that is put back because the service is busy waits no longer than this.
+_LONGEST_RELEASE_S: Final = 60.0
+# A lease that seems to run longer than this, or twice as long as any, was written before the clock was set back.
+_LONGEST_LEASE_S: Final = 600.0
+
+
+def longest_lease_s(lease_s: float) -> float:
+    """Return how long a lease may be at most, where this is how long they are; nodes need not agree exactly."""
+    return max(2 * lease_s, _LONGEST_LEASE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +39,11 @@ class StoreConfig:
     max_items: int = 10_000
     max_events: int = 1000
     min_free_bytes: int = 0
+
+    @property
+    def longest_delay_s(self) -> float:
+        """How long an item waits at most; one that seems to wait longer was written before the clock was set back."""
+        return max(self.backoff_max_s, _LONGEST_RELEASE_S)
 
     def backoff_s(self, tries: int) -> float:
         """How long an item waits after this many bad runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from steadyocr.errors import ConfigError
-from steadyocr.jobs.clock import Clock, machine_clock
+from steadyocr.jobs.clock import Clock, LeapWatch, boottime, machine_clock
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.db_errors import understand
 from steadyocr.jobs.filesystems import refuse_network_file_system
@@ -39,12 +40,14 @@ class Tx:
     Attributes:
         now: Its time, by the store's clock.
         repeated: It ran before and nobody knows whether that commit went through.
+        steady_s: For how long the store's clock has not been set, as far as this process knows.
     """
 
     connection: Connection
     now: float
     config: StoreConfig
     repeated: bool
+    steady_s: float = math.inf
 
     @property
     def postgres(self) -> bool:
@@ -61,12 +64,18 @@ class Database:
     """An open, migrated database. Usable from several threads."""
 
     def __init__(
-        self, engine: Engine, config: StoreConfig, clock: Clock | None, sleep: Callable[[float], None] = time.sleep
+        self,
+        engine: Engine,
+        config: StoreConfig,
+        clock: Clock | None,
+        sleep: Callable[[float], None] = time.sleep,
+        steady: Clock | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
         self._clock = clock
         self._sleep = sleep
+        self._leaps = LeapWatch(steady)
         self._writer = engine.execution_options(**{_WRITE: True})
 
     @property
@@ -100,7 +109,9 @@ class Database:
         for tries, pause in enumerate((*_PAUSES_S, None)):
             try:
                 with engine.begin() as connection:
-                    return work(Tx(connection, self._now(connection), self.config, repeated=tries > 0))
+                    now = self._now(connection)
+                    steady_s = self._leaps.note(now)
+                    return work(Tx(connection, now, self.config, repeated=tries > 0, steady_s=steady_s))
             except SQLAlchemyError as error:
                 fault = understand(error)
                 if not fault.transient or pause is None:
@@ -124,6 +135,7 @@ def open_database(
     clock: Clock | None = None,
     migrations: Sequence[Migration] = MIGRATIONS,
     sleep: Callable[[float], None] = time.sleep,
+    steady: Clock | None = None,
 ) -> Database:
     """Open a job database, make it if it is new, and bring it up to date.
 
@@ -133,6 +145,8 @@ def open_database(
         clock: For tests. By default the server's on PostgreSQL, the machine's on SQLite.
         migrations: For tests.
         sleep: For tests.
+        steady: For tests: what tells that the clock was set. By default the machine's time since its start, where
+            the clock is a server's.
 
     Raises:
         ConfigError: The URL, the file system or the schema version cannot be used.
@@ -146,10 +160,12 @@ def open_database(
         database.write(lambda tx: migrate(tx.connection, migrations))
         if clock is None and engine.dialect.name == "sqlite":
             clock = database.write(lambda tx: machine_clock(tx.connection))
+        elif clock is None:
+            steady = steady or boottime
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine, config, clock, sleep)
+    return Database(engine, config, clock, sleep, steady)
 
 
 def _parse(url: str) -> URL:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from steadyocr.jobs.blobs import BlobStore
+from steadyocr.jobs.blobs import BlobStore, cleaned_away
 from steadyocr.jobs.models import NewItem
 
 # What may be gathered is held in memory; what is larger goes into a file of its own as it comes.
 SMALL_BYTES: Final = 1 << 20
 _MAX_FILES: Final = 1000
 _MAX_BYTES: Final = 4 << 20
+
+
+def refuse_lost(blobs: BlobStore, items: Iterable[NewItem]) -> None:
+    """Refuse to refer to blobs that are not there any more.
+
+    Raises:
+        Unavailable: One is not. It was cleaned away as nobody's, which is a matter of clocks.
+    """
+    if blobs.lost(item.input_ref for item in items if item.input_ref is not None):
+        raise cleaned_away()
 
 
 class Gathering:

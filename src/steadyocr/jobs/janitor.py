@@ -33,6 +33,9 @@ class Janitor:
                 await self.clean_up()
             except SteadyOCRError as error:
                 _log.warning("Cleaning up did not work out", extra={"code": error.code})
+            except OSError as error:
+                # A folder that cannot be read now may well be readable next time.
+                _log.warning("Cleaning up did not work out", exc_info=error)
             await asyncio.sleep(self._config.interval_s)
 
     async def clean_up(self) -> None:
@@ -40,6 +43,7 @@ class Janitor:
 
         Raises:
             SteadyOCRError: The store or the blobs cannot be used.
+            OSError: A folder cannot be used.
         """
         store = self._jobs.store
         old = await self._jobs.run(store.prune, self._config.keep_s)

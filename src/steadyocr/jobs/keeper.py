@@ -110,7 +110,7 @@ class LeaseKeeper:
             await asyncio.sleep(wait_s)
             try:
                 await self._jobs.run(self._jobs.store.expire_overdue)
-                taken = await self._jobs.run(self._jobs.store.reap)
+                taken = await self._jobs.run(self._jobs.store.reap, lease_s=self._lease_s)
             except SteadyOCRError as error:
                 _log.warning("Lost items cannot be looked for", extra={"code": error.code})
                 wait_s = self._lease_s

@@ -1,4 +1,9 @@
-"""Who works on what: claims, heartbeats, and taking back what its owner let go."""
+"""Who works on what: claims, heartbeats, and taking back what its owner let go.
+
+The clock may be set, and then times of before lie. Set forward, it ends all leases at once: so nothing is taken back
+until those who live have had the time to extend theirs. Set back, it keeps the items of the dead leased and those that
+wait out a pause waiting, for as long as it went back: so a lease or a pause that is longer than any can be is none.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import ColumnElement, RowMapping, or_, select, update
 
 from steadyocr.jobs.bookkeeping import advance, lock_job, save
+from steadyocr.jobs.config import longest_lease_s
 from steadyocr.jobs.control import expire
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import Heartbeat, ItemState, Job, JobState, Lease
@@ -19,13 +25,21 @@ from steadyocr.jobs.schema import is_state, item, job
 _REAPED_AT_ONCE: Final = 500
 
 
-def claim(tx: Tx, owner: str, token: str, limit: int, lease_s: float) -> list[Lease]:
+def claim(tx: Tx, owner: str, token: str, limit: int, lease_s: float, *, again: bool = False) -> list[Lease]:
     """Lease the items that are next, at most `limit`.
 
     A single item counts as begun; of several each begins when :func:`begin` says so. Items of jobs whose deadline
     has passed are expired on the way.
+
+    Args:
+        tx: The transaction.
+        owner: A name for the logs.
+        token: What the leases are known by.
+        limit: How many.
+        lease_s: For how long.
+        again: This token may have been used before without an answer; what it holds then is given out first.
     """
-    rows = _held_under(tx, token) if tx.repeated else []
+    rows = _held_under(tx, token, lease_s) if again or tx.repeated else []
     rows = rows or _take(tx, owner, token, limit, lease_s)
     while rows:
         jobs = _jobs_of(tx, rows)
@@ -44,7 +58,7 @@ def _take(tx: Tx, owner: str, token: str, limit: int, lease_s: float) -> Sequenc
     # As a common table expression it is evaluated once; as a plain subquery PostgreSQL may run it again for a row.
     next_ones = (
         select(item.c.id)
-        .where(is_state(ItemState.QUEUED), item.c.run_at <= tx.now)
+        .where(is_state(ItemState.QUEUED), _passed(item.c.run_at, tx, tx.config.longest_delay_s))
         .order_by(item.c.priority.desc(), item.c.rank, item.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -69,8 +83,14 @@ def _take(tx: Tx, owner: str, token: str, limit: int, lease_s: float) -> Sequenc
     )
 
 
-def _held_under(tx: Tx, token: str) -> Sequence[RowMapping]:
-    return tx.connection.execute(select(item).where(item.c.token == token, is_state(ItemState.LEASED))).mappings().all()
+def _passed(moment: ColumnElement[float | None], tx: Tx, longest_s: float) -> ColumnElement[bool]:
+    """Whether a moment has passed, or lies further ahead than any that was set by a clock like today's."""
+    return or_(moment <= tx.now, moment > tx.now + longest_s)
+
+
+def _held_under(tx: Tx, token: str, lease_s: float) -> Sequence[RowMapping]:
+    held = update(item).where(item.c.token == token, is_state(ItemState.LEASED))
+    return tx.connection.execute(held.values(lease_until=tx.now + lease_s).returning(item)).mappings().all()
 
 
 def _jobs_of(tx: Tx, rows: Sequence[RowMapping]) -> dict[str, Job]:
@@ -117,12 +137,18 @@ def _extend(tx: Tx, lease: Lease, lease_s: float) -> bool:
     return tx.connection.execute(extended).rowcount == 1
 
 
-def reap(tx: Tx) -> int:
-    """Take back items whose lease has run out; returns how many."""
+def reap(tx: Tx, lease_s: float) -> int:
+    """Take back items whose lease has run out; returns how many.
+
+    None for one lease after the clock was set: what seems to have run out may be held by somebody who lives.
+    """
+    if tx.steady_s < lease_s:
+        return 0
+    run_out = _passed(item.c.lease_until, tx, longest_lease_s(lease_s))
     rows = (
         tx.connection.execute(
             select(item.c.id, item.c.job_id, item.c.position, item.c.token, item.c.losses, item.c.begun_at)
-            .where(is_state(ItemState.LEASED), item.c.lease_until <= tx.now)
+            .where(is_state(ItemState.LEASED), run_out)
             .order_by(item.c.job_id, item.c.id)
             .limit(_REAPED_AT_ONCE)
         )
@@ -135,7 +161,7 @@ def reap(tx: Tx) -> int:
         if before is None:
             continue
         for row in (row for row in rows if row["job_id"] == job_id):
-            state = lose(tx, before, row)
+            state = lose(tx, before, row, run_out)
             if state is None:
                 continue
             taken[state] += 1

@@ -120,6 +120,10 @@ class LocalBlobs:
         """See :meth:`BlobStore.exists`."""
         return self._path(key).exists()
 
+    def lost(self, keys: Iterable[str]) -> bool:
+        """See :meth:`BlobStore.lost`."""
+        return not all(os.path.exists(self._place(key)) for key in keys)  # noqa: PTH110
+
     def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
         """See :meth:`BlobStore.delete`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,6 +113,10 @@ class ObjectBlobs:
     def exists(self, key: str) -> bool:
         """See :meth:`BlobStore.exists`."""
         return self._age_s(key) is not None
+
+    def lost(self, keys: Iterable[str]) -> bool:  # noqa: ARG002 - asking for each would cost a request
+        """See :meth:`BlobStore.lost`. A bucket's own clock tells ages, and it refuses nodes whose clock is far off."""
+        return False
 
     def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
         """See :meth:`BlobStore.delete`. Between look and deletion lies one request; objects cannot be moved aside."""

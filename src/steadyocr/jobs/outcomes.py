@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import ColumnElement, RowMapping, select, update
 
 from steadyocr.errors import EngineDied
 from steadyocr.jobs.bookkeeping import advance, lock_job, save
@@ -80,8 +80,8 @@ def expand(tx: Tx, lease: Lease, children: Sequence[NewItem]) -> bool:
     return True
 
 
-def lose(tx: Tx, before: Job, row: RowMapping) -> ItemState | None:
-    """Take an item from an owner who let its lease run out; ``None`` when somebody was faster.
+def lose(tx: Tx, before: Job, row: RowMapping, run_out: ColumnElement[bool]) -> ItemState | None:
+    """Take an item from an owner who let its lease run out; ``None`` when it has not any more.
 
     Who had only fetched the item and not begun with it leaves no mark on it.
     """
@@ -94,7 +94,7 @@ def lose(tx: Tx, before: Job, row: RowMapping) -> ItemState | None:
             state = ItemState.DEAD
             error = EngineDied(f"{losses} times the process that ran this item went away; it is not tried again")
             values["error"] = dump(error.to_wire())
-    guard = (item.c.id == row["id"]) & (item.c.token == row["token"]) & (item.c.lease_until <= tx.now)
+    guard = (item.c.id == row["id"]) & (item.c.token == row["token"]) & run_out
     changed = tx.connection.execute(
         update(item).where(guard, is_state(ItemState.LEASED)).values(_unleased(tx, state) | values)
     )

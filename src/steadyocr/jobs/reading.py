@@ -10,6 +10,7 @@ from steadyocr.errors import InvalidOption
 from steadyocr.jobs.archive_input import unpack
 from steadyocr.jobs.blobs import BlobStore, put_bytes
 from steadyocr.jobs.config import RunnerConfig
+from steadyocr.jobs.gathering import refuse_lost
 from steadyocr.jobs.models import ItemOutcome, Lease, NewItem
 from steadyocr.jobs.records import dump
 from steadyocr.scheduling.items import Priority, Reply
@@ -65,7 +66,9 @@ class ItemReader:
 
     def _unpack(self, lease: Lease, wanted: Callable[[], bool]) -> list[NewItem]:
         with self._blobs.open(lease.input_ref) as stream:
-            return unpack(stream, self._config.archive, self._blobs, keep_on=wanted)
+            items = unpack(stream, self._config.archive, self._blobs, keep_on=wanted)
+        refuse_lost(self._blobs, items)
+        return items
 
     def _store(self, reply: Reply) -> ItemOutcome:
         page = reply.message["page"]

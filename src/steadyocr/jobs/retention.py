@@ -2,27 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select, text
 
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.queries import stored_bytes
-from steadyocr.jobs.schema import job
+from steadyocr.jobs.schema import fact, job
 
 # Deleting is cut into transactions, so that a big clean-up never holds the write lock for long.
 _PRUNED_AT_ONCE: Final = 20
+_ITEMS_AT_ONCE: Final = 10_000
+# Rounds are at most a day apart; after a longer gap nobody can say whether the time passed or the clock was set.
+_GAP_S: Final = 2 * 86_400.0
+_AT: Final = "pruned_at"
+_FROM: Final = "prune_from"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """When jobs are thrown away for their age.
+
+    Not for a whole time of keeping after the clock leapt ahead: a machine without a battery wakes up in 1970, and when
+    it learns the time, all that it did seems to be decades old; and whoever finds the clock set wrong can set it right.
+    The quota holds all the while.
+
+    Attributes:
+        at: The round before this one, by the store's clock.
+        begins: From when on they are.
+    """
+
+    at: float
+    begins: float
+
+    @classmethod
+    def after(cls, last: Self | None, now: float, older_than_s: float) -> Self:
+        """Return how it stands now, if it stood like this in the round before."""
+        kept_s = max(0.0, older_than_s)
+        if last is None:
+            return cls(now, now)
+        if now - last.at > _GAP_S:
+            return cls(now, now + kept_s)
+        # A beginning that was set by a clock ahead of today's would come too late.
+        return cls(now, now if last.allowed else min(last.begins, now + kept_s))
+
+    @property
+    def allowed(self) -> bool:
+        """Whether old jobs may go in this round."""
+        return self.at >= self.begins
 
 
 def prune(tx: Tx, older_than_s: float) -> int:
     """Delete some jobs that ended longer ago than this; returns how many, 0 when none is left."""
-    old = (
-        select(job.c.id)
-        .where(job.c.finished_at < tx.now - older_than_s)
-        .order_by(job.c.finished_at)
-        .limit(_PRUNED_AT_ONCE)
+    if not _next_round(tx, older_than_s).allowed:
+        return 0
+    order = (job.c.finished_at, job.c.id)
+    before = func.sum(job.c.total).over(order_by=order) - job.c.total
+    old = select(job.c.id, before.label("before")).where(job.c.finished_at < tx.now - older_than_s).order_by(*order)
+    some = old.limit(_PRUNED_AT_ONCE).subquery()
+    chosen = select(some.c.id).where(some.c.before < _ITEMS_AT_ONCE)
+    return tx.connection.execute(delete(job).where(job.c.id.in_(chosen))).rowcount
+
+
+def _next_round(tx: Tx, older_than_s: float) -> Pruning:
+    rows = tx.connection.execute(select(fact).where(fact.c.name.in_((_AT, _FROM))))
+    known = {row.name: float(row.value) for row in rows}
+    last = Pruning(known[_AT], known[_FROM]) if len(known) == 2 else None
+    pruning = Pruning.after(last, tx.now, older_than_s)
+    # Nodes clean up side by side.
+    store = text(
+        "INSERT INTO fact (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     )
-    return tx.connection.execute(delete(job).where(job.c.id.in_(old))).rowcount
+    rounds = {_AT: pruning.at, _FROM: pruning.begins}
+    tx.connection.execute(store, [{"name": name, "value": repr(value)} for name, value in sorted(rounds.items())])
+    return pruning
 
 
 def prune_to_quota(tx: Tx, max_bytes: int) -> int:

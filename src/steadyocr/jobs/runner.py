@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ class Runner:
         self._reader = ItemReader(blobs, submit, self.config)
         self._keeper = LeaseKeeper(jobs, self.config.lease_s)
         self._gate = Gate()
+        self._unanswered: list[str] = []
         self._busy = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -138,11 +140,16 @@ class Runner:
     async def _claim(self) -> Lease | None:
         if self._stopping.is_set():
             return None
+        # A claim without an answer may have taken something, which this asks for again.
+        token = self._unanswered.pop() if self._unanswered else secrets.token_hex(8)
         claiming = asyncio.ensure_future(
-            self._jobs.run(self._jobs.store.claim, self.owner, limit=1, lease_s=self.config.lease_s)
+            self._jobs.run(self._jobs.store.claim, self.owner, limit=1, lease_s=self.config.lease_s, token=token)
         )
         try:
             leases = await asyncio.shield(claiming)
+        except Unavailable:
+            self._unanswered.append(token)
+            raise
         except asyncio.CancelledError:
             # The claim itself goes on; what it brings must not wait for its lease to run out.
             with contextlib.suppress(SteadyOCRError):

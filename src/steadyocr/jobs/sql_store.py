@@ -46,10 +46,10 @@ class SqlJobStore:
         job_id = uuid.uuid4().hex
         return self._database.write(lambda tx: submit(tx, job_id, new))
 
-    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0) -> list[Lease]:
+    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
         """See :meth:`JobStore.claim`."""
-        token = secrets.token_hex(8)
-        return self._database.write(lambda tx: leasing.claim(tx, owner, token, limit, lease_s))
+        again, known = token is not None, token or secrets.token_hex(8)
+        return self._database.write(lambda tx: leasing.claim(tx, owner, known, limit, lease_s, again=again))
 
     def begin(self, lease: Lease) -> bool:
         """See :meth:`JobStore.begin`."""
@@ -79,9 +79,9 @@ class SqlJobStore:
         """See :meth:`JobStore.release`."""
         return self._database.write(lambda tx: outcomes.release(tx, lease, delay_s))
 
-    def reap(self) -> int:
+    def reap(self, *, lease_s: float = 30.0) -> int:
         """See :meth:`JobStore.reap`."""
-        return self._database.write(leasing.reap)
+        return self._database.write(lambda tx: leasing.reap(tx, lease_s))
 
     def expire_overdue(self) -> int:
         """See :meth:`JobStore.expire_overdue`."""

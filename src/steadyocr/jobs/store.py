@@ -45,8 +45,12 @@ class JobStore(Protocol):
             InsufficientStorage: The disk is low; nothing new is taken.
         """
 
-    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0) -> list[Lease]:
-        """Lease the next items. Of several, each needs :meth:`begin` before it is run."""
+    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
+        """Lease the next items. Of several, each needs :meth:`begin` before it is run.
+
+        A caller that gives a token of its own, one that nobody guesses, can ask again with it when no answer came:
+        what that claim took is given out then, instead of being lost until its lease runs out.
+        """
 
     def begin(self, lease: Lease) -> bool:
         """Say that work on one of several claimed items starts now."""
@@ -73,8 +77,8 @@ class JobStore(Protocol):
     def release(self, lease: Lease, *, delay_s: float = 0.0) -> bool:
         """Put an item back with nobody to blame."""
 
-    def reap(self) -> int:
-        """Take back items whose lease has run out."""
+    def reap(self, *, lease_s: float = 30.0) -> int:
+        """Take back items whose lease has run out. Leases are about as long as this, at most twice."""
 
     def expire_overdue(self) -> int:
         """End what waits in jobs whose deadline has passed."""

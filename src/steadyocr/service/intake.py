@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from steadyocr.errors import DeadlineExceeded, PayloadTooLarge, QueueFull
 from steadyocr.jobs.blobs import BlobStore
-from steadyocr.jobs.gathering import Gathering
+from steadyocr.jobs.gathering import Gathering, refuse_lost
 from steadyocr.jobs.models import Job, NewItem, NewJob
 from steadyocr.jobs.store import JobStore
 from steadyocr.service.incoming import CHUNK_BYTES, IncomingFile, IntakeLimits
@@ -208,11 +208,13 @@ class Intake:
         Raises:
             EmptyInput: Nothing has.
             InputError: An archive is broken or dangerous.
+            Unavailable: A file that came first was cleaned away already, since a clock was set forward.
             IdempotencyConflict: The key stands for another request.
             SteadyOCRError: See :meth:`JobStore.submit`.
         """
         await self._flush_gathered()
         items = tuple([item for flush in self._flushes for item in await flush])
+        await asyncio.to_thread(refuse_lost, self._blobs, items)
         await self._stop_the_time()
         options = request.options.to_wire()
         new = NewJob(

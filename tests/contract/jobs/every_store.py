@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest, fast_folder: str, clock: FakeClock) ->
     else:
         server = request.getfixturevalue("postgres")
         database = open_database(server.shared_database, CONFIG, clock=clock)
-        database.write(lambda tx: tx.connection.exec_driver_sql("TRUNCATE job CASCADE"))
+        database.write(lambda tx: tx.connection.exec_driver_sql("TRUNCATE job, fact CASCADE"))
         opened = SqlJobStore(database)
     yield opened
     opened.close()

@@ -372,6 +372,41 @@ async def test_an_outcome_survives_an_outage_of_the_store(tmp_path: Path) -> Non
 
 
 @in_real_time
+async def test_a_claim_whose_answer_was_lost_costs_no_loss(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        async with running(tmp_path, start=False) as rig:
+            claim, lost = rig.store.claim, 0
+
+            def lose_answers(*args: object, **kwargs: object) -> object:
+                nonlocal lost
+                leases = claim(*args, **kwargs)  # type: ignore[arg-type]
+                if leases and lost < 2:
+                    lost += 1
+                    raise Unavailable("the answer was lost", retry_after_s=0.02)
+                return leases
+
+            monkeypatch.setattr(rig.store, "claim", lose_answers)
+            rig.runner.start(rig.loops)
+            items = await rig.finished(rig.submit(b"a", b"b", b"c"))
+            assert lost == 2
+            assert [(item.state, item.losses) for item in items] == [(ItemState.DONE, 0)] * 3
+
+
+@in_real_time
+async def test_an_archive_whose_files_were_cleaned_away_meanwhile_is_unpacked_again(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        async with running(tmp_path) as rig:
+            lost = [True]
+            monkeypatch.setattr(rig.blobs, "lost", lambda keys: bool(list(keys)) and bool(lost and lost.pop()))
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                archive.writestr("a.png", b"a")
+            items = await rig.finished(rig.submit(packed.getvalue(), kind="expand"))
+            assert [(item.state, item.attempts) for item in items] == [(ItemState.DONE, 0)] * 2
+            assert lost == []
+
+
+@in_real_time
 async def test_the_reaper_waits_for_one_lease_after_its_start_and_after_an_outage(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         async with running(tmp_path, start=False) as rig:
@@ -456,6 +491,26 @@ async def test_the_janitor_keeps_what_is_needed(tmp_path: Path) -> None:
     assert sweep_orphans(store, blobs, 0) == 2
     assert (blobs.exists(kept), blobs.exists(orphan), blobs.exists(gone)) == (True, False, False)
     await jobs.close()
+
+
+@in_real_time
+async def test_a_folder_that_cannot_be_read_does_not_end_the_janitor(tmp_path: Path) -> None:
+    store, blobs, loops = InMemoryJobStore(STORE, time.monotonic), LocalBlobs(tmp_path), Loops()
+    rounds = 0
+
+    def unreadable(_: float) -> int:
+        nonlocal rounds
+        rounds += 1
+        raise PermissionError(13, "denied")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(blobs, "sweep_unfinished", unreadable)
+        jobs = AsyncJobStore(store)
+        Janitor(jobs, blobs, RetentionConfig(interval_s=0.01)).start(loops)
+        await until(lambda: rounds >= 3)
+        assert not loops.dead
+        await loops.stop()
+        await jobs.close()
 
 
 def test_nothing_heavy_is_loaded_for_jobs() -> None:

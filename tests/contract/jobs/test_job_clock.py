@@ -1,0 +1,143 @@
+"""What a store does when its clock is set while leases are out, pauses are waited out and results are kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from every_store import CONFIG, clock, fast_folder, store
+
+from jobs_support import FAST_FOLDER, claim_one, postgres, submit
+from steadyocr.errors import EngineDied
+from steadyocr.jobs import retention
+from steadyocr.jobs.database import open_database
+from steadyocr.jobs.models import ItemOutcome, ItemState
+from steadyocr.jobs.sql_store import SqlJobStore
+from steadyocr.jobs.store import JobStore
+from steadyocr.testing import FakeClock
+
+__all__ = ["clock", "fast_folder", "postgres", "store"]
+
+DAY_S = 86_400.0
+LEASE_S = 30.0
+
+
+@pytest.fixture
+def machine() -> FakeClock:
+    """This machine's time since its start, which nobody sets."""
+    return FakeClock(1000.0)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def watched(request: pytest.FixtureRequest, clock: FakeClock, machine: FakeClock) -> Iterator[SqlJobStore]:
+    """A store whose clock is somebody else's and can be set."""
+    with tempfile.TemporaryDirectory(dir=FAST_FOLDER) as folder:
+        url = f"sqlite:///{folder}/jobs.db"
+        if request.param == "postgresql":
+            url = request.getfixturevalue("postgres").new_database()
+        opened = SqlJobStore(open_database(url, CONFIG, clock=clock, steady=machine))
+        yield opened
+        opened.close()
+
+
+def pass_time(seconds: float, *clocks: FakeClock) -> None:
+    for each in clocks:
+        each.advance(seconds)
+
+
+def test_a_clock_set_back_does_not_keep_the_items_of_the_dead(store: JobStore, clock: FakeClock) -> None:
+    submit(store, 1)
+    claim_one(store, lease_s=LEASE_S)
+    clock.advance(-DAY_S)
+    assert store.reap(lease_s=LEASE_S) == 1
+    clock.advance(CONFIG.backoff_max_s)
+    assert claim_one(store).losses == 1
+
+
+def test_a_clock_set_back_does_not_keep_a_pause_for_a_day(store: JobStore, clock: FakeClock) -> None:
+    submit(store, 1)
+    assert store.retry_later(claim_one(store), EngineDied("x").to_wire()) is ItemState.QUEUED
+    assert store.claim("me") == [], "the pause is kept"
+    clock.advance(-DAY_S)
+    assert claim_one(store).attempts == 1
+
+
+@pytest.mark.parametrize("leap_s", [DAY_S, -DAY_S], ids=["forward", "back"])
+def test_a_leap_takes_nothing_from_those_who_live(
+    watched: SqlJobStore,
+    clock: FakeClock,
+    machine: FakeClock,
+    leap_s: float,
+) -> None:
+    submit(watched, 2)
+    alive, dead = claim_one(watched, lease_s=LEASE_S), claim_one(watched, lease_s=LEASE_S)
+    pass_time(5, clock, machine)
+    assert watched.reap(lease_s=LEASE_S) == 0
+    clock.advance(leap_s)
+    assert watched.reap(lease_s=LEASE_S) == 0, "who lives has had no time yet to say so"
+    for _ in range(3):
+        pass_time(9, clock, machine)
+        assert watched.heartbeat([alive], lease_s=LEASE_S).lost == frozenset()
+        assert watched.reap(lease_s=LEASE_S) == 0
+    pass_time(9, clock, machine)
+    assert watched.reap(lease_s=LEASE_S) == 1
+    assert watched.complete(alive, ItemOutcome())
+    assert not watched.complete(dead, ItemOutcome())
+    (one, other) = sorted(watched.items(alive.job_id), key=lambda item: item.state)
+    assert (one.losses, other.losses) == (0, 1)
+
+
+def finish(store: JobStore) -> str:
+    job = submit(store, 1)
+    assert store.complete(claim_one(store), ItemOutcome())
+    return job.id
+
+
+def test_a_clock_that_learns_the_time_late_throws_nothing_away_at_once(clock: FakeClock, store: JobStore) -> None:
+    real, clock.now = clock.now, 100.0
+    finish(store)
+    assert store.prune(7 * DAY_S) == 0
+    clock.now = real
+    assert store.prune(7 * DAY_S) == 0, "all that was done seems to be decades old"
+    for _ in range(6):
+        clock.advance(DAY_S)
+        assert store.prune(7 * DAY_S) == 0
+    clock.advance(DAY_S + 1)
+    assert store.prune(7 * DAY_S) == 1
+
+
+def test_a_leap_that_is_undone_costs_no_results(store: JobStore, clock: FakeClock) -> None:
+    finish(store)
+    assert store.prune(7 * DAY_S) == 0
+    clock.advance(30 * DAY_S)
+    assert store.prune(7 * DAY_S) == 0
+    clock.advance(-30 * DAY_S + 3600)
+    assert store.prune(7 * DAY_S) == 0
+    # And keeping ends when it should, not a month later.
+    for _ in range(7):
+        clock.advance(DAY_S)
+        store.prune(7 * DAY_S)
+    assert store.jobs() == []
+
+
+def test_a_claim_without_an_answer_is_answered_when_asked_again(store: JobStore, clock: FakeClock) -> None:
+    submit(store, 2)
+    (lost,) = store.claim("me", lease_s=10, token="mine")
+    clock.advance(8)
+    (again,) = store.claim("me", lease_s=10, token="mine")
+    assert again.key == lost.key
+    clock.advance(8)
+    assert store.reap(lease_s=10) == 0, "the lease begins with the answer"
+    assert store.complete(again, ItemOutcome())
+    (other,) = store.claim("me", lease_s=10, token="mine")
+    assert other.item_id != lost.item_id
+
+
+def test_big_jobs_are_thrown_away_a_few_at_a_time(watched: SqlJobStore, clock: FakeClock) -> None:
+    for count in (6000, 6000, 10, 10):
+        watched.cancel(submit(watched, count).id)
+        clock.advance(1)
+    clock.advance(10)
+    assert watched._database.write(lambda tx: retention.prune(tx, 5)) == 2, "one transaction holds the lock"
+    assert watched.prune(5) == 2
