@@ -1,7 +1,8 @@
 """A job's results as a zip archive, made while it is sent: never whole in memory, never on the disk.
 
 It holds what has ended up to the first unfinished item: ``results.jsonl`` with every item, ``lines.csv`` with every
-text line, ``text/`` with one file for each picture, and ``overlays/`` when asked for.
+text line, ``text/`` with one file for each picture, and ``overlays/`` when asked for, with the names of those that are
+gone in ``overlays/missing.txt``.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
 import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from steadyocr.errors import Draining, NotFoundError
 from steadyocr.jobs.blobs import BlobStore
@@ -22,6 +24,8 @@ from steadyocr.jobs.models import Item, Job
 from steadyocr.jobs.result_lines import load_page, result_line
 from steadyocr.jobs.store import JobStore
 from steadyocr.page_formats import CSV_COLUMNS, csv_rows, harmless, render_page
+
+_log = logging.getLogger("steadyocr.jobs")
 
 _PAGE: Final = 50
 _CHUNK_BYTES: Final = 256 << 10
@@ -133,17 +137,26 @@ class ArchiveWriter:
                 yield item, page
 
     def _add_overlays(self, archive: zipfile.ZipFile, sink: _Sink) -> Iterator[bytes]:
+        missing: list[str] = []
         for item in self._items():
             if item.position > self._last:
                 return
             if item.overlay_ref is None:
                 continue
-            info = self._entry(f"overlays/{self._name(item)}.png")
+            name = f"overlays/{self._name(item)}.png"
+            info = self._entry(name)
             info.compress_type = zipfile.ZIP_STORED
-            picture: BinaryIO
-            with self._blobs.open(item.overlay_ref) as picture, archive.open(info, "w", force_zip64=True) as entry:
+            try:
+                picture = self._blobs.open(item.overlay_ref)
+            except NotFoundError:
+                missing.append(name)
+                continue
+            with picture, archive.open(info, "w", force_zip64=True) as entry:
                 shutil.copyfileobj(picture, entry, _CHUNK_BYTES)
             yield from sink.take()
+        if missing:
+            _log.warning("Overlays of a job are gone", extra={"job_id": self._job.id, "overlays": len(missing)})
+            archive.writestr(self._entry("overlays/missing.txt"), "".join(f"{name}\n" for name in missing).encode())
 
     def _name(self, item: Item) -> str:
         """Return a name that is unique and means a plain file everywhere, whatever the client called it."""

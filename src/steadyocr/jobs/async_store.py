@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
-from steadyocr.errors import QueueFull, Unavailable
-from steadyocr.jobs.store import JobStore
+from steadyocr.errors import InternalError, QueueFull, Unavailable
+from steadyocr.jobs.store import READS, JobStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,13 +35,15 @@ class AsyncJobStore:
 
     Attributes:
         changes: Counts the changes seen in the store so far, whoever made them.
-        trouble: Why the last call failed, when the store itself could not be used; ``None`` while it works.
+        trouble: Why the store could not be used when it was last tried; ``None`` while it works. That reading works
+            does not end trouble with writing, and a damaged file stays one.
     """
 
     def __init__(self, store: JobStore, *, threads: int = 2, max_pending: int = _MAX_PENDING) -> None:
         self.store = store
         self.changes = 0
         self.trouble: Unavailable | None = None
+        self._only_reading = False
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job-store")
         self._pending = 0
@@ -65,15 +67,24 @@ class AsyncJobStore:
             raise QueueFull("the job store is busy; try again later", retry_after_s=1.0)
         self._pending += 1
         running = self._loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
-        running.add_done_callback(self._note_end)
+        reads = getattr(call, "__name__", "") in READS
+        running.add_done_callback(lambda done: self._note_end(done, reads))
         return await asyncio.shield(running)
 
-    def _note_end(self, running: asyncio.Future[T]) -> None:
+    def _note_end(self, running: asyncio.Future[T], reads: bool) -> None:
         self._pending -= 1
-        if not running.cancelled():
-            # Whoever waited has had it, or has gone.
-            error = running.exception()
-            self.trouble = error if isinstance(error, Unavailable) else None
+        if running.cancelled():
+            return
+        # Whoever waited has had it, or has gone.
+        error = running.exception()
+        if self.trouble is not None and self.trouble.details.get("damaged"):
+            return
+        if isinstance(error, Unavailable):
+            # Trouble with writing is the greater one.
+            if self.trouble is None or self._only_reading or not reads:
+                self.trouble, self._only_reading = error, reads
+        elif not isinstance(error, InternalError) and (self._only_reading or not reads):
+            self.trouble = None
 
     async def changed(self, since: int, timeout_s: float) -> None:
         """Wait until :attr:`changes` is no more what it was, or until the time is up."""

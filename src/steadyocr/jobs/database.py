@@ -18,7 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from steadyocr.errors import ConfigError
 from steadyocr.jobs.clock import Clock, LeapWatch, boottime, machine_clock
 from steadyocr.jobs.config import StoreConfig
-from steadyocr.jobs.db_errors import understand
+from steadyocr.jobs.db_errors import understand, without_values
 from steadyocr.jobs.filesystems import refuse_network_file_system
 from steadyocr.jobs.migrations import MIGRATIONS, Migration, migrate
 
@@ -113,6 +113,7 @@ class Database:
                     steady_s = self._leaps.note(now)
                     return work(Tx(connection, now, self.config, repeated=tries > 0, steady_s=steady_s))
             except SQLAlchemyError as error:
+                without_values(error)
                 fault = understand(error)
                 if not fault.transient or pause is None:
                     _log.warning(
@@ -185,7 +186,7 @@ def _sqlite_engine(url: URL) -> Engine:
     folder = Path(url.database or "").absolute().parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     refuse_network_file_system(folder)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -217,6 +218,13 @@ def _postgres_engine(url: URL) -> Engine:
         "options": "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=10s",
     }
     try:
-        return create_engine(url, connect_args={**patience, **url.query}, pool_size=4, max_overflow=4, pool_timeout=10)
+        return create_engine(
+            url,
+            connect_args={**patience, **url.query},
+            pool_size=4,
+            max_overflow=4,
+            pool_timeout=10,
+            hide_parameters=True,
+        )
     except ImportError as error:
         raise ConfigError("PostgreSQL needs a driver: pip install 'steadyocr[postgres]'") from error

@@ -13,6 +13,7 @@ from steadyocr.errors import InsufficientStorage, InternalError, SteadyOCRError,
 
 _RETRY_AFTER_S: Final = 5.0
 _SQLITE_CONTENTION: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_SQLITE_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SQLITE_OUTAGE: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 # PostgreSQL's Appendix A: connection lost, transaction rolled back by the server, resources short, server going away.
 _PG_TRANSIENT_CLASSES: Final = ("08", "40", "53", "57")
@@ -37,6 +38,14 @@ def _unreachable() -> Unavailable:
     return Unavailable("the job store cannot be used at the moment; try again later", retry_after_s=_RETRY_AFTER_S)
 
 
+def _damaged() -> Unavailable:
+    return Unavailable(
+        "the file of the job store is damaged; its operator must repair it or put a backup in its place",
+        retry_after_s=_RETRY_AFTER_S,
+        damaged=True,
+    )
+
+
 def _full() -> InsufficientStorage:
     return InsufficientStorage("the disk of the job store is full; free some space", retry_after_s=60.0)
 
@@ -52,12 +61,25 @@ def understand(error: SQLAlchemyError) -> Fault:
     return _understand_postgres(error)
 
 
+def without_values(error: SQLAlchemyError) -> None:
+    """Take out of an error what it quotes of a row: names that clients gave to their files, and texts that were read.
+
+    PostgreSQL adds it in lines of its own, after the one that says what is wrong.
+    """
+    broken: list[BaseException | None] = [error, error.orig if isinstance(error, DBAPIError) else None]
+    for each in broken:
+        if each is not None and each.args:
+            each.args = (str(each.args[0]).partition("\n")[0], *each.args[1:])
+
+
 def _understand_sqlite(error: sqlite3.Error) -> Fault:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _SQLITE_CONTENTION:
         return Fault(_unreachable(), transient=True)
     if code == sqlite3.SQLITE_FULL:
         return Fault(_full(), transient=False)
+    if code in _SQLITE_DAMAGED:
+        return Fault(_damaged(), transient=False)
     if code in _SQLITE_OUTAGE:
         return Fault(_unreachable(), transient=False)
     return _ours()

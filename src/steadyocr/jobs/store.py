@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from steadyocr.jobs.models import (
     Census,
@@ -25,6 +25,13 @@ from steadyocr.jobs.watch import Watch
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook
 
 RETRYABLE = (ItemState.FAILED, ItemState.DEAD)
+# Methods that change nothing; that they work says nothing about those that do.
+READS: Final = frozenset(
+    {
+        "job", "jobs", "progress", "items", "item", "results", "events", "waiting", "load", "census", "webhook",
+        "referenced", "stored_bytes",
+    }
+)  # fmt: skip
 
 
 class JobStore(Protocol):

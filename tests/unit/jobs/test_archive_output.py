@@ -116,6 +116,16 @@ def test_a_blob_that_is_gone_costs_its_own_page_only(tmp_path: Path) -> None:
         assert archive.namelist()[2:] == ["text/0001-b.png.txt"]
 
 
+def test_an_overlay_that_is_gone_costs_itself_only_and_is_named(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "a.png", "b.png")
+    shop.finish(ItemOutcome(result=page("a"), overlay_ref="0" * 64))
+    shop.finish(ItemOutcome(result=page("b"), overlay_ref=put_bytes(shop.blobs, b"drawn").key))
+    with shop.archive(overlays=True) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist()[4:] == ["overlays/0001-b.png.png", "overlays/missing.txt"]
+        assert archive.read("overlays/missing.txt") == b"overlays/0000-a.png.png\n"
+
+
 @pytest.mark.parametrize(
     ("name", "entry"),
     [

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import sqlite3
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,17 +16,19 @@ from sqlalchemy import MetaData, create_engine, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs_support import claim_one, postgres, submit  # noqa: F401 - one is a fixture
-from steadyocr.errors import ConfigError, InsufficientStorage, InternalError, Unavailable
+from steadyocr.errors import ConfigError, InsufficientStorage, InternalError, JobNotFound, Unavailable
+from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.clock import machine_clock
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.database import Database, Tx, open_database
 from steadyocr.jobs.db_errors import understand
 from steadyocr.jobs.filesystems import file_system_of, refuse_network_file_system
 from steadyocr.jobs.migrations import MIGRATIONS, Migration
-from steadyocr.jobs.models import ItemOutcome
+from steadyocr.jobs.models import ItemOutcome, NewItem, NewJob
 from steadyocr.jobs.schema import metadata
 from steadyocr.jobs.sql_store import SqlJobStore, open_job_store
-from steadyocr.testing import FakeClock
+from steadyocr.testing import FakeClock, InMemoryJobStore
+from support import in_real_time
 
 NEXT = Migration(
     len(MIGRATIONS) + 1, "next", ("ALTER TABLE job ADD COLUMN colour TEXT", "CREATE INDEX job_colour ON job (colour)")
@@ -292,7 +298,8 @@ def test_what_postgresql_says_is_understood(state: str | None, kind: type[Except
         (sqlite3.SQLITE_FULL, InsufficientStorage, False),
         (sqlite3.SQLITE_IOERR_WRITE, Unavailable, False),
         (sqlite3.SQLITE_CONSTRAINT_UNIQUE, InternalError, False),
-        (sqlite3.SQLITE_CORRUPT, InternalError, False),
+        (sqlite3.SQLITE_CORRUPT, Unavailable, False),
+        (sqlite3.SQLITE_NOTADB, Unavailable, False),
     ],
 )
 def test_what_sqlite_says_is_understood(code: int, kind: type[Exception], transient: bool) -> None:
@@ -300,6 +307,114 @@ def test_what_sqlite_says_is_understood(code: int, kind: type[Exception], transi
     error.sqlite_errorcode = code
     fault = understand(OperationalError("x", {}, error))
     assert (type(fault.error), fault.transient) == (kind, transient)
+
+
+SECRET_NAME = "payslip-of-mrs-tell-tale.png"
+SECRET_TEXT = "tell-tale-iban"
+
+
+def submit_secrets(store: SqlJobStore, count: int = 1) -> None:
+    items = tuple(NewItem(input_ref=f"{n:064x}", name=SECRET_NAME) for n in range(count))
+    store.submit(NewJob(items=items, meta={"who": SECRET_TEXT}))
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    formatter = logging.Formatter()
+    return "\n".join(formatter.format(record) for record in caplog.records)
+
+
+def test_a_full_store_writes_no_names_into_the_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    database = open_database(url)
+    store = SqlJobStore(database)
+    with database.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(InsufficientStorage):
+        submit_secrets(store, 1000)
+    text = logged(caplog)
+    assert "INSERT INTO" in text, "the statement is there, and what it was given is not"
+    assert "tell-tale" not in text
+    store.close()
+
+
+@pytest.mark.parametrize("code", ["53100", "23514"], ids=["full", "refused"])
+def test_a_server_that_quotes_the_row_writes_no_names_into_the_log(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    database = open_database(request.getfixturevalue("postgres").new_database())
+    store = SqlJobStore(database)
+    refuse = f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'no room' USING ERRCODE = '{code}', DETAIL = 'Failing row: ' || NEW.name, HINT = NEW.name;
+        END $$"""
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(refuse)
+        connection.exec_driver_sql("CREATE TRIGGER refuse BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION refuse()")
+    with pytest.raises((InsufficientStorage, InternalError)) as caught:
+        submit_secrets(store)
+    text = logged(caplog) + "".join(traceback.format_exception(caught.value))
+    assert "no room" in text
+    assert "tell-tale" not in text
+    store.close()
+
+
+# --- trouble
+
+
+async def fails(jobs: AsyncJobStore, call: Callable[[], object]) -> None:
+    with pytest.raises(Unavailable):
+        await jobs.run(call)
+
+
+@in_real_time
+async def test_a_damaged_file_stays_trouble_although_other_parts_can_be_read(url: str, tmp_path: Path) -> None:
+    store = open_job_store(url)
+    job = submit(store, 300)
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with (tmp_path / "jobs.db").open("r+b") as stream:
+        stream.seek((root - 1) * size)
+        stream.write(b"\xff" * size)
+    jobs = AsyncJobStore(open_job_store(url))
+    await fails(jobs, functools.partial(jobs.store.events, job.id))
+    assert await jobs.run(jobs.store.waiting) == 300
+    assert jobs.trouble is not None
+    await jobs.close()
+
+
+@in_real_time
+async def test_that_reading_works_does_not_end_trouble_with_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = AsyncJobStore(store := InMemoryJobStore())
+    broken: set[str] = {"reap", "waiting"}
+
+    def breakable(name: str) -> None:
+        call = getattr(store, name)
+
+        @functools.wraps(call)
+        def guarded(*args: object, **kwargs: object) -> object:
+            if name in broken:
+                raise Unavailable(name)
+            return call(*args, **kwargs)
+
+        monkeypatch.setattr(store, name, guarded)
+
+    def trouble() -> str | None:
+        return jobs.trouble.message if jobs.trouble else None
+
+    breakable("reap")
+    breakable("waiting")
+    await fails(jobs, store.waiting)
+    await jobs.run(store.load)
+    assert trouble() is None, "reading works"
+    await fails(jobs, store.reap)
+    await fails(jobs, store.waiting)
+    await jobs.run(store.load)
+    assert trouble() == "reap"
+    with pytest.raises(JobNotFound):
+        await jobs.run(store.cancel, "none")
+    assert trouble() is None, "writing works"
+    await jobs.close()
 
 
 # --- a commit whose answer was lost
