@@ -84,6 +84,7 @@ def test_what_the_page_asks_first(server: RunningServer) -> None:
     assert facts["defaults"]["batch_size"]["default"] == 8
     assert facts["defaults"]["lr"] == {"default": 0.007, "minimum": 0.0001, "maximum": 0.1, "whole": False, "step": 1}
     assert facts["base_model"] == "resnet18-db"
+    assert facts["datasets_dir"].endswith("/datasets")
     assert facts["exports"] == {"formats": ["onnx", "openvino"], "minimum": 320, "maximum": 1536, "step": 32}
     assert server.client.get("/v1/lab/datasets").json() == {"datasets": [{"name": "bars"}]}
 
@@ -175,7 +176,8 @@ def test_its_weights_serve_without_a_pause(
         done.set()
         reader.join()
     assert failures == []
-    assert use == {"state": "done", "model": "mine", "reason": ""}
+    assert use == {"state": "done", "model": "mine", "reason": "", "before": "pp-ocrv6-small-det"}
+    assert view(server, "runs", run["id"])["undoable"] is True
     assert (before, server.info()["models"]["detector"]["name"]) == ("pp-ocrv6-small-det", "mine")
     assert server.info()["engines"][0]["restarts"] == 0
     assert tomllib.loads((folder / "steadyocr.toml").read_text(encoding="utf-8"))["models"]["detector"] == "mine"
@@ -190,6 +192,7 @@ def test_its_weights_become_a_file_to_take_away(server: RunningServer, run: dict
     made = view(server, "exports", export["id"])
     assert made["state"] == "finished", made
     assert made["parity"]["max_abs_difference"]["onnxruntime"] < 1e-3
+    assert (made["parity"]["allowed"], made["parity"]["same"]) == (1e-3, True)
     answer = server.client.get("/" + made["file_url"]).raise_for_status()
     assert 'filename="model_352x320.onnx"' in answer.headers["content-disposition"]
     assert len(answer.content) == made["bytes"]

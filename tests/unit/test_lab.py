@@ -272,10 +272,32 @@ async def test_weights_are_imported_swapped_in_and_written_down_in_this_order(
             lab.use_run(record.id, "mine")
         await until(lambda: record.facts.get("use", {}).get("state") == "done")
         assert changes.done == ["import mine", "swap mine", "use mine"]
-        assert record.facts["use"] == {"state": "done", "model": "mine", "reason": ""}
+        before = "pp-ocrv6-small-det"
+        assert record.facts["use"] == {"state": "done", "model": "mine", "reason": "", "before": before}
         for name in ("../mine", "Mine", "", "resnet18-db", "x" * 65):
             with pytest.raises(InvalidOption):
                 lab.use_run(record.id, name or " ")
+
+
+@in_real_time
+async def test_the_detector_from_before_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 0)
+    changes = Changes(monkeypatch)
+    async with laboratory(tmp_path, changes.change) as lab:
+        first, second = await finished_run(lab), await finished_run(lab)
+        with pytest.raises(ConflictError, match="serves"):
+            lab.go_back(first.id)
+        for record, name in ((first, "one"), (second, "two")):
+            lab.use_run(record.id, name)
+            await until(lambda record=record: record.facts.get("use", {}).get("state") == "done")
+        assert not lab.can_go_back(first), "it does not serve any more"
+        changes.done.clear()
+        lab.go_back(second.id)
+        with pytest.raises(ConflictError, match="already"):
+            lab.use_run(first.id, "one")
+        await until(lambda: second.facts["use"] == {"state": "done", "model": "one", "reason": "", "before": ""})
+        assert changes.done == ["swap one", "use one"]
+        assert not lab.can_go_back(second)
 
 
 @pytest.mark.parametrize(("failing", "done"), [("import", []), ("swap", ["import mine"])])

@@ -33,6 +33,8 @@ async def facts(request: Request) -> dict[str, Any]:
         "defaults": {name: dataclasses.asdict(rule) for name, rule in RANGES.items()},
         "base_models": list(base_models(lab.user_models)),
         "base_model": lab.default_base(),
+        # For the operator who has yet to put something there; /v1/info says as much.
+        "datasets_dir": str(lab.datasets.root),
         "exports": {"formats": FORMATS, "minimum": MIN_SIDE, "maximum": MAX_SIDE, "step": STRIDE},
     }
 

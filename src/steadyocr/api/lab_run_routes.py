@@ -105,6 +105,12 @@ async def use(request: Request, run_id: str) -> JSONResponse:
     return _accepted(request, lab_of(request).use_run(run_id, name))
 
 
+@router.post("/{run_id}/back", summary="Serve with the detector before it", status_code=202, responses=_PROBLEMS)
+async def back(request: Request, run_id: str) -> JSONResponse:
+    """Swap back in the background; the run's ``use`` says how it went."""
+    return _accepted(request, lab_of(request).go_back(run_id))
+
+
 def _accepted(request: Request, record: Record) -> JSONResponse:
     location = f"{request.scope.get('root_path', '')}/v1/lab/runs/{record.id}"
     return JSONResponse(run_in_short(lab_of(request), record), 202, {"Location": location})

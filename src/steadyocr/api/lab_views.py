@@ -18,6 +18,7 @@ def run_in_short(lab: Lab, record: Record) -> dict[str, Any]:
         "resumable": can_resume(record, folder),
         "usable": ended and (folder / WORK_NAME / BEST_NAME).is_file(),
         "use": record.facts.get("use"),
+        "undoable": lab.can_go_back(record),
     }
 
 

@@ -180,6 +180,23 @@ class Lab:
         self._keep(work, f"lab-use-{record.id}")
         return record
 
+    def go_back(self, run_id: str) -> Record:
+        """Serve again with what served before this run's weights; goes on in the background, see its ``use``.
+
+        Raises:
+            ConflictError: They do not serve, nothing is known of before, or another change is under way.
+        """
+        self._refuse_unavailable()
+        record = self.runs.get(run_id)
+        folder = self.runs.folder(record) / WORK_NAME
+        work = self._adoption.begin_back(record, folder, lambda: self.runs.save(record))
+        self._keep(work, f"lab-back-{record.id}")
+        return record
+
+    def can_go_back(self, record: Record) -> bool:
+        """Whether a run's weights serve, and it is known what did before."""
+        return self._adoption.can_go_back(record)
+
     # Exports
 
     def start_export(self, values: Mapping[str, Any]) -> Record:

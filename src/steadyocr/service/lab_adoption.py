@@ -32,6 +32,9 @@ Work = Coroutine[Any, Any, None]
 class Adoption:
     """One change of the serving model at a time.
 
+    Attributes:
+        serving: Name of the detector in use.
+
     Args:
         settings: The whole tree.
         limits: What the importing process may take.
@@ -50,6 +53,7 @@ class Adoption:
         self._limits = limits
         self._environment = environment
         self._change_detector = change_detector
+        self.serving = settings.models.detector
         self._child: Child | None = None
         self._busy = False
         self._cancelled = False
@@ -68,10 +72,30 @@ class Adoption:
                 "and is not that of a built-in model",
                 option="name",
             )
+        self._refuse_second()
+        return self._adopt(record, wanted, save, best.parent, best)
+
+    def begin_back(self, record: Record, folder: Path, save: Callable[[], None]) -> Work:
+        """Serve again with what served before a run's weights; returns the work, to be run in the background.
+
+        Raises:
+            ConflictError: They do not serve, nothing is known of before, or another change is under way.
+        """
+        use = record.facts.get("use") or {}
+        if not self.can_go_back(record):
+            raise ConflictError("only while a run's model serves can the one before it be taken back")
+        self._refuse_second()
+        return self._adopt(record, str(use["before"]), save, folder, None)
+
+    def can_go_back(self, record: Record) -> bool:
+        """Whether a run's weights serve, and it is known what did before."""
+        use = record.facts.get("use") or {}
+        return use.get("state") == "done" and use.get("model") == self.serving and bool(use.get("before"))
+
+    def _refuse_second(self) -> None:
         if self._busy:
             raise ConflictError("the serving model is being changed already; wait for that to end")
         self._busy = True
-        return self._adopt(record, best, wanted, save)
 
     def cancel(self) -> None:
         """Give up what has not been swapped in yet."""
@@ -87,17 +111,24 @@ class Adoption:
         record.facts["use"] = {**use, "state": "failed", "reason": "the service ended before the change was done"}
         return True
 
-    async def _adopt(self, record: Record, best: Path, name: str, save: Callable[[], None]) -> None:
+    async def _adopt(
+        self, record: Record, name: str, save: Callable[[], None], folder: Path, best: Path | None
+    ) -> None:
+        """Change to a model; with weights to import there is a way back to the one before."""
+        before = self.serving if best is not None and self.serving != name else ""
+
         def now(state: str, reason: str = "") -> None:
-            record.facts["use"] = {"state": state, "model": name, "reason": reason}
+            record.facts["use"] = {"state": state, "model": name, "reason": reason, "before": before}
             save()
 
         try:
-            now("importing")
-            await self._command(best.parent, "models", "import", str(best), "--name", name, "--replace")
+            if best is not None:
+                now("importing")
+                await self._command(folder, "models", "import", str(best), "--name", name, "--replace")
             now("swapping")
             await self._change_detector(name)
-            now("done", await self._write_down(best.parent, name))
+            self.serving = name
+            now("done", await self._write_down(folder, name))
         except SteadyOCRError as error:
             _log.warning("A model from the laboratory does not serve", extra={"code": error.code})
             now("failed", f"{error.message}; the model that served before goes on")
