@@ -151,11 +151,12 @@ def test_the_history_is_its_owners_and_bounded(
     first = keyed.ocr(english.data, keep=True)["history_id"]
     second = keyed.ocr(chinese.data, keep=True)["history_id"]
     listing = keyed.client.get("/v1/history").raise_for_status().json()
-    assert listing["enabled"] is True
+    assert (listing["enabled"], listing["shared"], listing["keep_s"]) == (True, False, 7 * 86_400)
     entries = listing["entries"]
     assert [entry["id"] for entry in entries] == [second, first]
     assert (entries[1]["width"], entries[1]["height"]) == english.image.size
     assert entries[1]["lines"] == len(english.texts)
+    assert entries[1]["first_line"] == english.texts[0]
     assert keyed.client.get("/v1/history", params={"limit": 1}).json()["entries"] == entries[:1]
 
     page = keyed.client.get(f"/v1/history/{first}").raise_for_status().json()
@@ -178,6 +179,15 @@ def test_the_history_is_its_owners_and_bounded(
     assert keyed.client.delete(f"/v1/history/{second}").status_code == 204
     assert keyed.client.delete(f"/v1/history/{second}").status_code == 404
     assert keyed.client.get(f"/v1/history/{second}").status_code == 404
+
+    bobs = keyed.client.post("/v1/ocr", content=english.data, params={"keep": True}, headers=bob).json()["history_id"]
+    assert keyed.client.delete("/v1/history").status_code == 204
+    assert keyed.client.get("/v1/history").json()["entries"] == []
+    assert [entry["id"] for entry in keyed.client.get("/v1/history", headers=bob).json()["entries"]] == [bobs]
+
+
+def test_without_keys_everybody_shares_one_history_and_is_told(server: RunningServer) -> None:
+    assert server.client.get("/v1/history").json()["shared"] is True
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1001", "many", "٣", ""])

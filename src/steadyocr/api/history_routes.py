@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from steadyocr.api.ocr_routes import owner_of
 from steadyocr.api.schemas import ProblemOut
@@ -33,6 +33,7 @@ class EntryOut(BaseModel):
     height: int
     lines: int
     ms: float
+    first_line: str
     thumb_url: str | None
 
 
@@ -40,6 +41,8 @@ class HistoryOut(BaseModel):
     """The newest entries, newest first."""
 
     enabled: bool
+    keep_s: float = Field(description="seconds after which an entry is deleted")
+    shared: bool = Field(description="no keys are on, so everybody who reaches the service has one history together")
     entries: list[EntryOut]
 
 
@@ -54,8 +57,22 @@ async def listing(request: Request) -> dict[str, Any]:
     limit = _limit(request.query_params.get("limit", "50"))
     service: Service = request.app.state.service
     history = service.page.history
-    entries = await history.entries(owner_of(request), limit)
-    return {"enabled": history.enabled, "entries": [_in_short(entry) for entry in entries]}
+    owner = owner_of(request)
+    entries = await history.entries(owner, limit)
+    return {
+        "enabled": history.enabled,
+        "keep_s": history.keep_s,
+        "shared": not owner,
+        "entries": [_in_short(entry) for entry in entries],
+    }
+
+
+@router.delete("", summary="Forget all of the caller's entries", status_code=204)
+async def delete_all(request: Request) -> Response:
+    """Delete pages and pictures."""
+    service: Service = request.app.state.service
+    await service.page.history.delete_all(owner_of(request))
+    return Response(status_code=204)
 
 
 @router.get("/{entry_id}", summary="One kept page", responses=_MISSING)
@@ -106,5 +123,7 @@ def _in_short(entry: Entry) -> dict[str, Any]:
         "id": entry.id,
         "at": entry.at,
         **{name: facts[name] for name in ("width", "height", "lines", "ms")},
+        # Entries of an earlier version have none.
+        "first_line": facts.get("first_line", ""),
         "thumb_url": f"v1/history/{entry.id}/thumb" if facts["thumbnail"] else None,
     }

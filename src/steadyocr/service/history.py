@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -18,6 +19,12 @@ _log = logging.getLogger("steadyocr.history")
 _PAGE_NAME: Final = "page.json"
 _PICTURE_NAME: Final = "picture"
 _THUMBNAIL_NAME: Final = "thumbnail.jpg"
+_FIRST_LINE_CHARACTERS: Final = 80
+
+
+def _first_line(page: Mapping[str, Any]) -> str:
+    """What somebody recognises a page by in a list."""
+    return next((line["text"] for line in page["lines"] if line.get("text")), "")[:_FIRST_LINE_CHARACTERS]
 
 
 def _missing() -> NotFoundError:
@@ -41,6 +48,7 @@ class History:
             min_free_bytes=min_free_bytes,
         )
         self.enabled = settings.enabled
+        self.keep_s = settings.keep_s
         self.shelf = Shelf(folder, bounds, _missing)
 
     async def keep(self, picture: bytes, page: Mapping[str, Any], thumbnail: bytes, owner: str) -> str | None:
@@ -58,6 +66,7 @@ class History:
             "height": page["image"]["height"],
             "format": page["image"]["format"],
             "lines": len(page["lines"]),
+            "first_line": _first_line(page),
             "ms": round(sum(page["timings_ms"].values()), 1),
             "thumbnail": bool(thumbnail),
         }
@@ -108,6 +117,15 @@ class History:
         """
         await self._own(entry_id, owner)
         await asyncio.to_thread(self.shelf.delete, entry_id)
+
+    async def delete_all(self, owner: str) -> int:
+        """Forget all of an owner's entries; returns how many there were."""
+        entries = await self.entries(owner, self.shelf.max_count)
+        for entry in entries:
+            # One that went by itself meanwhile is as gone as wanted.
+            with contextlib.suppress(NotFoundError):
+                await asyncio.to_thread(self.shelf.delete, entry.id)
+        return len(entries)
 
     async def _own(self, entry_id: str, owner: str) -> Entry:
         entry = await asyncio.to_thread(self.shelf.use, entry_id)

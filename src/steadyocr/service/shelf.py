@@ -196,6 +196,11 @@ class Shelf:
             self._sweep()
 
     @property
+    def max_count(self) -> int:
+        """Entries that can be there at most."""
+        return self._bounds.max_count
+
+    @property
     def used_bytes(self) -> int:
         """Bytes of all files."""
         with self._lock:
