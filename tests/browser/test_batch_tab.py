@@ -73,7 +73,8 @@ def test_a_zip_becomes_rows_and_a_reload_loses_nothing(open_page: OpenPage, engl
     page.locator(ENDED).wait_for()
     expect(row(page, "2.png").locator(".badge")).to_have_class(re.compile("done"))
     row(page, "2.png").get_by_role("button", name="Open").click()
-    # The page has forgotten the files; the server has not.
+    # The page has forgotten the files; the server has not. What it cannot show has no empty square.
+    expect(page.locator(".items .thumb")).to_have_count(0)
     expect(page.locator("dialog.reader .sheet img")).to_be_visible()
     assert page.locator("dialog.reader .lines .text").all_text_contents() == english.texts
 
@@ -85,7 +86,15 @@ def test_the_list_of_batches_leads_to_each(open_page: OpenPage, english: KnownPi
     page.get_by_role("link", name="All batches").click()
     page.locator("#panel-batch .card").first.click()
     expect(row(page, "one.png")).to_be_visible()
-    page.get_by_role("button", name="Delete").click()
+    delete = page.locator(".job .actions").get_by_role("button", name="Delete")
+    delete.click()
+    question = page.get_by_role("dialog")
+    expect(question).to_contain_text("1 picture and its text are deleted for good")
+    question.get_by_role("button", name="Cancel").click()
+    expect(question).to_have_count(0)
+    expect(row(page, "one.png")).to_be_visible()
+    delete.click()
+    question.get_by_role("button", name="Delete").click()
     expect(page.locator("#panel-batch .drop")).to_be_visible()
 
 
@@ -122,6 +131,101 @@ def test_what_is_no_picture_is_left_out_before_it_travels(open_page: OpenPage, e
     page = open_page()
     send(page, [picture("one.png", english.data), picture("notes.docx", b"words", "application/msword")])
     expect(page.locator(".items tbody tr")).to_have_count(1)
+
+
+@pytest.mark.parametrize(
+    ("details", "sentence"), [({"limit_bytes": 4 << 30}, "at most 4.3 GB"), ({"limit": 10_000}, "at most 10,000")]
+)
+def test_too_much_is_said_with_the_limit_and_not_tried_again(
+    open_page: OpenPage, english: KnownPicture, details: dict[str, int], sentence: str
+) -> None:
+    page = open_page("#batch")
+    body = {"code": "payload_too_large", "detail": "a job may have so much", "retryable": False, **details}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=413, json=body) if route.request.method == "POST" else route.fallback()
+
+    page.route("**/v1/jobs", refuse)
+    page.locator("#panel-batch input[data-role=files]").set_input_files([picture("one.png", english.data)])  # type: ignore[list-item]
+    problem = page.get_by_role("alert")
+    expect(problem).to_contain_text(sentence)
+    expect(problem.get_by_role("button")).to_have_count(0)
+
+
+def test_a_bad_picture_is_not_offered_to_be_tried_again(open_page: OpenPage) -> None:
+    page = open_page()
+    send(page, [picture("bad.png", b"words and no pixels")])
+    page.locator(ENDED).wait_for()
+    expect(row(page, "bad.png").get_by_role("button")).to_have_count(0)
+
+
+def test_rows_show_the_number_of_lines(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page()
+
+    def count(route: Route) -> None:
+        answer = route.fetch().json()
+        route.fulfill(json={**answer, "items": [{**item, "lines": 1234} for item in answer["items"]]})
+
+    page.route("**/v1/jobs/*/items?*", count)
+    send(page, [picture("one.png", english.data)])
+    expect(row(page, "one.png").locator("td").nth(2)).to_have_text("1,234")
+
+
+def test_on_a_phone_a_row_is_one_line(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page(size=PHONE)
+    send(page, [picture("one-with-a-rather-long-name.png", english.data)])
+    page.locator(ENDED).wait_for()
+    tops = [
+        page.locator(f".items tbody tr {part}").first.bounding_box() for part in (".link", ".badge", ".last button")
+    ]
+    middles = [box["y"] + box["height"] / 2 for box in tops if box]
+    assert len(middles) == 3
+    assert max(middles) - min(middles) < 12, middles
+
+
+def test_busy_is_a_wait_for_the_list_and_for_cancel_too(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page()
+    busy = {"code": "unavailable", "detail": "the store is busy", "retryable": True}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json=busy)
+
+    page.route("**/v1/jobs?*", refuse, times=1)
+    send(page, [picture(f"{number}.png", english.data) for number in range(12)])
+    page.route("**/v1/jobs/*/cancel", refuse, times=1)
+    page.get_by_role("button", name="Cancel the rest").click()
+    expect(page.locator(".job .wait")).to_contain_text("busy")
+    page.locator(ENDED).wait_for()
+    expect(page.locator(".job .wait")).to_be_hidden()
+    assert page.locator(".toast").count() == 0
+    page.get_by_role("link", name="All batches").click()
+    page.locator("#panel-batch .card").first.wait_for()
+
+
+def test_a_tab_entered_while_the_server_is_down_fills_when_it_is_back(open_page: OpenPage, tmp_path: Path) -> None:
+    port = free_port()
+    with running_server(tmp_path, port=port, engines__count="1") as first:
+        assert first.client.post("/v1/jobs", files={"files": ("one.png", b"words")}).status_code == 202
+        page = open_page(base=first.url)
+    page.locator("#tab-batch").click()
+    expect(page.locator("#panel-batch > .wait")).to_contain_text("does not answer")
+    with running_server(tmp_path, port=port, engines__count="1"):
+        page.locator("#panel-batch .card").wait_for()
+        expect(page.locator("#panel-batch > .wait")).to_be_hidden()
+
+
+def test_a_dropped_folder_keeps_its_paths(open_page: OpenPage, english: KnownPicture, tmp_path: Path) -> None:
+    for name in ("a/scan.png", "b/scan.png"):
+        file = tmp_path / "scans" / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(english.data)
+    page = open_page("#batch")
+    devtools = page.context.new_cdp_session(page)
+    what = {"items": [], "files": [str(tmp_path / "scans")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 300, "data": what})
+    for name in ("scans/a/scan.png", "scans/b/scan.png"):
+        expect(row(page, name)).to_be_visible()
 
 
 def test_a_restart_in_the_middle_is_survived(open_page: OpenPage, chinese: KnownPicture, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser_support import PHONE, OpenPage, needs_chromium
-from fake_lab import FakeLab
+from fake_lab import DATASETS_DIR, FakeLab
 
 pytestmark = needs_chromium
 
@@ -47,6 +47,10 @@ def test_a_run_from_data_set_to_model(open_page: OpenPage, size: dict[str, int] 
     page.get_by_role("button", name="Use this model").click()
     expect(page.locator(".run .note")).to_contain_text("The service reads with lab-run-0 now")
     assert lab.asked_for("POST", "runs/run-0/use") == [{}]
+    page.get_by_role("button", name="Back to resnet18-db").click()
+    expect(page.locator(".run .note")).to_contain_text("The service reads with resnet18-db now")
+    assert lab.asked_for("POST", "runs/run-0/back") == [{}]
+    expect(page.get_by_role("button", name="Back to")).to_be_hidden()
     page.locator(".run").get_by_role("button", name="Export").click()
     expect(page.locator("#export-model")).to_have_value("run-0")
 
@@ -63,6 +67,33 @@ def test_values_are_kept_within_their_ranges(open_page: OpenPage) -> None:
     page.locator(".run").wait_for()
     (order,) = lab.asked_for("POST", "runs")
     assert (order["dataset"], order["batch_size"], order["epochs"], order["lr"]) == ("street-signs", 32, 1, 0.1)
+    expect(page.locator(".run")).to_contain_text("1 epoch,")
+
+
+def test_without_a_data_set_it_says_where_one_belongs(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    lab.datasets = []
+    report = open_tab(open_page, "tune", lab).locator(".report")
+    expect(report).to_contain_text("lab.datasets_dir")
+    expect(report).to_contain_text(DATASETS_DIR)
+    expect(report).to_contain_text("train_gts/1.txt")
+    expect(report).to_contain_text(f"steadyocr synth --out {DATASETS_DIR}/synthetic")
+
+
+def test_a_run_that_did_not_help_says_so_before_it_is_used(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    lab.hmean_before = 0.97
+    page = open_tab(open_page, "tune", lab)
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator(".run .note.warn")).to_contain_text("0.970 before and 0.927 at best after")
+    use = page.locator(".run").get_by_role("button", name="Use this model")
+    use.click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert lab.asked_for("POST", "runs/run-0/use") == []
+    use.click()
+    page.get_by_role("dialog").get_by_role("button", name="Use this model").click()
+    expect(page.locator(".run .note").last).to_contain_text("The service reads with lab-run-0 now")
 
 
 def test_a_run_is_cancelled_and_resumed(open_page: OpenPage) -> None:
@@ -98,16 +129,18 @@ def test_an_export_in_a_fixed_size(open_page: OpenPage) -> None:
     lab = FakeLab()
     page = open_tab(open_page, "export", lab)
     page.get_by_role("button", name="fixed").click()
-    page.get_by_label("Height").fill("700")
+    page.get_by_label("Height").fill("330")
     page.get_by_label("Width").fill("9999")
+    expect(page.locator("#panel-export form")).to_contain_text("330 became 352: the network needs multiples of 32")
     expect(page.get_by_label("INT8")).to_be_hidden()
     page.locator("#panel-export button[type=submit]").click()
     card = page.locator(".export-card")
-    expect(card).to_contain_text("704 × 1536")
+    expect(card).to_contain_text("352 × 1536")
     expect(card).to_contain_text("49 MB")
     expect(card).to_contain_text("1.2e-5")
+    expect(card).to_contain_text("Same answers as the original; differences stay below the allowed 0.001")
     (order,) = lab.asked_for("POST", "exports")
-    assert order == {"model": "resnet18-db", "format": "onnx", "int8": False, "height": 704, "width": 1536}
+    assert order == {"model": "resnet18-db", "format": "onnx", "int8": False, "height": 352, "width": 1536}
     with page.expect_download() as waiting:
         card.get_by_role("button", name="Download").click()
     assert waiting.value.url.endswith("/v1/lab/exports/export-0/file")
@@ -119,6 +152,7 @@ def test_an_export_in_int8_takes_all_sizes(open_page: OpenPage) -> None:
     page.get_by_label("INT8").check()
     page.locator("#panel-export button[type=submit]").click()
     expect(page.locator(".export-card")).to_contain_text("ONNX · any size · INT8")
+    expect(page.locator(".export-card")).to_contain_text("on purpose")
     (order,) = lab.asked_for("POST", "exports")
     assert order == {"model": "resnet18-db", "format": "onnx", "int8": True}
 
@@ -131,5 +165,24 @@ def test_openvino_has_no_fixed_size(open_page: OpenPage) -> None:
     expect(page.get_by_label("Height")).to_be_hidden()
     page.locator("#panel-export button[type=submit]").click()
     page.locator(".export-card .figures").wait_for()
+    expect(page.locator(".export-card .note.warn")).to_contain_text("more than the allowed 0.001")
     (order,) = lab.asked_for("POST", "exports")
     assert order == {"model": "resnet18-db", "format": "openvino", "int8": False}
+
+
+def test_an_export_is_cancelled(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    lab.patience = 100
+    page = open_tab(open_page, "export", lab)
+    page.locator("#panel-export button[type=submit]").click()
+    page.locator(".export-card").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".export-card .badge.cancelled")).to_be_visible()
+    assert lab.asked_for("POST", "exports/export-0/cancel") == [{}]
+
+
+def test_a_list_of_exports_that_fails_says_so(open_page: OpenPage) -> None:
+    page = open_page()
+    FakeLab().attach(page)
+    page.route("**/v1/lab/exports", lambda route: route.fulfill(status=500, json={"code": "internal", "detail": "oh"}))
+    page.locator("#tab-export").click()
+    expect(page.get_by_role("alert")).to_contain_text("The service has a fault")

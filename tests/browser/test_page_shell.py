@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser_support import DESKTOP, PHONE, OpenPage, Watched, needs_chromium
+from browser_support import DESKTOP, PHONE, OpenPage, Watched, by_name, needs_chromium
 from fake_lab import FakeLab
 from prefix_proxy import prefix_proxy
-from support import FIXTURES, RunningServer, running_server
+from support import FIXTURES, KnownPicture, RunningServer, running_server, wait_until
 
 pytestmark = needs_chromium
 
@@ -87,22 +87,52 @@ def test_the_theme_follows_the_system_and_then_the_button(open_page: OpenPage) -
     assert page.evaluate(background) == light
 
 
-@pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (DESKTOP, True), (PHONE, False)])
-def test_axe_finds_nothing(
-    open_page: OpenPage, axe: Callable[[Page], list[str]], size: dict[str, int], dark: bool
-) -> None:
+LOOKS = pytest.mark.parametrize(
+    ("size", "dark"), [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)], ids=str
+)
+AxeRun = Callable[[Page], list[str]]
+
+
+@LOOKS
+def test_axe_finds_nothing_in_readings(open_page: OpenPage, axe: AxeRun, size: dict[str, int], dark: bool) -> None:
     page = open_page(size=size, dark=dark)
-    FakeLab().attach(page)
     expect(page.locator(".pill.ready")).to_be_visible()
+    assert axe(page) == []
+    wrong = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"this is no picture at all"}
+    page.locator("#panel-single input[data-role=files]").set_input_files(wrong)  # type: ignore[arg-type]
+    page.get_by_role("alert").wait_for()
     assert axe(page) == []
     read_one(page)
     page.locator(".lines .line").first.focus()
     page.locator(".adjust").evaluate("(details) => { details.open = true; }")
     assert axe(page) == []
+    page.get_by_role("button", name="Download").click()
+    page.get_by_role("menuitem").first.wait_for()
+    assert axe(page) == []
+    page.keyboard.press("Escape")
     page.locator(".pill").click()
     expect(page.locator(".health .fact").first).to_be_visible()
     assert axe(page) == []
     page.keyboard.press("Escape")
+    page.locator("#history-button").click()
+    page.locator(".drawer .entry").first.wait_for()
+    assert axe(page) == []
+    page.locator(".drawer .entry").first.click()
+    page.locator("dialog.reader .lines .line").first.wait_for()
+    assert axe(page) == []
+
+
+@LOOKS
+def test_axe_finds_nothing_in_batch_and_laboratory(
+    open_page: OpenPage, axe: AxeRun, running_job: str, size: dict[str, int], dark: bool
+) -> None:
+    page = open_page("#batch", size=size, dark=dark)
+    FakeLab().attach(page)
+    page.locator("#panel-batch .card").first.wait_for()
+    assert axe(page) == []
+    page.locator("#panel-batch .card").first.click()
+    page.locator("#panel-batch[data-job=open] .items tbody tr").first.wait_for()
+    assert axe(page) == []
     page.locator("#tab-tune").click()
     page.locator(".report .note").wait_for()
     page.locator("#panel-tune button[type=submit]").click()
@@ -112,9 +142,6 @@ def test_axe_finds_nothing(
     page.get_by_role("button", name="fixed").click()
     page.locator("#panel-export button[type=submit]").click()
     page.locator("#panel-export .figures").wait_for()
-    assert axe(page) == []
-    page.locator("#history-button").click()
-    page.locator(".drawer .entry").first.wait_for()
     assert axe(page) == []
 
 
@@ -142,21 +169,37 @@ def test_tabs_are_tabs(open_page: OpenPage) -> None:
     expect(page.locator("#panel-single")).to_be_visible()
 
 
-def test_eight_tabs_at_once(browser_context_pages: list[Page]) -> None:
-    """All of them work: none holds a connection that another one needs (browsers give six to a server)."""
-    for page in browser_context_pages:
-        read_one(page)
-    assert len(browser_context_pages) == 8
-
-
 @pytest.fixture
-def browser_context_pages(open_page: OpenPage, server: RunningServer) -> list[Page]:
-    first = open_page()
-    others = [first.context.new_page() for _ in range(7)]
-    for page in others:
-        page.goto(f"{server.url}/")
-        page.locator("html[data-ready]").wait_for()
-    return [first, *others]
+def running_job(server: RunningServer, english: KnownPicture) -> Iterator[str]:
+    """A job that goes on for as long as the test looks at it."""
+    files = [("files", (f"{number}.png", english.data)) for number in range(400)]
+    job: str = server.client.post("/v1/jobs", files=files).raise_for_status().json()["id"]
+    yield job
+    server.client.post(f"/v1/jobs/{job}/cancel").raise_for_status()
+    wait_until(lambda: server.client.get(f"/v1/jobs/{job}").json()["finished_at"])
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "ocr.lan"])
+def test_eight_tabs_at_once(open_page: OpenPage, server: RunningServer, running_job: str, name: str) -> None:
+    """All of them work: none holds a connection that another one needs (browsers give six to a server)."""
+    place = f"#batch/{running_job}"
+    base = server.url.replace("127.0.0.1", name)
+    first = open_page(place, base=base)
+    assert first.evaluate("'locks' in navigator") == (name == "127.0.0.1")
+    pages = [first]
+    for _ in range(7):
+        page = first.context.new_page()
+        page.goto(f"{base}/{place}")
+        pages.append(page)
+    for page in pages:
+        page.locator(".items tbody tr").first.wait_for()
+        expect(page.locator("#panel-batch[data-job=open]")).to_be_visible()
+        expect(page.locator(".pill.ready")).to_be_visible()
+    # And each goes on to learn of what happens.
+    for page in pages:
+        before = page.locator(".job > .muted").inner_text()
+        expect(page.locator(".job > .muted")).not_to_have_text(before)
+        page.locator("#tab-single").click()
 
 
 def test_under_a_prefix_behind_a_proxy(open_page: OpenPage, server: RunningServer) -> None:
@@ -214,6 +257,53 @@ def test_history_brings_a_reading_back(open_page: OpenPage) -> None:
     assert reader.locator(".lines .text").all_text_contents() == known
     reader.get_by_role("button", name="Close").click()
     expect(reader).to_have_count(0)
+    drawer = page.locator(".drawer")
+    expect(drawer).to_contain_text("Seen by everybody who can open this page; deleted after 7 days")
+    expect(drawer.locator(".entry .file-name").first).to_have_text(known[0])
+    drawer.get_by_role("button", name="Delete all").click()
+    page.get_by_role("dialog", name="Delete").get_by_role("button", name="Cancel").click()
+    expect(drawer.locator("section").first.locator(".entry").first).to_be_visible()
+    drawer.get_by_role("button", name="Delete all").click()
+    page.get_by_role("dialog", name="Delete").get_by_role("button", name="Delete").click()
+    expect(drawer.locator("section").first).to_be_hidden()
+
+
+def test_a_history_that_is_busy_waits_and_one_that_is_off_says_so(open_page: OpenPage) -> None:
+    page = open_page()
+    busy = {"code": "unavailable", "detail": "busy", "retryable": True}
+    off = {"enabled": False, "shared": True, "keep_s": 60, "entries": []}
+    page.route("**/v1/history?*", lambda route: route.fulfill(json=off))
+    page.route(
+        "**/v1/history?*", lambda route: route.fulfill(status=503, headers={"Retry-After": "2"}, json=busy), times=1
+    )
+    page.locator("#history-button").click()
+    drawer = page.locator(".drawer")
+    expect(drawer.locator(".wait")).to_contain_text("busy")
+    expect(drawer).to_contain_text("The history is switched off on this server")
+    expect(drawer.get_by_label("Keep what I read")).to_be_hidden()
+    expect(drawer.get_by_role("alert")).to_have_count(0)
+
+
+def test_copying_works_in_a_dialog_and_over_plain_http(open_page: OpenPage, server: RunningServer) -> None:
+    page = open_page(base=by_name(server.url))
+    assert page.evaluate("navigator.clipboard === undefined")
+    read_one(page)
+    text = "\n".join(page.locator("#panel-single .lines .text").all_text_contents())
+    page.locator("#history-button").click()
+    page.locator(".drawer .entry").first.click()
+    reader = page.locator("dialog.reader")
+    copy = reader.get_by_role("button", name="Copy all")
+    copy.click()
+    # Below the dialog it would be neither seen nor read out.
+    expect(reader.locator(".toast")).to_have_text("Copied")
+    expect(copy).to_be_focused()
+    other = open_page()
+    other.bring_to_front()
+    assert other.evaluate("navigator.clipboard.readText()") == text
+    page.bring_to_front()
+    page.evaluate("document.execCommand = () => false")
+    copy.click()
+    expect(reader.locator(".toast").last).to_contain_text("does not allow copying")
 
 
 def test_the_history_can_be_left(open_page: OpenPage, watched: list[Watched]) -> None:

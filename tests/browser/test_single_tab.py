@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
 import json
 import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +201,11 @@ def test_a_shrunk_picture_is_said_to_be(open_page: OpenPage, english: KnownPictu
     page.get_by_role("button", name="Read at full size").click()
     expect(page.locator(".notes .warn")).to_have_count(0)
     assert lines_of(page) == english.texts
+    # That was for this picture; the next one is read as usual again.
+    with page.expect_request("**/v1/ocr?*") as asked:
+        read(page)
+    assert "quality=tile" not in asked.value.url
+    expect(page.locator("#tile")).not_to_be_checked()
 
 
 def test_a_wrong_file_gets_a_sentence_and_no_retry(open_page: OpenPage) -> None:
@@ -207,7 +216,11 @@ def test_a_wrong_file_gets_a_sentence_and_no_retry(open_page: OpenPage) -> None:
     problem = page.get_by_role("alert")
     expect(problem).to_contain_text("not a picture")
     expect(problem.get_by_role("button")).to_have_count(0)
+    # There is no text to show and no detection to adjust.
+    expect(page.locator("#panel-single .side")).to_be_hidden()
+    expect(page.locator("#knob-unclip_ratio")).to_be_hidden()
     read(page)
+    expect(page.locator("#panel-single .side")).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
@@ -307,6 +320,124 @@ def test_sliders_and_presets_run_no_network(
     assert len([path for path in watched[0].requests if path.startswith("/v1/ocr")]) == asked == 1
 
 
+def test_what_is_saved_names_the_knobs_it_was_found_with(open_page: OpenPage) -> None:
+    page = open_page()
+    read(page)
+    set_slider(page, "unclip_ratio", 2.6)
+    expect(page.locator("#panel-single:not([data-applying])")).to_be_visible()
+    answer = json.loads(content(download(page, "JSON")))
+    assert answer["options"]["unclip_ratio"] == 2.6
+    assert answer["options"]["recognise"] is True
+
+
+def test_a_slider_waits_for_a_busy_server_and_sends_no_picture(
+    open_page: OpenPage, english: KnownPicture, watched: list[Watched]
+) -> None:
+    page = open_page()
+    read(page)
+    busy = {"code": "queue_full", "detail": "full", "retryable": True}
+    path = "**/v1/maps/*/lines"
+    page.route(path, lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json=busy), times=2)
+    quad = page.locator(".quads polygon").first
+    before = quad.get_attribute("points") or ""
+    set_slider(page, "unclip_ratio", 2.6)
+    expect(page.locator(".wait")).to_contain_text("busy")
+    expect(quad).not_to_have_attribute("points", before)
+    expect(page.locator(".wait")).to_be_hidden()
+    assert len(lines_of(page)) == len(english.texts)
+    assert len([path for path in watched[0].requests if path.startswith("/v1/ocr")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("details", "sentence"),
+    [({"max_bytes": 32 << 20}, "at most 34 MB"), ({}, "the body is too large"), ({"limit": 10_000}, "at most 10,000")],
+)
+def test_too_large_is_said_with_the_limit_and_not_tried_again(
+    open_page: OpenPage, details: dict[str, int], sentence: str
+) -> None:
+    page = open_page()
+    body = {"code": "payload_too_large", "detail": "the body is too large", "retryable": False, **details}
+    page.route("**/v1/ocr?*", lambda route: route.fulfill(status=413, json=body))
+    page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
+    problem = page.get_by_role("alert")
+    expect(problem).to_contain_text(sentence)
+    expect(problem).not_to_contain_text("{")
+    expect(problem.get_by_role("button")).to_have_count(0)
+
+
+def test_the_annotated_picture_has_the_lists_numbers(open_page: OpenPage) -> None:
+    page = open_page()
+    page.evaluate(
+        """() => {
+            window.written = [];
+            const write = CanvasRenderingContext2D.prototype.fillText;
+            CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+                window.written.push(text);
+                write.call(this, text, ...rest);
+            };
+        }"""
+    )
+    read(page)
+    download(page, "Annotated")
+    assert page.evaluate("window.written") == page.locator(".lines .number").all_text_contents()
+
+
+def test_the_steps_are_those_of_the_server(open_page: OpenPage, server: RunningServer, english: KnownPicture) -> None:
+    answer = server.ocr(english.data)
+    info = server.info()
+    page = open_page()
+    now: dict[str, Any] = {"waiting": 3, "stages": ["detect", "recognise"]}
+
+    def tell(route: Route) -> None:
+        engines = [{**info["engines"][0], "stage": stage} for stage in now["stages"]]
+        route.fulfill(json={**info, "engines": engines, "queue": {**info["queue"], "waiting": now["waiting"]}})
+
+    page.route("**/v1/info", tell)
+    with held_answers(answer) as (address, let_go):
+        page.route("**/v1/ocr?*", lambda route: route.continue_(url=address))
+        page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
+        step = page.locator(".steps .now")
+        expect(step).to_have_text("Queue, 3 waiting")
+        now.update(waiting=0, stages=["detect", None])
+        expect(step).to_have_text("Find lines")
+        now.update(stages=[None, "recognise"])
+        expect(step).to_have_text("Read text")
+        assert page.locator(DONE).count() == 0
+        let_go.set()
+        page.locator(DONE).wait_for()
+    assert lines_of(page) == english.texts
+
+
+@contextlib.contextmanager
+def held_answers(answer: dict[str, Any]) -> Iterator[tuple[str, threading.Event]]:
+    """A server that takes what is sent at once, and answers when it is let go."""
+    let_go = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            let_go.wait(60)
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Access-Control-Allow-Origin", "*")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as holding:
+        thread = threading.Thread(target=holding.serve_forever, name="held-answers", daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{holding.server_port}/v1/ocr", let_go
+        finally:
+            let_go.set()
+            holding.shutdown()
+            thread.join(5)
+
+
 def test_an_expired_map_is_made_again(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
     read(page)
@@ -344,5 +475,8 @@ def test_on_a_phone(open_page: OpenPage, chinese: KnownPicture) -> None:
     read(page, FIXTURES / "chinese.png")
     assert lines_of(page) == chinese.texts
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    box = page.locator("#panel-single so-viewer").bounding_box()
+    assert box is not None
+    assert box["height"] <= 0.41 * PHONE["height"], "the text needs room too"
     page.locator(".lines .line").first.tap()
     expect(page.locator('.quads [data-line="0"]')).to_have_class("picked")

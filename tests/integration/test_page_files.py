@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 import steadyocr.webui
 from steadyocr.api.app import create_app
+from steadyocr.errors import ERRORS_BY_CODE
 from steadyocr.service import Service
 from steadyocr.settings import Settings
 from steadyocr.settings.sections import AuthSettings
@@ -25,7 +26,7 @@ MAX_PACKED_BYTES = 60_000
 # Keys that are put together at run time: the part before the value.
 MADE_KEYS = (
     *("error.", "state.", "engine.", "format.", "health.", "knobs.", "stage.", "theme.", "tune.use_"),
-    *("batch.file", "batch.state", "batch.size", "batch.time", "batch.actions"),
+    *("batch.file", "batch.state", "batch.size", "batch.time", "batch.lines", "batch.actions"),
 )
 SCRIPTS = sorted(STATIC.rglob("*.js"))
 
@@ -133,6 +134,11 @@ def test_both_languages_say_the_same_things() -> None:
         assert values_in(chinese[key]) == values_in(text), key
         assert text, key
         assert chinese[key], key
+
+
+def test_every_error_a_client_may_see_has_a_sentence() -> None:
+    sentences = {key.removeprefix("error.") for key in strings("en")}
+    assert set(ERRORS_BY_CODE) - sentences == set()
 
 
 def test_every_string_is_used_and_every_key_is_known() -> None:

@@ -1,12 +1,12 @@
 // The page: tabs, language, theme, key, banner; each tab's own work is in its module.
 
-import { apiKey, signals } from './core/api.js';
+import { apiKey, late, signals } from './core/api.js';
 import { h, show } from './core/dom.js';
 import { adopt, currentLanguage, say, setLanguage } from './core/i18n.js';
 import { icon } from './core/icons.js';
 import { keep, recall } from './core/store.js';
 import './parts/health.js';
-import { attempt, dialog } from './parts/widgets.js';
+import { attempt, dialog, Wait } from './parts/widgets.js';
 import { Single } from './tabs/single.js';
 
 const TABS = ['single', 'batch', 'tune', 'export'];
@@ -15,9 +15,9 @@ const panels = {};
 // What most visits do not need is loaded when it is.
 const makers = {
   single: async (panel) => new Single(panel),
-  batch: async (panel) => new (await import('./tabs/batch.js')).Batch(panel),
-  tune: async (panel) => new (await import('./tabs/tune.js')).Tune(panel),
-  export: async (panel) => new (await import('./tabs/export.js')).Export(panel),
+  batch: async (panel) => new (await late(() => import('./tabs/batch.js'))).Batch(panel),
+  tune: async (panel) => new (await late(() => import('./tabs/tune.js'))).Tune(panel),
+  export: async (panel) => new (await late(() => import('./tabs/export.js'))).Export(panel),
 };
 
 const byId = (id) => document.getElementById(id);
@@ -30,19 +30,34 @@ function place() {
   return TABS.includes(tab) ? [tab, rest.join('/')] : ['single', ''];
 }
 
+const wait = new Wait();
+let opening = null;
+
+/** Show the tab that the address names; when the server cannot fill it now, as soon as it can. */
 async function open() {
+  opening?.abort();
+  opening = new AbortController();
+  const { signal } = opening;
   const [name, rest] = place();
   for (const tab of TABS) {
     const chosen = tab === name;
     tabButton(tab).setAttribute('aria-selected', String(chosen));
     tabButton(tab).tabIndex = chosen ? 0 : -1;
     show(panelOf(tab), chosen);
-    if (!chosen) panels[tab]?.then((panel) => panel.leave?.());
+    if (!chosen) panels[tab]?.then((panel) => panel.leave?.(), () => {});
   }
   document.body.dataset.tab = name;
-  panels[name] ??= makers[name](panelOf(name));
-  const panel = await panels[name];
-  if (place()[0] === name) await panel.enter?.(rest);
+  // The first tab asks for nothing until it has a picture.
+  if (name === 'single') return;
+  panelOf(name).prepend(wait.element);
+  await wait.through(async () => {
+    panels[name] ??= makers[name](panelOf(name));
+    const panel = await panels[name].catch((error) => {
+      delete panels[name];
+      throw error;
+    });
+    if (!signal.aborted) await panel.enter(rest);
+  }, signal);
 }
 
 function furnishTabs() {
@@ -116,7 +131,7 @@ function furnishHistory() {
   let drawer = null;
   byId('history-button').addEventListener('click', () =>
     attempt(async () => {
-      drawer ??= new (await import('./parts/history.js')).History();
+      drawer ??= new (await late(() => import('./parts/history.js'))).History();
       drawer.open();
     }),
   );

@@ -1,6 +1,6 @@
 // The one way to the server: the key, typed errors, waiting when it is busy. Paths are relative, so any prefix works.
 
-import { t } from './i18n.js';
+import { sentenceOf, t } from './i18n.js';
 
 const KEY_NAME = 'steadyocr.key';
 // Pauses between tries when the server does not say, in seconds; and how often at most.
@@ -47,15 +47,28 @@ export class ApiError extends Error {
     return WAITING_STATUS.has(this.status) || this.status === 0;
   }
 
+  /** Whether trying again may help: a bad picture stays one. */
+  get retryable() {
+    return this.body.retryable ?? (this.status === 0 || this.status >= 500);
+  }
+
   /** The sentence for a person. */
   get sentence() {
-    const key = `error.${this.code}`;
-    const known = t(key, this.body);
-    return known === key ? this.message : known;
+    return sentenceOf(this.code, this.body) ?? this.message;
   }
 }
 
 const unreachable = () => new ApiError(0, { code: 'unreachable', detail: t('error.unreachable') }, PAUSE_S);
+
+/** A module that is loaded when it is needed. While the server is down it cannot be. */
+export async function late(load) {
+  try {
+    return await load();
+  } catch {
+    heard(0);
+    throw unreachable();
+  }
+}
 
 function headersWithKey(headers = {}) {
   const key = apiKey.get();
@@ -154,7 +167,8 @@ export async function patiently(work, { onWait, signal }) {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof ApiError) || tries >= MAX_TRIES) throw error;
+      // A server that does not answer at all is waited for as long as somebody wants to.
+      if (!(error instanceof ApiError) || (tries >= MAX_TRIES && error.status)) throw error;
       if (error.status === 401) await keyGiven(signal);
       else if (!error.waits) throw error;
       else {

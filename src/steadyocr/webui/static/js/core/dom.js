@@ -68,4 +68,7 @@ export function eachFrame(work) {
   };
 }
 
+/** The dialog on top, or the page: whatever lies below a modal one is neither seen nor heard. */
+export const topmost = () => [...document.querySelectorAll('dialog:modal')].at(-1) ?? document.body;
+
 export const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;

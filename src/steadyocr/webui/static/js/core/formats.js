@@ -42,8 +42,8 @@ export const renderers = {
   csv: { suffix: 'csv', type: 'text/csv', render: (page) => `\ufeff${csv(page)}` },
 };
 
-/** A page with other lines, its text made anew. */
-export function withLines(page, lines) {
+/** A page with other lines, found with these options; its text is made anew. */
+export function withLines(page, lines, options = {}) {
   const full = lines.map((line) => ({ ...line, text: line.text ?? '' }));
-  return { ...page, lines: full, text: full.map((line) => line.text).filter(Boolean).join('\n') };
+  return { ...page, options: { ...page.options, ...options }, lines: full, text: full.map((line) => line.text).filter(Boolean).join('\n') };
 }

@@ -19,7 +19,6 @@ export function t(key, values = {}) {
   });
 }
 
-export const has = (key) => key in strings;
 export const locale = () => LOCALES[language];
 export const currentLanguage = () => language;
 
@@ -79,6 +78,14 @@ export function bytes(count) {
   return `${number(value, step && value < 10 ? 1 : 0)} ${units[step]}`;
 }
 
+/** What an error's code means, with its limits as people write them; null where the server's own words say more. */
+export function sentenceOf(code, details = {}) {
+  const size = details.max_bytes ?? details.limit_bytes;
+  const limit = size ? bytes(size) : details.limit;
+  const text = t(`error.${code === 'payload_too_large' && details.limit ? 'too_many' : code}`, { ...details, limit });
+  return text.startsWith('error.') || text.includes('{') ? null : text;
+}
+
 /** Seconds for people: 0.42 s, 3 min 5 s, 2 h 10 min. */
 export function duration(seconds) {
   if (seconds < 10) return t('unit.seconds', { n: Number(seconds.toFixed(seconds < 1 ? 2 : 1)) });
@@ -86,6 +93,7 @@ export function duration(seconds) {
   const minutes = Math.round(seconds / 60);
   if (seconds < 600) return t('unit.minutes_seconds', { m: Math.floor(seconds / 60), n: Math.floor(seconds % 60) });
   if (minutes < 90) return t('unit.minutes', { n: minutes });
+  if (minutes > 2880) return t('unit.days', { n: Math.round(minutes / 1440) });
   return t('unit.hours', { h: Math.floor(minutes / 60), n: minutes % 60 });
 }
 

@@ -30,9 +30,12 @@ export async function follow({ events, refresh, signal }) {
   }
 }
 
-/** Run with one of the few places for streams; does nothing when all are taken. */
+/**
+ * Run with one of the few places for streams; does nothing when all are taken. On plain http by name there are no locks
+ * (not a secure context), so tabs cannot share; then none streams.
+ */
 async function withStream(work) {
-  if (!navigator.locks) return work();
+  if (!navigator.locks) return false;
   for (let place = 0; place < STREAMS; place += 1) {
     const outcome = await navigator.locks.request(`steadyocr-stream-${place}`, { ifAvailable: true }, (lock) =>
       lock ? work().then((ended) => ({ ended })) : null,

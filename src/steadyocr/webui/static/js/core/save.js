@@ -1,6 +1,7 @@
 // Taking things away: files, the clipboard, the annotated picture.
 
 import { apiKey, request } from './api.js';
+import { topmost } from './dom.js';
 
 const MAX_SIDE = 4096;
 const COLOURS = ['#4f46e5', '#0d7a5f'];
@@ -26,19 +27,21 @@ export async function saveFrom(path, name) {
   link.click();
 }
 
-/** Copy a text; on plain http from another machine there is no clipboard, so the old way remains. */
+/** Copy a text; says whether it did. On plain http from another machine there is no clipboard: the old way remains. */
 export async function copy(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
+  const done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+  if (done) return true;
+  const focused = document.activeElement;
   const area = document.createElement('textarea');
   area.value = text;
   area.className = 'visually-hidden';
-  document.body.append(area);
+  // Below a modal dialog nothing can be selected.
+  topmost().append(area);
   area.select();
-  document.execCommand('copy');
+  const copied = document.execCommand('copy');
   area.remove();
+  focused?.focus({ preventScroll: true });
+  return copied;
 }
 
 /** The picture with its quads and numbers drawn in, as a PNG blob; at most 4096 pixels on its longer side. */
@@ -61,7 +64,7 @@ export function annotate(image, page) {
     points.forEach(([x, y]) => pen.lineTo(x, y));
     pen.closePath();
     pen.stroke();
-    const name = String(line.id);
+    const name = String(line.id + 1);
     const [x, y] = [points[0][0], Math.max(points[0][1], 13 * thick)];
     pen.fillRect(x, y - 13 * thick, pen.measureText(name).width + 6 * thick, 13 * thick);
     pen.fillStyle = '#fff';

@@ -85,8 +85,12 @@ async function walk(entries) {
   const waiting = [...entries];
   while (waiting.length && files.length < MAX_FILES) {
     const entry = waiting.shift();
-    if (entry.isFile) files.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
-    else waiting.push(...(await children(entry)));
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      // The browser itself fills this in for chosen folders only (webkitRelativePath, which cannot be set).
+      file.path = entry.fullPath.slice(1);
+      files.push(file);
+    } else waiting.push(...(await children(entry)));
   }
   return files;
 }

@@ -2,14 +2,14 @@
 
 import { h, label } from '../core/dom.js';
 
-/** A number with its label; `get()` gives the value, kept to the range and its steps. */
-export function numberField({ id, name, hint, value, min, max, step = 1 }) {
+/** A number with its label; `get()` gives the value, kept to the range and its steps, rounded by `round`. */
+export function numberField({ id, name, hint, value, min, max, step = 1, round = Math.round }) {
   const input = h('input', { type: 'number', id, value: String(value), min: String(min), max: String(max), step: String(step), inputmode: 'decimal' });
   const field = wrap(id, name, input, hint);
   field.get = () => {
     const written = Number(input.value);
     const wished = Number.isFinite(written) && input.value !== '' ? written : value;
-    const stepped = step === 'any' ? wished : Math.round((wished - min) / step) * step + min;
+    const stepped = step === 'any' ? wished : round((wished - min) / step) * step + min;
     const kept = Math.min(max, Math.max(min, stepped));
     input.value = String(kept);
     return kept;

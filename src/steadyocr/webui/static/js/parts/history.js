@@ -2,15 +2,16 @@
 
 import { getJson, isAbort, objectUrl, request } from '../core/api.js';
 import { h, show } from '../core/dom.js';
-import { duration, moment, number, t } from '../core/i18n.js';
+import { duration, moment, number, say, t } from '../core/i18n.js';
 import { keep, keepsHistory } from '../core/store.js';
 import { openReader } from './reader.js';
-import { attempt, badge, dialog, failure } from './widgets.js';
+import { attempt, badge, dialog, failure, sure, Wait } from './widgets.js';
 
 const LIMIT = 40;
 
 export class History {
   #urls = [];
+  #asking = null;
 
   constructor() {
     this.readings = h('ul', { class: 'entries' });
@@ -19,18 +20,27 @@ export class History {
     this.none = show(h('p', { class: 'muted', t: 'history.none' }), false);
     this.keeping = h('input', { type: 'checkbox', id: 'keep-history', checked: keepsHistory() });
     this.keeping.addEventListener('change', () => keep('history', this.keeping.checked ? null : 'off'));
-    this.box = dialog('history.title', h('label', { class: 'check' }, this.keeping, h('span', { t: 'history.keep' })), this.problem, this.none,
-      h('section', {}, h('h3', { t: 'tab.single' }), this.readings), h('section', {}, h('h3', { t: 'tab.batch' }), this.jobs));
+    this.switch = h('label', { class: 'check' }, this.keeping, h('span', { t: 'history.keep' }));
+    this.who = h('p', { class: 'muted' });
+    this.wait = new Wait();
+    const clear = h('button', { class: 'danger', icon: 'trash', t: 'history.delete_all', on: { click: () => attempt(() => this.#clear()) } });
+    this.box = dialog('history.title', this.switch, this.who, this.wait.element, this.problem, this.none,
+      h('section', {}, h('div', { class: 'row' }, h('h3', { t: 'tab.single' }), clear), this.readings), h('section', {}, h('h3', { t: 'tab.batch' }), this.jobs));
     this.box.classList.add('drawer');
     this.box.addEventListener('close', () => this.#forget());
   }
 
   async open() {
     this.box.showModal();
+    await this.#fill();
+  }
+
+  async #fill() {
+    this.#asking = new AbortController();
     this.problem.replaceChildren();
     show(this.none, false);
     const counts = await Promise.all([
-      this.#load(this.readings, `v1/history?limit=${LIMIT}`, ({ entries }) => entries.map((entry) => this.#reading(entry))),
+      this.#load(this.readings, `v1/history?limit=${LIMIT}`, (history) => this.#rules(history)),
       this.#load(this.jobs, `v1/jobs?limit=${LIMIT}`, ({ jobs }) => jobs.map((job) => this.#job(job))),
     ]);
     show(this.none, counts.every((count) => count === 0));
@@ -39,17 +49,31 @@ export class History {
   /** Fill one list; the other one may work where this one does not. */
   async #load(list, path, rowsOf) {
     try {
-      const rows = rowsOf(await getJson(path));
-      this.#fill(list, rows);
+      const { signal } = this.#asking;
+      const rows = rowsOf(await this.wait.through(() => getJson(path, { signal }), signal));
+      this.#put(list, rows);
       return rows.length;
     } catch (error) {
-      this.#fill(list, []);
+      this.#put(list, []);
       if (!isAbort(error)) this.problem.append(failure(error));
       return null;
     }
   }
 
-  #fill(list, rows) {
+  /** Who sees the readings and for how long; returns their rows. */
+  #rules({ enabled, shared, keep_s: keepS, entries }) {
+    show(this.switch, enabled);
+    say(this.who, enabled ? [shared ? 'history.shared' : 'history.own', { time: duration(keepS) }] : 'history.off');
+    return entries.map((entry) => this.#reading(entry));
+  }
+
+  async #clear() {
+    if (!(await sure('delete', 'history.delete_sure'))) return;
+    await request('v1/history', { method: 'DELETE' });
+    await this.#fill();
+  }
+
+  #put(list, rows) {
     list.replaceChildren(...rows);
     show(list.parentElement, rows.length > 0);
   }
@@ -58,9 +82,9 @@ export class History {
     const thumb = h('span', { class: 'thumb' });
     if (entry.thumb_url) this.#thumbnail(thumb, entry.thumb_url);
     const open = h('button', { class: 'entry', on: { click: () => attempt(() => this.#show(entry)) } }, thumb,
-      h('span', { class: 'entry-text' }, h('span', {}, moment(entry.at)),
-        h('small', { class: 'muted' }, `${t('result.lines', { n: entry.lines })} · ${entry.width} × ${entry.height} · ${duration(entry.ms / 1000)}`)));
-    const row = h('li', {}, open, h('button', { class: 'icon', icon: 'trash', label: 'history.delete', on: { click: () => attempt(async () => {
+      h('span', { class: 'entry-text' }, h('span', { class: 'file-name', dir: 'auto' }, entry.first_line || moment(entry.at)),
+        h('small', { class: 'muted' }, `${moment(entry.at)} · ${t('result.lines', { n: entry.lines })} · ${entry.width} × ${entry.height}`)));
+    const row = h('li', {}, open, h('button', { class: 'icon', icon: 'trash', label: 'delete', on: { click: () => attempt(async () => {
       await request(`v1/history/${entry.id}`, { method: 'DELETE' });
       row.remove();
     }) } }));
@@ -83,10 +107,11 @@ export class History {
 
   async #show(entry) {
     const page = await getJson(`v1/history/${entry.id}`);
-    await openReader(page, { name: moment(entry.at), image: page.image_url?.replace(/^\//, '') });
+    await openReader(page, { name: entry.first_line || moment(entry.at), image: page.image_url?.replace(/^\//, '') });
   }
 
   #forget() {
+    this.#asking?.abort();
     for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
   }
 }

@@ -3,8 +3,7 @@
 
 import { h, label, tell } from '../core/dom.js';
 import { percent, t } from '../core/i18n.js';
-import { copy } from '../core/save.js';
-import { toast } from './widgets.js';
+import { copyOut } from './widgets.js';
 import { isDoubtful } from './viewer.js';
 
 export class Lines extends HTMLElement {
@@ -93,16 +92,15 @@ export class Lines extends HTMLElement {
     tell(this, 'line-pick', id);
   }
 
-  async #click(event) {
+  #click(event) {
     const id = this.#idAt(event);
     if (id === null) return;
     if (event.target.closest('.copy')) this.#copy(id);
     else if (event.target.closest('.line')) tell(this, 'line-centre', id);
   }
 
-  async #copy(id) {
-    await copy(this.#rows.get(id).querySelector('.text').textContent);
-    toast('copied');
+  #copy(id) {
+    copyOut(this.#rows.get(id).querySelector('.text').textContent);
   }
 
   #key(event) {

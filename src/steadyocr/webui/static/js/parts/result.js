@@ -3,8 +3,8 @@
 import { h, show } from '../core/dom.js';
 import { renderers, withLines } from '../core/formats.js';
 import { duration, say } from '../core/i18n.js';
-import { annotate, copy, saveBlob, stem } from '../core/save.js';
-import { attempt, menu, note, toast } from './widgets.js';
+import { annotate, saveBlob, stem } from '../core/save.js';
+import { attempt, copyOut, menu, note, toast } from './widgets.js';
 import './lines.js';
 import './viewer.js';
 import { isDoubtful } from './viewer.js';
@@ -27,7 +27,7 @@ export class Result extends HTMLElement {
     this.asText = h('button', { t: 'result.text', 'aria-pressed': 'true', on: { click: () => this.#view(false) } });
     this.asJson = h('button', { t: 'result.json', 'aria-pressed': 'false', on: { click: () => this.#view(true) } });
     this.take = h('div', { class: 'take' },
-      h('button', { icon: 'copy', t: 'result.copy', on: { click: () => attempt(() => this.#copy()) } }),
+      h('button', { icon: 'copy', t: 'result.copy', on: { click: () => copyOut(this.#page.text) } }),
       menu('download', 'result.download', [
         ...Object.keys(renderers).map((kind) => [`format.${kind}`, () => this.#save(kind)]),
         ['format.png', () => attempt(() => this.#savePicture())],
@@ -56,8 +56,9 @@ export class Result extends HTMLElement {
     this.setLines(page.lines);
   }
 
-  setLines(lines) {
-    this.#page = withLines(this.#page, lines);
+  /** Show other lines, found with these options. */
+  setLines(lines, options) {
+    this.#page = withLines(this.#page, lines, options);
     this.viewer.setLines(lines);
     this.list.setLines(lines);
     const doubtful = lines.filter(isDoubtful).length;
@@ -92,11 +93,6 @@ export class Result extends HTMLElement {
     if (json) this.raw.textContent = JSON.stringify(this.#page, null, 2);
     show(this.raw, json);
     show(this.list, !json);
-  }
-
-  async #copy() {
-    await copy(this.#page.text);
-    toast('copied');
   }
 
   #save(kind) {

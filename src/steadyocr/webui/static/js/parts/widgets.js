@@ -1,18 +1,28 @@
 // Small things that several tabs use: notes, waits, menus, dialogs, bars.
 
-import { ApiError, isAbort } from '../core/api.js';
-import { h, show } from '../core/dom.js';
+import { ApiError, isAbort, patiently } from '../core/api.js';
+import { h, show, topmost } from '../core/dom.js';
 import { icon } from '../core/icons.js';
 import { say, t } from '../core/i18n.js';
+import { copy } from '../core/save.js';
 
 const TOAST_MS = 2600;
 
-/** Say something short and let it go. */
-export function toast(key, values) {
-  const note = h('div', { class: 'toast' }, t(key, values));
-  document.getElementById('toasts').append(note);
-  setTimeout(() => note.remove(), TOAST_MS);
+const toasts = document.getElementById('toasts');
+
+function rise(element, ms) {
+  // Into the dialog on top, if there is one; else it would lie below it.
+  const top = topmost();
+  if (toasts.parentElement !== top) top.append(toasts);
+  toasts.append(element);
+  setTimeout(() => element.remove(), ms);
 }
+
+/** Say something short and let it go. */
+export const toast = (key, values) => rise(h('div', { class: 'toast' }, t(key, values)), TOAST_MS);
+
+/** Copy a text and say how that went. */
+export const copyOut = async (text) => toast((await copy(text)) ? 'copied' : 'copy_failed');
 
 /** A box with a sentence: kind is info, warn or bad. */
 export function note(kind, what, ...actions) {
@@ -29,9 +39,11 @@ export function failure(error, retry) {
   if (!known) console.error(error);
   const id = error.body?.request_id;
   // The server's own words, where the page has a shorter sentence, may name the number that matters.
-  const detail = known && error.body?.detail && error.body.detail !== sentence ? h('small', { class: 'block muted' }, error.body.detail) : null;
+  // A sentence with the numbers in it needs no other.
+  const own = known && !/\d/.test(sentence) && error.body.detail;
+  const detail = own && own !== sentence ? h('small', { class: 'block muted' }, own) : null;
   const text = h('span', {}, sentence, detail, id ? h('small', { class: 'id' }, ` ${id.slice(0, 12)}`) : null);
-  const again = retry ? [h('button', { icon: 'retry', t: 'again', on: { click: retry } })] : [];
+  const again = retry && (!known || error.retryable) ? [h('button', { icon: 'retry', t: 'again', on: { click: retry } })] : [];
   return note('bad', text, ...again);
 }
 
@@ -41,10 +53,9 @@ export async function attempt(work) {
     return await work();
   } catch (error) {
     if (isAbort(error)) return undefined;
-    const box = h('div', { class: 'toast bad', role: 'alert' }, error instanceof ApiError ? error.sentence : t('error.unexpected'));
-    if (!(error instanceof ApiError)) console.error(error);
-    document.getElementById('toasts').append(box);
-    setTimeout(() => box.remove(), TOAST_MS * 2);
+    const known = error instanceof ApiError;
+    if (!known) console.error(error);
+    rise(h('div', { class: 'toast bad', role: 'alert' }, known ? error.sentence : t('error.unexpected')), TOAST_MS * 2);
     return undefined;
   }
 }
@@ -52,11 +63,24 @@ export async function attempt(work) {
 /** A wait that counts down: the server is busy, and this goes on by itself. */
 export class Wait {
   #timer = null;
+  #owner = null;
 
   constructor() {
     this.text = h('span');
     this.element = show(note('info', this.text), false);
     this.element.classList.add('wait');
+  }
+
+  /** Do something as soon as the server can. */
+  async through(work, signal) {
+    const owner = {};
+    this.#owner = owner;
+    const stop = () => this.#owner === owner && this.stop();
+    try {
+      return await patiently(() => (stop(), work()), { signal, onWait: (error, seconds) => this.start(error, seconds) });
+    } finally {
+      stop();
+    }
   }
 
   start(error, seconds) {
@@ -118,6 +142,18 @@ export function dialog(key, ...content) {
   box.addEventListener('click', (event) => event.target === box && box.close());
   document.body.append(box);
   return box;
+}
+
+/** Ask before doing what a button says; whether to do it. */
+export function sure(name, question) {
+  const { promise, resolve } = Promise.withResolvers();
+  const yes = h('button', { class: 'danger', t: name, on: { click: () => resolve(true) } });
+  const no = h('button', { t: 'cancel', on: { click: () => resolve(false) } });
+  const box = dialog(name, h('p', { t: question }), h('div', { class: 'actions' }, yes, no));
+  box.addEventListener('close', () => resolve(false));
+  promise.then(() => box.remove());
+  box.showModal();
+  return promise;
 }
 
 /** A progress bar; `set(null)` shows that work goes on but not how far it is. */

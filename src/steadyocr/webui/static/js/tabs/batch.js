@@ -1,13 +1,13 @@
 // The second tab: many pictures as one job. The job lives on the server; the page only looks at it.
 
-import { getJson, isAbort, patiently, post, request, upload } from '../core/api.js';
+import { getJson, isAbort, post, request, upload } from '../core/api.js';
 import { h, show } from '../core/dom.js';
-import { bytes, duration, moment, number, onLanguage, percent, say, t } from '../core/i18n.js';
+import { bytes, duration, moment, number, onLanguage, percent, say, sentenceOf, t } from '../core/i18n.js';
 import { follow } from '../core/live.js';
 import { saveFrom } from '../core/save.js';
 import { dropZone, MAX_FILES } from '../parts/drop.js';
 import { openReader } from '../parts/reader.js';
-import { attempt, badge, bar, failure, toast, Wait } from '../parts/widgets.js';
+import { attempt, badge, bar, failure, sure, toast, Wait } from '../parts/widgets.js';
 
 const PAGE = 50;
 const RECENT = 20;
@@ -84,10 +84,7 @@ export class Batch {
     show(this.upload, true);
     this.uploadProblem.remove();
     try {
-      const job = await patiently(() => this.#post(form, files, headers, sending.signal), {
-        signal: sending.signal,
-        onWait: (error, seconds) => this.wait.start(error, seconds),
-      });
+      const job = await this.wait.through(() => this.#post(form, files, headers, sending.signal), sending.signal);
       this.#sent = { id: job.id, files };
       location.hash = `batch/${job.id}`;
     } catch (error) {
@@ -95,13 +92,11 @@ export class Batch {
       this.uploadProblem = failure(error, () => attempt(() => this.send(files)));
       this.start.prepend(this.uploadProblem);
     } finally {
-      this.wait.stop();
       show(this.upload, false);
     }
   }
 
   #post(form, files, headers, signal) {
-    this.wait.stop();
     const size = files.reduce((sum, file) => sum + file.size, 0);
     const onProgress = (share) => {
       this.uploadBar.set(share < 1 ? share : null);
@@ -138,20 +133,21 @@ export class Batch {
     this.cancel = act('stop', 'batch.cancel', () => this.#do('cancel'));
     this.retry = act('retry', 'batch.retry', () => this.#do('retry'));
     this.archive = act('download', 'batch.archive', () => saveFrom(`v1/jobs/${this.#jobId}/archive.zip`, `batch-${this.#jobId.slice(0, 8)}.zip`), 'primary');
-    this.remove = act('trash', 'batch.delete', () => this.#delete(), 'danger');
+    this.remove = act('trash', 'delete', () => this.#delete(), 'danger');
     this.all = h('button', { t: 'batch.all', 'aria-pressed': 'true', on: { click: () => this.#filter(false) } });
     this.bad = h('button', { t: 'batch.only_bad', 'aria-pressed': 'false', on: { click: () => this.#filter(true) } });
     this.rows = h('tbody');
     this.pager = h('div', { class: 'pager' });
     this.problem = h('div');
+    this.doing = new Wait();
     this.detail = show(
       h('section', { class: 'column job' },
         h('a', { class: 'back', href: '#batch', icon: 'back', t: 'batch.back' }),
         h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.cancel, this.retry, this.remove, this.archive)),
-        this.bar, this.counts, this.problem,
+        this.bar, this.counts, this.doing.element, this.problem,
         h('div', { class: 'row' }, h('div', { class: 'segment', role: 'group', label: 'batch.filter' }, this.all, this.bad), this.pager),
         h('table', { class: 'items' },
-          h('thead', {}, h('tr', {}, ...['file', 'state', 'size', 'time', 'actions'].map((name) => h('th', { scope: 'col', t: `batch.${name}` })))),
+          h('thead', {}, h('tr', {}, ...['file', 'state', 'lines', 'size', 'time', 'actions'].map((name) => h('th', { scope: 'col', t: `batch.${name}` })))),
           this.rows)),
       false,
     );
@@ -219,13 +215,15 @@ export class Batch {
     const name = ready ? h('button', { class: 'link', on: { click: open } }, shortName(item)) : h('span', {}, shortName(item));
     const seconds = item.finished_at && item.started_at ? duration(item.finished_at - item.started_at) : '';
     return h('tr', { data: { key: keyOf(item), state: item.state } },
-      h('td', { class: 'file' }, thumbnail(file), h('div', { class: 'file-cell' }, name, item.error ? h('small', { class: 'why' }, sentenceOf(item.error)) : null)),
+      h('td', { class: 'file' }, thumbnail(file), h('div', { class: 'file-cell' }, name, item.error ? h('small', { class: 'why' }, sentenceOf(item.error.code, item.error.details) ?? item.error.message) : null)),
       h('td', {}, badge(item.state)),
+      h('td', { class: 'figure' }, typeof item.lines === 'number' ? number(item.lines) : ''),
       h('td', { class: 'figure' }, item.size_bytes ? bytes(item.size_bytes) : ''),
       h('td', { class: 'figure' }, seconds),
       h('td', { class: 'last' },
         ready ? h('button', { class: 'icon', icon: 'open', label: 'batch.open', on: { click: open } }) : null,
-        BAD.includes(item.state) ? h('button', { class: 'icon', icon: 'retry', label: 'again', on: { click: () => attempt(() => this.#do('retry', { positions: [item.position] })) } }) : null));
+        // What was refused for what it is stays so.
+        ['dead', 'expired'].includes(item.state) ? h('button', { class: 'icon', icon: 'retry', label: 'again', on: { click: () => attempt(() => this.#do('retry', { positions: [item.position] })) } }) : null));
   }
 
   #page() {
@@ -250,11 +248,13 @@ export class Batch {
   }
 
   async #do(verb, body = {}) {
-    await post(`v1/jobs/${this.#jobId}/${verb}`, body);
+    const { signal } = this.#watch;
+    await this.doing.through(() => post(`v1/jobs/${this.#jobId}/${verb}`, body, { signal }), signal);
     await this.enter(this.#jobId);
   }
 
   async #delete() {
+    if (!(await sure('delete', ['batch.delete_sure', { n: this.#job.total }]))) return;
     await request(`v1/jobs/${this.#jobId}`, { method: 'DELETE' });
     location.hash = 'batch';
   }
@@ -269,15 +269,9 @@ export class Batch {
   }
 }
 
-const nameOf = (file) => file.webkitRelativePath || file.name;
+const nameOf = (file) => file.path || file.webkitRelativePath || file.name;
 const shortName = (item) => item.name || `#${item.position + 1}`;
 const keyOf = (item) => `${item.position}/${item.state}/${item.attempts ?? 0}`;
-
-function sentenceOf(error) {
-  const key = `error.${error.code}`;
-  const known = t(key, error.details);
-  return known === key ? error.message : known;
-}
 
 function smallBar(job) {
   const line = bar('batch.progress');
@@ -285,15 +279,15 @@ function smallBar(job) {
   return line;
 }
 
-/** A small picture of a file that is at hand. */
+/** A small picture of a file that is at hand; nothing after a reload, when it is not. */
 function thumbnail(file) {
-  if (!file?.type.startsWith('image/')) return h('span', { class: 'thumb' });
+  if (!file?.type.startsWith('image/')) return null;
   const image = h('img', { class: 'thumb', alt: '', loading: 'lazy' });
   const url = URL.createObjectURL(file);
   const free = () => URL.revokeObjectURL(url);
   image.addEventListener('load', free, { once: true });
   // A format that the browser does not know, or no picture at all.
-  image.addEventListener('error', () => image.replaceWith(h('span', { class: 'thumb' })), { once: true });
+  image.addEventListener('error', () => image.remove(), { once: true });
   image.addEventListener('error', free, { once: true });
   image.src = url;
   return image;

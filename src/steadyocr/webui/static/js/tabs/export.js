@@ -2,13 +2,13 @@
 
 import { getJson, isAbort, pause, post } from '../core/api.js';
 import { h, show } from '../core/dom.js';
-import { bytes, moment, number, onLanguage, t } from '../core/i18n.js';
+import { bytes, moment, number, onLanguage, say, t } from '../core/i18n.js';
 import { saveFrom } from '../core/save.js';
 import { checkField, choiceField, numberField, segmentField } from '../parts/fields.js';
-import { attempt, badge, bar, failure, note } from '../parts/widgets.js';
+import { attempt, badge, bar, failure, note, Wait } from '../parts/widgets.js';
 
-// Sides of the network's input are multiples of 32.
-const SIDE = { value: 800, min: 320, max: 1536, step: 32 };
+// Sides of the network's input are multiples of 32; what is not becomes the next larger one, as on the server.
+const SIDE = { value: 800, min: 320, max: 1536, step: 32, round: Math.ceil };
 const POLL_S = 1.5;
 const OPEN_STATES = ['running', 'stopping'];
 
@@ -20,10 +20,11 @@ export class Export {
   constructor(panel) {
     this.panel = panel;
     this.closed = show(h('div', { class: 'column' }), false);
+    this.wait = new Wait();
     this.list = h('ul', { class: 'exports' });
     this.blank = h('div', { class: 'blank-state muted' }, h('p', { t: 'export.none' }));
     this.open = h('div', { class: 'bench' }, h('div', { class: 'bench-form' }, this.#furnishForm()),
-      h('div', { class: 'bench-view' }, this.blank, this.list));
+      h('div', { class: 'bench-view' }, this.wait.element, this.blank, this.list));
     panel.append(this.closed, this.open);
     onLanguage(() => this.#draw());
   }
@@ -44,7 +45,7 @@ export class Export {
     this.#names = new Map([...tuned, ...lab.base_models.map((name) => [name, name])]);
     this.model.setOptions([...this.#names]);
     if (this.#names.has(model)) this.model.input.value = model;
-    this.#follow(signal);
+    this.#follow(signal).catch((error) => isAbort(error) || this.problem.replaceChildren(failure(error)));
   }
 
   leave() {
@@ -59,7 +60,13 @@ export class Export {
     this.width = numberField({ id: 'export-width', name: 'export.width', ...SIDE });
     this.snapped = h('p', { class: 'muted hint', 'aria-live': 'polite', t: 'export.snap' });
     this.sides = show(h('div', {}, h('div', { class: 'fields two' }, this.height, this.width), this.snapped), false);
-    for (const field of [this.height, this.width]) field.input.addEventListener('change', () => field.get());
+    for (const field of [this.height, this.width]) {
+      field.input.addEventListener('change', () => {
+        const from = field.input.value;
+        const to = field.get();
+        say(this.snapped, from === String(to) ? 'export.snap' : ['export.snapped', { from, to: String(to) }]);
+      });
+    }
     this.int8 = checkField({ id: 'export-int8', name: 'export.int8', hint: 'export.int8_hint' });
     this.problem = h('div');
     this.go = h('button', { class: 'primary', icon: 'box', t: 'export.start', type: 'submit' });
@@ -108,18 +115,17 @@ export class Export {
   }
 
   async #follow(signal) {
-    try {
-      for (;;) {
-        ({ exports: this.#exports } = await getJson('v1/lab/exports', { signal }));
-        this.#draw();
-        if (!this.#exports.some((one) => OPEN_STATES.includes(one.state))) return;
-        await pause(POLL_S, signal);
-      }
-    } catch (error) {
-      if (isAbort(error) || signal.aborted) return;
-      if (!error.waits) throw error;
-      await pause(error.retryAfter, signal).then(() => this.#follow(signal), () => {});
+    for (;;) {
+      ({ exports: this.#exports } = await this.wait.through(() => getJson('v1/lab/exports', { signal }), signal));
+      this.#draw();
+      if (!this.#exports.some((one) => OPEN_STATES.includes(one.state))) return;
+      await pause(POLL_S, signal);
     }
+  }
+
+  async #cancel(one) {
+    await post(`v1/lab/exports/${one.id}/cancel`);
+    await this.enter();
   }
 
   #draw() {
@@ -136,16 +142,26 @@ export class Export {
     progress?.set(null);
     const done = one.state === 'finished';
     const save = h('button', { class: 'primary', icon: 'download', t: 'result.download', on: { click: () => attempt(() => saveFrom(`v1/lab/exports/${one.id}/file`, one.file)) } });
+    const stop = h('button', { icon: 'stop', t: 'cancel', on: { click: () => attempt(() => this.#cancel(one)) } });
     return h('li', { class: 'export-card' },
-      h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, h('h3', {}, this.#names.get(model) ?? model), badge(one.state)), done ? save : null),
+      h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, h('h3', {}, this.#names.get(model) ?? model), badge(one.state)), done ? save : one.state === 'running' ? stop : null),
       h('p', { class: 'muted' }, `${kinds} · ${moment(one.created_at)}`),
       progress,
       one.reason ? note(one.state === 'failed' ? 'bad' : 'info', h('span', {}, one.reason)) : null,
+      done ? verdict(one) : null,
       done ? h('dl', { class: 'figures' }, figure('export.size', bytes(one.bytes)), ...parityFigures(one.parity)) : null);
   }
 }
 
 const figure = (key, value) => h('div', {}, h('dt', { t: key }), h('dd', {}, value));
+
+/** What the figures of the proof mean. */
+function verdict({ parity, params }) {
+  const { same, allowed } = parity ?? {};
+  if (params.int8) return note('info', 'export.rounded');
+  if (same === undefined) return null;
+  return note(same ? 'info' : 'warn', [same ? 'export.same' : 'export.differs', { allowed: number(allowed, 3) }]);
+}
 
 /** The figures of the proof: how far the outputs are apart from the original network's, by inference library. */
 function parityFigures(parity) {

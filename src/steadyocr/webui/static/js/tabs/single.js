@@ -1,8 +1,8 @@
 // The first tab: one picture in, its text out.
 
-import { ApiError, getJson, isAbort, patiently, post, request, upload } from '../core/api.js';
+import { ApiError, getJson, isAbort, post, request, upload } from '../core/api.js';
 import { h, show, tell } from '../core/dom.js';
-import { bytes, percent } from '../core/i18n.js';
+import { bytes, percent, say } from '../core/i18n.js';
 import { keepsHistory } from '../core/store.js';
 import { dropZone } from '../parts/drop.js';
 import { attempt, bar, failure, note, Wait } from '../parts/widgets.js';
@@ -51,6 +51,7 @@ export class Single {
     this.name = h('span', { class: 'file-name' });
     this.bar = bar('single.progress');
     this.steps = h('ol', { class: 'steps' }, ...STAGES.map((stage) => h('li', { t: `stage.${stage}`, data: { stage } })));
+    this.queued = this.steps.children[1].firstChild;
     this.stop = h('button', { icon: 'stop', t: 'cancel', on: { click: () => this.#run?.abort() } });
     this.busy = show(h('div', { class: 'busy', role: 'status' }, this.bar, this.steps, this.stop), false);
     this.wait = new Wait();
@@ -81,6 +82,8 @@ export class Single {
     this.#file = file;
     this.#url = URL.createObjectURL(file);
     this.#mapId = null;
+    // Reading at full size was for the picture before.
+    this.tile.checked = false;
     show(this.drop, false);
     show(this.work, true);
     this.panel.dataset.state = 'open';
@@ -108,31 +111,23 @@ export class Single {
     show(this.busy, true);
     this.#stage('upload', 0);
     try {
-      const page = await patiently(() => this.#send(run.signal), {
-        signal: run.signal,
-        onWait: (error, seconds) => this.wait.start(error, seconds),
-      });
-      this.#show(page);
+      this.#show(await this.wait.through(() => this.#send(run.signal), run.signal));
     } catch (error) {
       if (this.#run !== run) return;
       this.panel.dataset.state = 'failed';
       const stopped = isAbort(error);
-      const box = stopped ? note('info', 'single.stopped', h('button', { icon: 'retry', t: 'again', on: { click: () => this.read() } })) : failure(error, retryable(error) ? () => this.read() : null);
+      const box = stopped ? note('info', 'single.stopped', h('button', { icon: 'retry', t: 'again', on: { click: () => this.read() } })) : failure(error, () => this.read());
       this.problem.replaceChildren(box);
     } finally {
-      if (this.#run === run) {
-        this.wait.stop();
-        show(this.busy, false);
-      }
+      if (this.#run === run) show(this.busy, false);
     }
   }
 
   async #send(signal) {
-    this.wait.stop();
     await this.#load().catch(() => {});
     const limit = document.querySelector('so-health').info?.settings?.limits?.max_bytes;
     if (limit && this.#file.size > limit) {
-      throw new ApiError(413, { code: 'payload_too_large', max_bytes: bytes(limit) });
+      throw new ApiError(413, { code: 'payload_too_large', max_bytes: limit, retryable: false });
     }
     // Tiles have no one map to keep; their sliders read again instead.
     const keeping = { keep_map: String(!this.tile.checked), keep: String(keepsHistory()) };
@@ -157,11 +152,12 @@ export class Single {
   /** While it takes long: where does the work stand? */
   async #look(signal) {
     const info = await getJson('v1/info', { signal }).catch(() => null);
-    const working = info?.engines.filter((engine) => engine.stage) ?? [];
-    if (working.length !== 1 || signal.aborted) return;
-    const { stage } = working[0];
-    if (stage === 'recognise') this.#stage('recognise', null);
-    else this.#stage('detect', null);
+    if (!info || signal.aborted) return;
+    const waiting = info.queue?.waiting;
+    say(this.queued, waiting ? ['stage.queued', { n: waiting }] : 'stage.queue');
+    const working = info.engines.filter((engine) => engine.stage);
+    // With several at work nobody knows whose picture is where.
+    if (working.length === 1) this.#stage(working[0].stage === 'recognise' ? 'recognise' : 'detect', null);
   }
 
   #stage(name, share) {
@@ -233,17 +229,18 @@ export class Single {
     const { final } = this.#wanted;
     this.#wanted = null;
     const { signal } = this.#run;
+    // A wait takes the knobs as they are when it ends.
+    const ask = () => post(`v1/maps/${this.#mapId}/lines`, { ...this.knobs.values, recognise: final }, { signal });
     try {
-      const { lines } = await post(`v1/maps/${this.#mapId}/lines`, { ...this.knobs.values, recognise: final }, { signal });
-      this.result.setLines(lines);
+      const { lines, options } = await (final ? this.wait.through(ask, signal) : ask());
+      this.result.setLines(lines, options);
     } catch (error) {
       if (isAbort(error)) return;
       if (error.status === 404) {
         // Kept maps go after a while; the picture is still here.
         this.#mapId = null;
         if (final) this.read();
-      } else if (error.waits && final) this.read();
-      else if (!error.waits) this.problem.replaceChildren(failure(error));
+      } else if (final || !error.waits) this.problem.replaceChildren(failure(error));
     }
   }
 
@@ -260,6 +257,3 @@ export class Single {
 }
 
 const sideOption = (side) => h('option', { value: String(side) }, `${side} px`);
-
-// Trying again does not make a bad picture good.
-const retryable = (error) => !(error instanceof ApiError) || error.status >= 500 || error.status === 0 || error.body.retryable;

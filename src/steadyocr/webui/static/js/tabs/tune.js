@@ -6,7 +6,7 @@ import { duration, moment, number, onLanguage, percent, say, t } from '../core/i
 import { follow } from '../core/live.js';
 import '../parts/chart.js';
 import { choiceField, numberField } from '../parts/fields.js';
-import { attempt, badge, bar, failure, note } from '../parts/widgets.js';
+import { attempt, badge, bar, failure, note, sure } from '../parts/widgets.js';
 
 // The original's defaults and ranges.
 const BATCH = { value: 8, min: 1, max: 32 };
@@ -49,6 +49,7 @@ export class Tune {
       this.closed.replaceChildren(h('h2', { t: 'tune.title' }), note('info', h('span', {}, t('lab.missing'), h('small', { class: 'block muted' }, lab.reason ?? ''))));
       return;
     }
+    this.place = lab.datasets_dir;
     this.model.setOptions(lab.base_models.map((name) => [name, name]));
     this.model.input.value = lab.base_model;
     await Promise.all([this.#loadDatasets(signal), this.#loadRuns(signal, runId)]);
@@ -90,7 +91,13 @@ export class Tune {
     show(this.dataset, datasets.length > 0);
     this.go.disabled = true;
     if (datasets.length) attempt(() => this.#check());
-    else this.report.replaceChildren(note('info', 'tune.no_datasets'));
+    else this.report.replaceChildren(...this.#howTo());
+  }
+
+  /** Where data sets belong, what one looks like, and a command that makes one. */
+  #howTo() {
+    const lines = ['NAME/train_list.txt  NAME/train_images/1.jpg  NAME/train_gts/1.txt', 'train_list.txt: 1.jpg   1.txt: x1,y1,x2,y2,x3,y3,x4,y4,text', `steadyocr synth --out ${this.place}/synthetic --count 500`];
+    return [note('info', ['tune.no_datasets', { place: this.place }]), h('pre', { class: 'log' }, lines.join('\n'))];
   }
 
   /** What the server finds in the chosen folder, before anything starts. */
@@ -168,6 +175,7 @@ export class Tune {
     this.stop = act('stop', 'cancel', () => this.#do('cancel'));
     this.resume = act('play', 'tune.resume', () => this.#do('resume'));
     this.use = act('check', 'tune.use', () => this.#use(), 'primary');
+    this.back = act('back', 'tune.back', () => this.#do('back'));
     this.take = act('box', 'tune.export', () => (location.hash = `export/${this.#run.id}`));
     this.runProblem = h('div');
     this.loss = h('so-chart', { data: { title: 'tune.loss', low: '0' } });
@@ -175,7 +183,7 @@ export class Tune {
     this.log = h('pre', { class: 'log', role: 'log', tabindex: '0', label: 'tune.log' });
     this.log.removeAttribute('title');
     return show(h('section', { class: 'run' },
-      h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.stop, this.resume, this.take, this.use)),
+      h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.stop, this.resume, this.back, this.take, this.use)),
       this.bar, this.facts, this.runProblem,
       h('div', { class: 'charts' }, this.loss, this.hmean),
       h('h3', { t: 'tune.log' }), this.log), false);
@@ -193,11 +201,13 @@ export class Tune {
     const facts = [percent(run.progress ?? 0)];
     if (open && run.eta_s) facts.push(t('batch.left', { time: duration(run.eta_s) }));
     if (run.best_hmean !== null) facts.push(t('tune.best', { value: number(run.best_hmean, 3) }));
-    facts.push(t('tune.facts', { batch: params.batch_size, epochs: params.epochs, lr: number(params.lr, 4) }));
+    facts.push(t('tune.facts', { batch: params.batch_size, n: params.epochs, lr: number(params.lr, 4) }));
     this.facts.textContent = facts.join(' · ');
     this.runProblem.replaceChildren(...remarks(run));
     show(this.stop, run.state === 'running');
     show(this.resume, run.resumable);
+    show(this.back, run.undoable);
+    say(this.back.lastChild, ['tune.back', { model: run.use?.before }]);
     for (const button of [this.use, this.take]) show(button, run.usable);
     this.use.disabled = isUsing(run);
     const curve = (name) => run.curve.filter((point) => typeof point[name] === 'number').map((point) => ({ x: point.step, y: point[name] }));
@@ -214,15 +224,26 @@ export class Tune {
   }
 
   async #use() {
-    await post(`v1/lab/runs/${this.#run.id}/use`);
-    await this.enter(this.#run.id);
+    const worse = worsening(this.#run);
+    if (worse && !(await sure('tune.use', ['tune.worse', worse]))) return;
+    await this.#do('use');
   }
+}
+
+/** The H-mean before training and the best after it, where that is no better; the weights are then those of before. */
+function worsening(run) {
+  const measured = run.curve.filter((point) => typeof point.hmean === 'number');
+  const first = measured.find((point) => point.step === 0)?.hmean;
+  const best = Math.max(...measured.filter((point) => point.step > 0).map((point) => point.hmean));
+  return best < first && { first: number(first, 3), best: number(best, 3) };
 }
 
 /** What there is to say about a run besides its figures: why it ended, how its taking into use goes. */
 function remarks(run) {
   const said = [];
   if (run.reason) said.push(note(run.state === 'failed' ? 'bad' : 'info', h('span', {}, run.reason)));
+  const worse = run.usable && worsening(run);
+  if (worse) said.push(note('warn', ['tune.worse', worse]));
   if (run.use) {
     const { state, model, reason } = run.use;
     const text = h('span', {}, t(`tune.use_${state}`, { model }), reason ? h('small', { class: 'block muted' }, reason) : null);
