@@ -13,6 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
+from ci_must import skipped_unless
 from support import RunningServer
 
 DESKTOP = {"width": 1360, "height": 860}
@@ -93,8 +94,8 @@ class Watched:
 
 OpenPage = Callable[..., Page]
 
-needs_chromium = pytest.mark.skipif(
-    find_chromium() is None, reason="no Chromium is installed (Debian's package is named chromium)"
+needs_chromium = skipped_unless(
+    find_chromium() is not None, "no Chromium is installed (Debian's package is named chromium)"
 )
 
 
