@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from support import KnownPicture, RunningServer, encoded, is_running, run_cli, running_server, texts_of, wait_until
@@ -225,11 +226,40 @@ def test_a_killed_front_takes_its_engine_along(
 
 
 @pytest.mark.chaos
-def test_a_server_told_to_stop_while_it_starts_stops(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_told_to_stop_while_it_starts_stops(tmp_path: Path, times: int, number: signal.Signals) -> None:
     server = RunningServer(tmp_path, {})
     try:
         wait_until(lambda: server.find_log("Listening; loading models"), 30)
-        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: psutil.Process(server.pid).children())
+        engines = [child.pid for child in psutil.Process(server.pid).children()]
+        for _ in range(times):
+            server.process.send_signal(number)
+            wait_until(lambda: server.find_log("Stopping: finishing what was accepted"))
         assert server.process.wait(20) == 0
+        assert server.find_log("Stopped") is not None
+        assert not any(is_running(engine) for engine in engines)
+        assert not [entry for entry in server.log if entry["level"] in ("error", "critical")]
     finally:
         server.close()
+
+
+@pytest.mark.chaos
+def test_a_second_stop_signal_breaks_nothing_off(
+    battered: RunningServer, caller: ThreadPoolExecutor, english: KnownPicture
+) -> None:
+    engine, pending = ask_a_stopped_engine(battered, caller, english.data)
+    for _ in range(2):
+        battered.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: battered.client.get("/readyz").status_code == 503)
+    os.kill(engine, signal.SIGCONT)
+    assert texts_of(pending.result().json()) == english.texts
+    assert battered.process.wait(20) == 0
+
+
+def test_engines_that_never_get_ready_end_the_start_with_the_reason(tmp_path: Path) -> None:
+    code, line = refusal_to_serve(tmp_path, "--port", "0", engines__start_timeout_s="0.01")
+    assert code == 6
+    assert "an engine was not ready after" in line
+    assert "[engine_died]" in line

@@ -12,9 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from steadyocr.api.incoming_body import BodyRules, IncomingBody
 from steadyocr.api.middleware import RequestGate
-from steadyocr.api.ocr_routes import client_of
+from steadyocr.api.ocr_routes import client_of, unless_disconnected
 from steadyocr.api.uploads import read_upload
-from steadyocr.errors import QueueFull, UploadTimeout
+from steadyocr.errors import Cancelled, QueueFull, UploadTimeout
 from steadyocr.service.body_budget import BodyBudget
 from steadyocr.settings import Settings
 from support import without_waiting
@@ -158,5 +158,31 @@ def test_a_body_held_in_memory_may_not_take_for_ever_even_if_it_gets_on() -> Non
         for _ in range(20):
             await to_the_disk.receive()
         assert budget.held_bytes == 0
+
+    scenario()
+
+
+def test_work_for_a_client_that_has_left_has_ended_when_its_request_has() -> None:
+    ended = False
+
+    @without_waiting
+    async def scenario() -> None:
+        async def work() -> None:
+            nonlocal ended
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(1)
+                ended = True
+
+        async def receive() -> Message:
+            await asyncio.sleep(5)
+            return {"type": "http.disconnect"}
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/ocr", "headers": []}
+        with pytest.raises(Cancelled):
+            await unless_disconnected(Request(scope, receive), work())
+        assert ended
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     scenario()
