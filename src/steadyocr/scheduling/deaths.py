@@ -2,8 +2,8 @@
 
 A picture is blamed for a crash of its own making (a fault signal, an exit of the interpreter), for a hang that had to
 be ended, and for being killed by the kernel for memory. A kill from outside — an operator, a test, an orchestrator —
-proves nothing about the picture, and neither does the slowness of an engine that is given no processor. Only the
-kernel's own counters tell the two kinds of SIGKILL apart.
+proves nothing about the picture, and neither does the slowness of an engine that is given no processor, nor the silence
+of one that somebody has stopped. Only the kernel's own counters tell the two kinds of SIGKILL apart.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class DeathCause(StrEnum):
 
 # Signals that a faulty native library raises in its own process.
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
+# States in /proc/PID/stat: stopped by a signal, and by a debugger.
+_STOPPED = frozenset("Tt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,23 @@ class Death:
         cause: What ended it.
         exit_code: Of the process, negative for a signal.
         stage: What it was doing with the item in hand, ``None`` when idle or unknown.
+        silent: It had shown no sign of life for most of the time that it had the item.
     """
 
     cause: DeathCause
     exit_code: int | None
     stage: str | None
+    silent: bool = False
 
     @property
     def blames_the_item(self) -> bool:
         """Whether the item in hand may be the reason."""
         return self.cause not in (DeathCause.OUTSIDE, DeathCause.OVERDUE, DeathCause.STARVED)
+
+    @property
+    def casts_suspicion(self) -> bool:
+        """Whether the item shall run alone from now on; a client's haste must not hide that its picture hangs."""
+        return self.blames_the_item or (self.cause is DeathCause.OVERDUE and self.silent)
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a record."""
@@ -59,12 +68,13 @@ class Death:
     def __str__(self) -> str:
         """Say it in words, for logs and records."""
         code = self.exit_code
-        how = "unknown" if code is None else f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
+        how = "unknown" if code is None else f"signal {signal_name(-code)}" if code < 0 else f"exit code {code}"
         where = f" in stage {self.stage}" if self.stage else ""
         return f"{self.cause.value}{where} ({how})"
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return what a signal is called; its number where it has no name of its own, as real-time signals have none."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -86,6 +96,18 @@ def classify(exit_code: int | None, *, killed_by_us: bool, out_of_memory: bool) 
     if -exit_code == signal.SIGKILL:
         return DeathCause.OUT_OF_MEMORY if out_of_memory else DeathCause.OUTSIDE
     return DeathCause.CRASH if -exit_code in _FAULTS else DeathCause.OUTSIDE
+
+
+def is_stopped(pid: int | None, proc: Path = Path("/proc")) -> bool:
+    """Whether somebody has stopped a process (SIGSTOP, a debugger): its silence is no fault of its own."""
+    if pid is None:
+        return False
+    try:
+        stat = (proc / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return False
+    # What stands before the state, the name, may hold anything.
+    return stat.rpartition(")")[2].lstrip()[:1] in _STOPPED
 
 
 def memory_kills(

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from steadyocr.errors import EngineDied, MemoryPressure, ModelError, SteadyOCRError, from_wire
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.deaths import signal_name
 from steadyocr.scheduling.engine_stderr import EngineStderr
 from steadyocr.scheduling.items import Reply, WorkItem
 from steadyocr.scheduling.protocol import BrokenFrame, Message, receive, send
@@ -25,12 +26,16 @@ WORKER_COMMAND: Final = (sys.executable, "-m", "steadyocr.scheduling.worker")
 _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 _STREAM_LIMIT_BYTES = 1 << 20
 _STOP_GRACE_S = 3.0
+# What reading a frame raises that is a message, but not the one that should come now.
+_MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+_BROKEN: Final = (BrokenFrame, ConnectionError, *_MALFORMED)
 
 
 class EngineState(StrEnum):
-    """Where an engine is in its life."""
+    """Where an engine is in its life: models are loaded while it starts, the golden picture is read to warm it."""
 
     STARTING = "starting"
+    WARMING = "warming"
     READY = "ready"
     BUSY = "busy"
     DRAINING = "draining"
@@ -115,20 +120,30 @@ class EngineProcess:
         try:
             async with asyncio.timeout(timeout_s):
                 await send(self._writer, {"kind": "configure", "config": self._config.to_wire()})
-                message, _ = await receive(self._reader)
+                message = await self._receive_verdict(self._reader)
+            self._take_verdict(message)
         except TimeoutError as error:
             raise EngineDied(f"an engine was not ready after {timeout_s:.0f} s") from error
-        except (BrokenFrame, ConnectionError) as error:
+        except _BROKEN as error:
             raise EngineDied(f"an engine ended while starting ({await self._describe_exit()})") from error
+        self.state = EngineState.READY
+
+    async def _receive_verdict(self, reader: asyncio.StreamReader) -> Message:
+        while True:
+            message, _ = await receive(reader)
+            if message["kind"] != "warming":
+                return message
+            self.state = EngineState.WARMING
+
+    def _take_verdict(self, message: Message) -> None:
         if message["kind"] == "failed":
             raise from_wire(message["error"])
         if not message["golden"]["ok"]:
             raise ModelError(f"the models misread the golden picture: {message['golden']['problem']}")
-        self.ready = message
         self.rss_bytes = int(message["rss_bytes"])
         self.device_bytes = int(message.get("device_bytes", 0))
         self.model_loads = int(message.get("model_loads", 1))
-        self.state = EngineState.READY
+        self.ready = message
 
     async def _spawn(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         stderr = self._stderr = EngineStderr()
@@ -174,13 +189,13 @@ class EngineProcess:
         try:
             await send(self._writer, header, item.payload)
             await self._settle(item, self._reader, on_frame)
-        except (BrokenFrame, ConnectionError) as error:
+        except _BROKEN as error:
             self.state = EngineState.DEAD
             raise EngineDied(f"the engine ended with this picture in hand ({await self._describe_exit()})") from error
         # The client has its answer; what follows is the engine's house-keeping.
         try:
             await self._read_idle(self._reader)
-        except (BrokenFrame, ConnectionError):
+        except _BROKEN:
             self.state = EngineState.DEAD
 
     async def _settle(self, item: WorkItem, reader: asyncio.StreamReader, on_frame: Callable[[], None]) -> None:
@@ -189,7 +204,7 @@ class EngineProcess:
             on_frame()
             match message["kind"]:
                 case "stage":
-                    self.stage = message["stage"]
+                    self.stage = str(message["stage"])
                 case "error":
                     return _settle_error(item, from_wire(message["error"]))
                 case _:
@@ -218,8 +233,10 @@ class EngineProcess:
             raise EngineDied("the engine was never started")
         try:
             await send(self._writer, {"kind": "ping", "id": 0})
-            await receive(self._reader)
-        except (BrokenFrame, ConnectionError) as error:
+            message, _ = await receive(self._reader)
+            if message["kind"] != "pong":
+                raise BrokenFrame("something else than the answer to a ping")
+        except _BROKEN as error:
             self.state = EngineState.DEAD
             raise EngineDied(f"the engine ended while idle ({await self._describe_exit()})") from error
 
@@ -231,12 +248,15 @@ class EngineProcess:
     async def stop(self) -> None:
         """End the process: ask first, then kill. Safe to call twice."""
         self.state = EngineState.DRAINING
-        if self._writer is not None and self.exit_code is None:
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(_STOP_GRACE_S):
-                    await send(self._writer, {"kind": "stop"})
-                    await self.exited()
-        await self.kill()
+        try:
+            if self._writer is not None and self.exit_code is None:
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    async with asyncio.timeout(_STOP_GRACE_S):
+                        await send(self._writer, {"kind": "stop"})
+                        await self.exited()
+        finally:
+            # Also for who is cancelled meanwhile: nobody else would end it.
+            await self.kill()
 
     async def kill(self) -> None:
         """End the process at once and release what belongs to it. Safe to call twice."""
@@ -263,7 +283,7 @@ class EngineProcess:
                 code = await self._process.wait()
         except TimeoutError:
             return "channel closed, process still there"
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"signal {signal_name(-code)}" if code < 0 else f"exit code {code}"
 
 
 def _settle_error(item: WorkItem, error: SteadyOCRError) -> None:

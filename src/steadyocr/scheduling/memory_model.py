@@ -19,11 +19,14 @@ from typing import Any, Final
 from steadyocr.imaging.formats.common import ImageHeader
 from steadyocr.imaging.plan import plan_resize
 
-_TILE_SIDE: Final = 1280
+TILE_SIDE: Final = 1280
 # The stitched map and its binary copies, bytes for each picture pixel.
 _TILED_MAP_BYTES: Final = 3.0
 # The encoded bytes lie in the engine twice: as received and as handed to the decoder.
 _PAYLOAD_COPIES: Final = 2
+
+# No machine has so much; a figure beyond it is damage.
+_MOST: Final = 1e15
 
 # Side limits to try, largest first, when a picture does not fit at full quality.
 SIDE_STEPS: Final = (1280, 960, 736, 512, 320)
@@ -61,13 +64,17 @@ class MemoryFit:
 
     def tiled_extra_bytes(self, header: ImageHeader, max_side: int, payload_bytes: int = 0) -> float:
         """Predict what it adds when it is read in tiles: the larger of one tile and the shrunk whole, and maps."""
-        tile = min(header.pixels, _TILE_SIDE * _TILE_SIDE)
-        network = max(network_pixels(header, max_side), tile)
-        return self._extra(header, network, payload_bytes) + _TILED_MAP_BYTES * header.pixels
+        return self._extra(header, tiled_network_pixels(header, max_side), payload_bytes) + (
+            _TILED_MAP_BYTES * header.pixels
+        )
 
     def device_extra_bytes(self, header: ImageHeader, max_side: int) -> float:
         """Predict what a picture adds in an accelerator's memory, in bytes."""
         return self.device_per_network_pixel * network_pixels(header, max_side)
+
+    def tiled_device_extra_bytes(self, header: ImageHeader, max_side: int) -> float:
+        """Predict the same when it is read in tiles: the larger of one tile and the shrunk whole."""
+        return self.device_per_network_pixel * tiled_network_pixels(header, max_side)
 
     def _extra(self, header: ImageHeader, network: int, payload_bytes: int) -> float:
         working = self.per_pixel * header.pixels + self.per_network_pixel * network
@@ -78,20 +85,32 @@ class MemoryFit:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_wire(cls, values: Mapping[str, Any]) -> MemoryFit:
-        """Build from plain values; what an older or damaged file has too much or of a wrong type is left out."""
-        usable = {
-            field.name: values[field.name]
-            for field in dataclasses.fields(cls)
-            if isinstance(values.get(field.name), int | float)
-        }
+    def from_wire(cls, values: object) -> MemoryFit:
+        """Build from plain values; what an older or damaged file has too much, or that is no measurement, is left out.
+
+        With anything left out that should be there, it counts as a guess and is measured again.
+        """
+        if not isinstance(values, Mapping):
+            return cls()
+        known = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
+        usable = {name: value for name, value in known.items() if _is_measurement(value)}
+        usable["samples"] = int(usable.get("samples", 0)) if len(usable) == len(known) else 0
         return cls(**usable)
+
+
+def _is_measurement(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST
 
 
 def network_pixels(header: ImageHeader, max_side: int) -> int:
     """Size of the network's input for a picture, in pixels."""
     plan = plan_resize(*header.viewed_size, max_side)
     return plan.padded_width * plan.padded_height
+
+
+def tiled_network_pixels(header: ImageHeader, max_side: int) -> int:
+    """Size of the largest network input for a picture that is read in tiles: a tile, or the shrunk whole."""
+    return max(network_pixels(header, max_side), min(header.pixels, TILE_SIDE * TILE_SIDE))
 
 
 def decoding_bytes(header: ImageHeader) -> float:

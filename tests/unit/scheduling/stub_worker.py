@@ -7,7 +7,6 @@ import signal
 import socket
 import struct
 import sys
-import time
 from typing import Any
 
 from steadyocr.scheduling.protocol import pack, receive_blocking, send_blocking
@@ -34,6 +33,10 @@ def main(mode: str, channel: socket.socket) -> None:
     if mode == "has no model":
         send_blocking(channel, {"kind": "failed", "error": MODEL_ERROR})
         return
+    if mode == "warms up":
+        send_blocking(channel, {"kind": "warming"})
+    if mode == "says nonsense while starting":
+        send_blocking(channel, {"kind": "ready", "golden": [], "rss_bytes": None})
     send_blocking(channel, {**READY, "golden": WRONG_GOLDEN} if mode == "misreads" else READY)
     while (frame := receive_blocking(channel)) is not None:
         message, payload = frame
@@ -41,20 +44,36 @@ def main(mode: str, channel: socket.socket) -> None:
             if mode == "ignores stop":
                 signal.pause()
             return
+        if message["kind"] == "ping":
+            send_blocking(channel, {"kind": "stage" if mode == "mixes things up" else "pong", "id": 0})
+            continue
         answer(mode, channel, message["id"], bytes(payload))
 
 
+def end_badly(mode: str, channel: socket.socket, item: int) -> None:
+    """End, or say something that is no answer and then nothing more."""
+    match mode:
+        case "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "is killed by a signal without a name":
+            os.kill(os.getpid(), 40)
+        case "exits":
+            sys.exit(7)
+        case "sends garbage":
+            channel.sendall(struct.pack(">II", 5, 0) + b"\0\1\2\3\4")
+        case "announces too much":
+            channel.sendall(b"\xff" * 8)
+        case "leaves the stage out":
+            send_blocking(channel, {"kind": "stage", "id": item})
+        case "sends an error that is none":
+            send_blocking(channel, {"kind": "error", "id": item, "error": ["no", "error"]})
+        case _:
+            return
+    signal.pause()
+
+
 def answer(mode: str, channel: socket.socket, item: int, payload: bytes) -> None:
-    if mode == "is killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if mode == "exits":
-        sys.exit(7)
-    if mode == "sends garbage":
-        channel.sendall(struct.pack(">II", 5, 0) + b"\0\1\2\3\4")
-        time.sleep(60)
-    if mode == "announces too much":
-        channel.sendall(b"\xff" * 8)
-        time.sleep(60)
+    end_badly(mode, channel, item)
     if mode == "has no memory":
         send_blocking(channel, {"kind": "error", "id": item, "error": NO_MEMORY})
         send_blocking(channel, {"kind": "idle", "id": item, "rss_bytes": 5, "peak_rss_bytes": 9})
@@ -64,6 +83,8 @@ def answer(mode: str, channel: socket.socket, item: int, payload: bytes) -> None
         sys.exit(0)
     send_blocking(channel, {"kind": "stage", "id": item, "stage": "decode"})
     send_blocking(channel, {"kind": "result", "id": item, "size": len(payload)}, payload[::-1])
+    if mode == "reports no memory":
+        send_blocking(channel, {"kind": "idle", "id": item, "rss_bytes": float("nan"), "peak_rss_bytes": []})
     if mode == "dies after its answer":
         sys.exit(0)
     send_blocking(channel, {"kind": "idle", "id": item, "rss_bytes": 5, "peak_rss_bytes": 9})

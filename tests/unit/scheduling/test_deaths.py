@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyocr.scheduling.deaths import Death, DeathCause, classify, memory_kills
+from steadyocr.scheduling.deaths import Death, DeathCause, classify, is_stopped, memory_kills
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,24 @@ def test_a_death_is_told_in_words() -> None:
     assert str(Death(DeathCause.CRASH, -11, "detect")) == "crash in stage detect (signal SIGSEGV)"
     assert str(Death(DeathCause.EXIT, 3, None)) == "exit (exit code 3)"
     assert str(Death(DeathCause.HANG, None, "decode")) == "hang in stage decode (unknown)"
+    assert str(Death(DeathCause.OUTSIDE, -40, None)) == "outside (signal 40)", "real-time signals have no name"
+
+
+def test_only_silence_makes_an_overdue_run_suspicious() -> None:
+    assert Death(DeathCause.OVERDUE, -9, "detect", silent=True).casts_suspicion
+    assert not Death(DeathCause.OVERDUE, -9, "detect", silent=True).blames_the_item
+    assert not Death(DeathCause.OVERDUE, -9, "detect").casts_suspicion
+    assert not Death(DeathCause.OUTSIDE, -9, "detect", silent=True).casts_suspicion
+    assert Death(DeathCause.CRASH, -11, "detect").casts_suspicion
+
+
+@pytest.mark.parametrize(("state", "stopped"), [("T", True), ("t", True), ("S", False), ("R", False), ("Z", False)])
+def test_who_is_stopped_from_outside_is_seen(tmp_path: Path, state: str, stopped: bool) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/stat").write_text(f"7 (a (T) name) {state} 1 2 3\n")
+    assert is_stopped(7, tmp_path) is stopped
+    assert not is_stopped(8, tmp_path)
+    assert not is_stopped(None, tmp_path)
 
 
 def test_memory_kills_are_counted_in_both_cgroup_versions_and_on_the_machine(tmp_path: Path) -> None:

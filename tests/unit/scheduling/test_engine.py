@@ -7,6 +7,7 @@ import errno
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -106,6 +107,9 @@ async def test_a_machine_without_room_for_a_process_is_a_death_and_no_crash(monk
         ("answers by half", "exit code 0"),
         ("sends garbage", "still there"),
         ("announces too much", "still there"),
+        ("is killed by a signal without a name", "signal 40"),
+        ("leaves the stage out", "still there"),
+        ("sends an error that is none", "still there"),
     ],
 )
 @in_real_time
@@ -131,6 +135,49 @@ async def test_an_engine_that_dies_after_its_answer_has_answered() -> None:
         await engine.run(work)
         assert work.outcome.result().payload == b"cba"
         assert engine.state is EngineState.DEAD
+
+
+@in_real_time
+async def test_each_step_of_an_engines_life_is_told() -> None:
+    told: list[tuple[EngineState, EngineState]] = []
+    async with engine_that("warms up") as engine:
+        engine.on_state = lambda before, after: told.append((before, after))
+        await engine.start(START_S)
+        await engine.ping()
+        await engine.run(item())
+        await engine.stop()
+    states = ["starting", "warming", "ready", "busy", "ready", "draining", "dead"]
+    assert told == [(EngineState(before), EngineState(after)) for before, after in pairwise(states)]
+
+
+@in_real_time
+async def test_nonsense_is_the_end_of_an_engine_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STOP_GRACE_S", 0.1)
+    async with engine_that("says nonsense while starting") as engine:
+        with pytest.raises(EngineDied, match="while starting"):
+            await engine.start(START_S)
+    async with engine_that("mixes things up") as engine:
+        await engine.start(START_S)
+        with pytest.raises(EngineDied, match="while idle"):
+            await engine.ping()
+    async with engine_that("reports no memory") as engine:
+        await engine.start(START_S)
+        work = item(b"abc")
+        await engine.run(work)
+        assert work.outcome.result().payload == b"cba", "the answer was good"
+        assert engine.state is EngineState.DEAD
+
+
+@in_real_time
+async def test_who_is_cancelled_while_stopping_an_engine_still_ends_it() -> None:
+    async with engine_that("ignores stop") as engine:
+        await engine.start(START_S)
+        stopping = asyncio.create_task(engine.stop())
+        await asyncio.sleep(0)
+        assert engine.state is EngineState.DRAINING
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        assert engine.exit_code == -9
 
 
 @in_real_time
