@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -105,3 +106,12 @@ def test_a_service_that_has_stopped_leaves_nothing_behind(
     assert asyncio.run(one_life(tmp_path / "second", english)) == set()
     assert Belongings.now() == before
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_every_loop_is_in_the_table_of_what_lives_long() -> None:
+    root = Path(__file__).parents[2]
+    table = (root / "docs/ARCHITECTURE.md").read_text(encoding="utf-8").partition("## What lives long")[2]
+    sources = "".join(path.read_text(encoding="utf-8") for path in (root / "src/steadyocr").rglob("*.py"))
+    names = {re.sub(r"\{.*?\}", "N", name) for name in re.findall(r'loops\.start\(f?"([^"]+)"', sources)}
+    assert len(names) > 15
+    assert sorted(name for name in names if f"`{name}`" not in table) == []
