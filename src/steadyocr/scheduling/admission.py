@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from steadyocr.errors import DeadlineExceeded, QueueFull, RateLimited
 from steadyocr.scheduling.items import Priority, WorkItem
+from steadyocr.scheduling.service_time import ServiceTimes
 
 # With both kinds waiting, one batch item is taken after this many interactive ones, so that neither starves.
 _INTERACTIVE_PER_BATCH = 8
-_RATE_SMOOTHING = 0.2
-_FIRST_GUESS_S = 1.0
 _MAX_RETRY_AFTER_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who works on what waits.
+
+    Attributes:
+        servers: How many items can be worked on at once now.
+        in_hand: How many have been taken and are not done.
+    """
+
+    servers: int = 1
+    in_hand: int = 0
 
 
 class _Line:
@@ -42,14 +57,14 @@ class _Line:
             del self._by_client[client]
         return item
 
-    def drop_abandoned(self) -> None:
-        for client in list(self._by_client):
-            kept = deque(item for item in self._by_client[client] if not item.abandoned)
-            if kept:
-                self._by_client[client] = kept
-            else:
-                del self._by_client[client]
-        self._size = sum(len(items) for items in self._by_client.values())
+    def discard(self, item: WorkItem) -> None:
+        items = self._by_client.get(item.client, deque())
+        if item not in items:
+            return
+        items.remove(item)
+        self._size -= 1
+        if not items:
+            del self._by_client[item.client]
 
 
 class AdmissionQueue:
@@ -58,18 +73,18 @@ class AdmissionQueue:
     Args:
         max_size: Items that may wait; one more is refused.
         max_per_client: Items of one client that may wait; one more is refused. 0 is no such bound.
+        crew: Who works now; asked whenever a time is estimated, since engines come and go.
     """
 
-    def __init__(self, max_size: int, max_per_client: int = 0) -> None:
+    def __init__(self, max_size: int, max_per_client: int = 0, crew: Callable[[], Crew] = Crew) -> None:
         self.max_size = max_size
         self.max_per_client = max_per_client
         self._waiting = {priority: _Line() for priority in Priority}
         self._retries: deque[WorkItem] = deque()
         self._arrived = asyncio.Event()
         self._interactive_streak = 0
-        self._service_s = _FIRST_GUESS_S
-        self._measured = False
-        self.servers = 1
+        self._times = ServiceTimes()
+        self._crew = crew
         self._takers = 0
 
     def __len__(self) -> int:
@@ -86,7 +101,7 @@ class AdmissionQueue:
         """
         self.refuse_when_full(item.client)
         now = asyncio.get_running_loop().time()
-        if now + self._wait_ahead_s(item.priority) >= item.deadline > now:
+        if item.deadline > now and not self._can_be_done_by(item.deadline - now, item.priority):
             raise self._busy("more is waiting than can be read within the time allowed")
         self._waiting[item.priority].append(item)
         self._arrived.set()
@@ -98,7 +113,6 @@ class AdmissionQueue:
             QueueFull: The queue is full.
             RateLimited: Too many items of this client wait.
         """
-        self._drop_abandoned()
         # What an idle engine is about to take does not wait: the loop has only not come round to it yet.
         if len(self) >= self.max_size + self._takers:
             raise self._busy("the service is busy")
@@ -117,6 +131,12 @@ class AdmissionQueue:
         """Take an item back whose engine died: it goes first and is never refused, since it was accepted before."""
         self._retries.append(item)
         self._arrived.set()
+
+    def discard(self, item: WorkItem) -> None:
+        """Let go of an item that nobody waits for any more, if it is here: a ghost takes no place and no memory."""
+        self._waiting[item.priority].discard(item)
+        if item in self._retries:
+            self._retries.remove(item)
 
     async def get(self) -> WorkItem:
         """Wait for the next item that somebody still waits for; expired ones are failed on the way."""
@@ -145,26 +165,25 @@ class AdmissionQueue:
         self._interactive_streak = 0
         return batch.popleft() if batch else None
 
-    def _drop_abandoned(self) -> None:
-        """Forget items whose client has gone, so that ghosts never make the queue full."""
-        if len(self) < self.max_size + self._takers:
-            return
-        for line in self._waiting.values():
-            line.drop_abandoned()
-
     def record_service(self, seconds: float) -> None:
         """Learn from a finished item how long one takes."""
-        self._service_s += _RATE_SMOOTHING * (seconds - self._service_s)
-        self._measured = True
+        self._times.record(seconds)
 
     def expected_wait_s(self) -> float:
-        """How long a new item would wait, from the measured service time, in seconds."""
-        wait = self._service_s * (len(self) + 1) / max(1, self.servers)
+        """How long a new item would wait, from the measured service time and those who work, in seconds."""
+        crew = self._crew()
+        wait = self._times.expected_s * (len(self) + crew.in_hand + 1) / max(1, crew.servers)
         return min(max(wait, 1.0), _MAX_RETRY_AFTER_S)
 
-    def _wait_ahead_s(self, priority: Priority) -> float:
-        """How long what goes before a new item of this priority will take, in seconds; 0 while that is a guess."""
-        if not self._measured:
-            return 0.0
-        ahead = len(self._retries) + sum(len(line) for kind, line in self._waiting.items() if kind <= priority)
-        return self._service_s * ahead / max(1, self.servers)
+    def _can_be_done_by(self, allowed_s: float, priority: Priority) -> bool:
+        """Whether a new item of this priority will almost surely be answered in time; what starts at once is tried."""
+        crew = self._crew()
+        rounds = math.ceil((self._ahead_of(priority) + crew.in_hand + 1) / max(1, crew.servers))
+        return rounds <= 1 or self._times.bound_s(rounds) < allowed_s
+
+    def _ahead_of(self, priority: Priority) -> int:
+        """How many items go before a new one of this priority."""
+        interactive, batch = len(self._waiting[Priority.INTERACTIVE]), len(self._waiting[Priority.BATCH])
+        if priority is Priority.INTERACTIVE:
+            batch = min(batch, math.ceil((interactive + 1) / _INTERACTIVE_PER_BATCH))
+        return len(self._retries) + interactive + batch

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from steadyocr.errors import DeadlineExceeded, QueueFull
-from steadyocr.scheduling.admission import AdmissionQueue
+from steadyocr.errors import DeadlineExceeded, QueueFull, RateLimited
+from steadyocr.scheduling.admission import AdmissionQueue, Crew
 from steadyocr.scheduling.items import Priority, WorkItem
 from steadyocr.types import OcrOptions
 from support import without_waiting
@@ -50,16 +50,72 @@ async def test_one_more_than_fits_is_refused_and_told_when_to_come_back() -> Non
 
 @without_waiting
 async def test_the_advice_grows_with_the_queue_and_the_measured_time() -> None:
-    short, long, slow, wide = filled(99, "a"), filled(99, *"abcdefgh"), filled(99, "a"), filled(99, *"abcdefgh")
+    short, long, slow = filled(99, "a"), filled(99, *"abcdefgh"), filled(99, "a")
     for _ in range(30):
         slow.record_service(20.0)
-    wide.servers = 4
     assert short.expected_wait_s() < long.expected_wait_s()
-    assert short.expected_wait_s() < slow.expected_wait_s() == pytest.approx(40, rel=0.05)
-    assert wide.expected_wait_s() == pytest.approx(long.expected_wait_s() / 4)
+    assert short.expected_wait_s() < slow.expected_wait_s() == pytest.approx(40)
     for _ in range(30):
         slow.record_service(1e6)
     assert slow.expected_wait_s() <= 120
+
+
+@without_waiting
+async def test_the_advice_counts_those_who_work_now_and_what_they_have_in_hand() -> None:
+    crew = Crew(servers=4, in_hand=4)
+    queue = AdmissionQueue(99, crew=lambda: crew)
+    for name in "abcdefg":
+        queue.put(item(name))
+    queue.record_service(10.0)
+    assert queue.expected_wait_s() == pytest.approx(30)
+    crew = Crew(servers=1, in_hand=1)
+    assert queue.expected_wait_s() == pytest.approx(90)
+    crew = Crew(servers=0, in_hand=0)
+    assert queue.expected_wait_s() == pytest.approx(80), "as if one were there soon"
+
+
+def timed(crew: Crew, *times_s: float) -> AdmissionQueue:
+    queue = AdmissionQueue(99, crew=lambda: crew)
+    for seconds in times_s:
+        queue.record_service(seconds)
+    return queue
+
+
+@without_waiting
+async def test_the_time_of_the_item_itself_and_of_what_is_in_hand_counts() -> None:
+    queue = timed(Crew(servers=1, in_hand=1), *[4.0] * 20)
+    with pytest.raises(QueueFull):
+        queue.put(item(allowed_s=7.9))
+    queue.put(item(allowed_s=9))
+    with pytest.raises(QueueFull):
+        queue.put(item(allowed_s=12))
+    queue.put(item(allowed_s=14))
+
+
+@without_waiting
+async def test_times_that_spread_are_met_with_caution() -> None:
+    even, uneven = timed(Crew(1, 1), *[4.0] * 20), timed(Crew(1, 1), *[1.0, 7.0] * 10)
+    even.put(item(allowed_s=10))
+    with pytest.raises(QueueFull):
+        uneven.put(item(allowed_s=10))
+
+
+@without_waiting
+async def test_what_starts_at_once_is_tried_however_hasty() -> None:
+    queue = timed(Crew(servers=2, in_hand=1), *[4.0] * 20)
+    queue.put(item(allowed_s=1))
+    with pytest.raises(QueueFull):
+        queue.put(item(allowed_s=1))
+
+
+@without_waiting
+async def test_interactive_work_counts_the_batch_items_that_go_in_between() -> None:
+    queue = timed(Crew(), *[1.0] * 20)
+    for index in range(40):
+        queue.put(item(f"b{index}", priority=Priority.BATCH))
+    queue.put(item(allowed_s=3))
+    with pytest.raises(QueueFull):
+        queue.put(item(allowed_s=30, priority=Priority.BATCH))
 
 
 @without_waiting
@@ -142,18 +198,33 @@ async def test_abandoned_items_are_not_handed_out() -> None:
 
 
 @without_waiting
-async def test_ghosts_do_not_make_the_queue_full() -> None:
-    queue = AdmissionQueue(3)
-    for priority in (Priority.INTERACTIVE, Priority.BATCH, Priority.INTERACTIVE):
-        ghost = item(priority=priority)
+async def test_who_leaves_makes_room_at_once() -> None:
+    queue = AdmissionQueue(3, max_per_client=3)
+    ghosts = [item(priority=priority) for priority in (Priority.INTERACTIVE, Priority.BATCH, Priority.INTERACTIVE)]
+    for ghost in ghosts:
         queue.put(ghost)
-        ghost.outcome.cancel()
-    queue.refuse_when_full()
+    retried = item("retried")
+    queue.put_back(retried)
+    for gone in (*ghosts, retried, ghosts[0]):
+        queue.discard(gone)
+    assert len(queue) == 0
     for name in "abc":
         queue.put(item(name))
     with pytest.raises(QueueFull):
         queue.put(item("d"))
     assert await taken(queue) == ["a", "b", "c"]
+
+
+@without_waiting
+async def test_who_leaves_does_not_count_against_its_client() -> None:
+    queue = AdmissionQueue(99, max_per_client=1)
+    gone = item("gone")
+    queue.put(gone)
+    with pytest.raises(RateLimited):
+        queue.put(item("early"))
+    queue.discard(gone)
+    queue.put(item("kept"))
+    assert await taken(queue) == ["kept"]
 
 
 @without_waiting
