@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from steadyocr.errors import MemoryPressure
+from steadyocr.imaging.header import ImageHeader
 from steadyocr.scheduling.governor import MemoryGovernor
 from steadyocr.scheduling.items import WorkItem
-from steadyocr.scheduling.memory_model import SIDE_STEPS, MemoryFit, largest_fitting_side
+from steadyocr.scheduling.memory_model import SIDE_STEPS, TILE_SIDE, MemoryFit, largest_fitting_side
 from steadyocr.types import SideCap
 
 _DEFAULT_SIDE = 1280
 _ERROR_SMOOTHING = 0.05
 _CLOSE = 0.2
+# The dearest of the pictures that memory is measured with (pipeline.calibration, which the front cannot import).
+_CALIBRATION_PICTURE = ImageHeader("png", 4800, 3200, 1, 1, 8, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,13 @@ class MemoryContract:
 
     def learn(self, facts: Mapping[str, Any], slot: int = 0) -> None:
         """Take an engine's measurements over when it becomes ready in a slot."""
-        if facts.get("memory_fit"):
-            self.learn_fit(facts["memory_fit"])
+        fit = MemoryFit.from_wire(facts.get("memory_fit"))
+        # A file that got damaged since must not undo what was measured.
+        if fit.samples:
+            self.fit = fit
         self._learn_idle(slot, int(facts.get("rss_bytes", 0)))
 
-    def learn_fit(self, values: Mapping[str, Any]) -> None:
+    def learn_fit(self, values: object) -> None:
         """Take a fitted model over."""
         self.fit = MemoryFit.from_wire(values)
 
@@ -103,16 +108,16 @@ class MemoryContract:
     def _plan(self, item: WorkItem, side_limit: int | None, facts: Mapping[str, Any]) -> WorkPlan:
         header = item.header
         if header is None:
-            return WorkPlan(None, 0.0)
+            return self._plan_internal(item)
         wanted = item.options.max_side or int(facts.get("defaults", {}).get("max_side", _DEFAULT_SIDE))
         side = min(wanted, side_limit or wanted)
         if item.cautious:
             side = next((step for step in SIDE_STEPS if step < side), side)
-        if item.options.quality == "tile" and side == wanted:
+        if item.options.quality == "tile" and not item.cautious and _tiles_are_within(side_limit, header):
             tiled = WorkPlan(
                 None,
                 self.fit.tiled_extra_bytes(header, wanted, len(item.payload)),
-                self.fit.device_extra_bytes(header, wanted),
+                self.fit.tiled_device_extra_bytes(header, wanted),
             )
             if self._fits(tiled):
                 return tiled
@@ -134,6 +139,13 @@ class MemoryContract:
                 available_bytes=round(self._governor.available_bytes),
             )
         return at(fitting)
+
+    def _plan_internal(self, item: WorkItem) -> WorkPlan:
+        """What work of our own takes: no front knows what a calibration costs before it is done, so it is guessed."""
+        if item.kind != "calibrate":
+            return WorkPlan(None, 0.0)
+        picture, fit = _CALIBRATION_PICTURE, self.fit
+        return WorkPlan(None, fit.extra_bytes(picture, _DEFAULT_SIDE), fit.device_extra_bytes(picture, _DEFAULT_SIDE))
 
     def _fits(self, plan: WorkPlan) -> bool:
         governor = self._governor
@@ -181,3 +193,8 @@ class MemoryContract:
     def _idle_of(self, item: WorkItem) -> float:
         slot = item.course.slot
         return float(self._idle_bytes.get(slot, 0) if slot is not None else 0) or self.fit.base
+
+
+def _tiles_are_within(side_limit: int | None, header: ImageHeader) -> bool:
+    """Whether reading in tiles keeps to the ladder's limit; the side that the client asked for says nothing on that."""
+    return side_limit is None or side_limit >= min(TILE_SIDE, max(header.viewed_size))
