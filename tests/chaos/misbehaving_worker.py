@@ -43,8 +43,9 @@ def read(self: OcrPipeline, data: bytes, *arguments: Any, **options: Any) -> Any
             ctypes.string_at(0)
         case "exit":
             os._exit(9)
-        case "hang":
-            time.sleep(3600)
+        case "hang" | "nap" as kind:
+            # A nap is long enough to be met at work, without a sign of life meanwhile.
+            time.sleep(3600 if kind == "hang" else 0.3)
         case "loop":
             # Native code that computes for ever and lets no other thread run.
             re.match(r"(a+)+$", "a" * 64 + "b")

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from chaos_support import outcome, running, weak, weak_engines
-from steadyocr.errors import Quarantined
+from steadyocr.errors import DeadlineExceeded, Quarantined
+from steadyocr.scheduling.engine import EngineState
 from steadyocr.types import OcrOptions
 from support import in_real_time, known_picture
 
@@ -61,6 +62,50 @@ async def test_a_hanging_picture_is_condemned_and_the_rest_served(tmp_path: Path
         assert await asyncio.gather(*work) == ["quarantined", "right"]
         (entry,) = service.scheduler.quarantine.entries()
         assert (entry["cause"], entry["width"], entry["height"]) == ("hang", *english.image.size)
+
+
+@in_real_time
+async def test_who_stops_engines_from_outside_condemns_no_picture(tmp_path: Path, weak_engines: None) -> None:
+    english = known_picture("english")
+    async with running(tmp_path, engines__count="1", engines__heartbeat_s="3") as service:
+        (slot,) = service.scheduler.slots
+        slow = weak(english, "nap")
+
+        async def stop_at_work() -> None:
+            while slot.engine is None or slot.engine.state is not EngineState.BUSY:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+            assert slot.engine.pid is not None
+            os.kill(slot.engine.pid, signal.SIGSTOP)
+
+        reading = asyncio.create_task(outcome(service, slow, english))
+        for restarts in (1, 2):
+            await stop_at_work()
+            while slot.restarts < restarts:  # noqa: ASYNC110 - a count in another object
+                await asyncio.sleep(0.02)
+        assert await reading == "right"
+        assert len(service.scheduler.quarantine) == 0
+        assert slot.last_death is not None
+        assert slot.last_death.startswith("outside")
+        assert service.unready_reason() == ""
+
+
+@in_real_time
+async def test_a_picture_that_hangs_costs_two_engines_however_hasty_its_clients(
+    tmp_path: Path, weak_engines: None
+) -> None:
+    english = known_picture("english")
+    async with running(tmp_path, engines__count="1", engines__heartbeat_s="8") as service:
+        (slot,) = service.scheduler.slots
+        poison = weak(english, "hang")
+        for restarts in (1, 2):
+            with pytest.raises(DeadlineExceeded):
+                await service.read(poison, OcrOptions(), timeout_s=0.5)
+            while slot.restarts < restarts or not slot.ready:  # noqa: ASYNC110 - a count in another object
+                await asyncio.sleep(0.02)
+        with pytest.raises(Quarantined):
+            await service.read(poison, OcrOptions(), timeout_s=0.5)
+        assert await outcome(service, english.data, english) == "right"
+        assert slot.restarts == 2
 
 
 @in_real_time

@@ -6,8 +6,11 @@ import asyncio
 import math
 import os
 import resource
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from steadyocr.runtime.memory import memory_limit_bytes, rss_bytes
 
@@ -27,8 +30,25 @@ def detect_budget_bytes() -> int:
     return min(bounds)
 
 
+class NotWanted(Exception):
+    """Nobody wants the work any more that memory was waited for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ticket:
+    """A place in the line: what is asked for, and a future that is done when it is had."""
+
+    share: int
+    device_share: int
+    alone: bool
+    turn: asyncio.Future[None]
+
+
 class MemoryGovernor:
-    """Hands out shares of the budget. Belongs to one event loop.
+    """Hands out shares of the budget, first come, first served. Belongs to one event loop.
+
+    Who is first and does not fit yet holds up those behind: otherwise small shares would always find a gap, and a
+    large one, or one that must be alone, would wait for ever.
 
     Args:
         budget_bytes: For the whole service.
@@ -44,14 +64,20 @@ class MemoryGovernor:
         self.reserved_bytes = 0
         self.in_hand = 0
         self._engines = engines
+        self._standbys: set[int] = set()
         self._alone = False
-        self._changed = asyncio.Condition()
+        self._line: deque[_Ticket] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How much work waits for memory."""
+        return len(self._line)
 
     @property
     def available_bytes(self) -> float:
         """What all work in hand together may add to idle engines, in bytes."""
         usable = self.budget_bytes * (1.0 - _RESERVE_SHARE) - rss_bytes()
-        return max(0.0, usable - self._engines * self.engine_base_bytes)
+        return max(0.0, usable - (self._engines + len(self._standbys)) * self.engine_base_bytes)
 
     @property
     def device_available_bytes(self) -> float:
@@ -63,9 +89,23 @@ class MemoryGovernor:
         """What further work may add now, in bytes."""
         return max(0.0, self.available_bytes - self.reserved_bytes)
 
+    def expect_standby(self, slot: int) -> None:
+        """Count a second engine in a slot, from before it starts: it takes its memory while it warms up."""
+        self._standbys.add(slot)
+
+    def standby_gone(self, slot: int) -> None:
+        """Count one engine in a slot again. Safe to call twice."""
+        self._standbys.discard(slot)
+        self.wake()
+
     @asynccontextmanager
     async def reserve(
-        self, extra_bytes: float, device_extra_bytes: float = 0.0, *, alone: bool = False
+        self,
+        extra_bytes: float,
+        device_extra_bytes: float = 0.0,
+        *,
+        alone: bool = False,
+        wanted: asyncio.Future[Any] | None = None,
     ) -> AsyncIterator[None]:
         """Wait for a share of the budget and hold it.
 
@@ -74,35 +114,50 @@ class MemoryGovernor:
                 admission has refused what can never fit, and the prediction may be wrong the cautious way.
             device_extra_bytes: Likewise, on the accelerator.
             alone: Wait until nothing else is in hand and keep it so: for a picture under suspicion.
+            wanted: Done when nobody wants the work any more; then it is not waited for any longer.
+
+        Raises:
+            NotWanted: Nobody wants the work any more.
         """
-        share, device_share = round(extra_bytes), round(device_extra_bytes)
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._fits(share, device_share, alone))
-            self.reserved_bytes += share
-            self.device_reserved_bytes += device_share
-            self.in_hand += 1
-            self._alone = alone
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = _Ticket(round(extra_bytes), round(device_extra_bytes), alone, turn)
+        self._line.append(ticket)
+        self.wake()
         try:
+            if not turn.done():
+                await asyncio.wait({turn, wanted} if wanted else {turn}, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
+                raise NotWanted
             yield
         finally:
-            self.reserved_bytes -= share
-            self.device_reserved_bytes -= device_share
-            self.in_hand -= 1
-            if alone:
-                self._alone = False
-            async with self._changed:
-                self._changed.notify_all()
+            if turn.done():
+                self._give_back(ticket)
+            else:
+                self._line.remove(ticket)
+            self.wake()
 
-    async def wake(self) -> None:
-        """Let waiting work look again; after the pressure level has changed."""
-        async with self._changed:
-            self._changed.notify_all()
+    def wake(self) -> None:
+        """Let waiting work look again; after anything has changed that decides what fits."""
+        while self._line and self._fits(self._line[0]):
+            ticket = self._line.popleft()
+            self.reserved_bytes += ticket.share
+            self.device_reserved_bytes += ticket.device_share
+            self.in_hand += 1
+            self._alone = ticket.alone
+            ticket.turn.set_result(None)
 
-    def _fits(self, share: int, device_share: int, alone: bool) -> bool:
+    def _give_back(self, ticket: _Ticket) -> None:
+        self.reserved_bytes -= ticket.share
+        self.device_reserved_bytes -= ticket.device_share
+        self.in_hand -= 1
+        if ticket.alone:
+            self._alone = False
+
+    def _fits(self, ticket: _Ticket) -> bool:
         if self.in_hand == 0:
             return True
-        if alone or self._alone or self.one_at_a_time:
+        if ticket.alone or self._alone or self.one_at_a_time:
             return False
-        if self.device_reserved_bytes + device_share > self.device_available_bytes:
+        if self.device_reserved_bytes + ticket.device_share > self.device_available_bytes:
             return False
-        return self.reserved_bytes + share <= self.available_bytes
+        return self.reserved_bytes + ticket.share <= self.available_bytes

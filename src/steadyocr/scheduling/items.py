@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -101,7 +102,15 @@ class WorkItem:
     cap: SideCap | None = None
     course: Course = field(default_factory=Course)
     id: int = field(default_factory=lambda: next(_ids))
+    _digest: str | None = field(default=None, init=False, repr=False)
     outcome: asyncio.Future[Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the payload. Reckoned once, when first asked for: it takes a large picture's time."""
+        if self._digest is None:
+            self._digest = hashlib.sha256(self.payload).hexdigest()
+        return self._digest
 
     @property
     def cautious(self) -> bool:

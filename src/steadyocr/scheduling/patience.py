@@ -9,9 +9,20 @@ from steadyocr.runtime.starvation import CpuClock
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.items import WorkItem
 
+# Share of a run without a sign of life that makes a picture suspect when the run had to be broken off.
+_MOST = 0.5
+
 
 class Overdue(Exception):
-    """Nobody waits any more, and has not for a while."""
+    """Nobody waits any more, and has not for a while.
+
+    Attributes:
+        silent: The engine, though given a processor, had shown no sign of life for most of the time.
+    """
+
+    def __init__(self, *, silent: bool) -> None:
+        super().__init__()
+        self.silent = silent
 
 
 class Hung(Exception):
@@ -41,6 +52,9 @@ async def run_patiently(engine: EngineProcess, item: WorkItem, patience: Patienc
     A silent engine that wants to run and is given no processor is not hanging: it gets further heartbeats, up to the
     limit of an item.
 
+    An item under suspicion is not overdue while its engine is silent: whether it hangs must come out, or clients in a
+    hurry could send a picture that hangs again and again, and no engine would live long enough to prove it.
+
     Raises:
         EngineDied: The engine ended.
         Overdue: Its time is up; the engine still has the item in hand.
@@ -48,7 +62,7 @@ async def run_patiently(engine: EngineProcess, item: WorkItem, patience: Patienc
     """
     try:
         async with asyncio.timeout(None) as limit:
-            watch = _Watch(engine.pid, item.deadline, patience, limit)
+            watch = _Watch(engine.pid, item, patience, limit)
             try:
                 await engine.run(item, on_frame=watch.note_sign_of_life)
             finally:
@@ -60,13 +74,14 @@ async def run_patiently(engine: EngineProcess, item: WorkItem, patience: Patienc
 class _Watch:
     """Lets a time limit expire as soon as one of the bounds is passed, and knows which."""
 
-    def __init__(self, pid: int | None, deadline: float, patience: Patience, limit: asyncio.Timeout) -> None:
+    def __init__(self, pid: int | None, item: WorkItem, patience: Patience, limit: asyncio.Timeout) -> None:
         self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        now = self._began_at = self._loop.time()
         self.verdict: Overdue | Hung = Hung(starved=False)
         self._limit = limit
-        self._heartbeat_s = patience.heartbeat_s
-        self._overdue_at = max(deadline, now) + patience.kill_grace_s
+        self._on_trial = item.suspect
+        self._heartbeat_s, self._kill_grace_s = patience.heartbeat_s, patience.kill_grace_s
+        self._overdue_at = max(item.deadline, now) + patience.kill_grace_s
         self._hung_at = now + patience.item_limit_s
         self._silent_since = now
         self._recent, self._whole = CpuClock(pid), CpuClock(pid)
@@ -76,25 +91,38 @@ class _Watch:
         """The engine gets on."""
         self._silent_since = self._loop.time()
         self._recent.restart()
+        if self._on_trial and self._silent_since >= self._overdue_at:
+            # It does not hang. It may end soon, and be cleared.
+            self._on_trial = False
+            self._overdue_at = self._silent_since + self._kill_grace_s
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._next_bound(), self._check)
 
     def stop(self) -> None:
         """Look no more."""
         self._timer.cancel()
 
     def _next_bound(self) -> float:
-        return min(self._overdue_at, self._hung_at, self._silent_since + self._heartbeat_s)
+        bound = min(self._hung_at, self._silent_since + self._heartbeat_s)
+        return bound if self._on_trial else min(self._overdue_at, bound)
 
     def _check(self) -> None:
         now = self._loop.time()
-        if now >= self._overdue_at:
-            self.verdict = Overdue()
+        if now >= self._overdue_at and not self._on_trial:
+            self._end(Overdue(silent=self._silent_for_most(now)))
         elif now >= self._hung_at:
-            self.verdict = Hung(starved=self._whole.starved())
+            self._end(Hung(starved=self._whole.starved()))
         elif now >= self._silent_since + self._heartbeat_s and not self._recent.starved():
-            self.verdict = Hung(starved=False)
+            self._end(Hung(starved=False))
         else:
             if now >= self._silent_since + self._heartbeat_s:
                 self.note_sign_of_life()
+            self._timer.cancel()
             self._timer = self._loop.call_at(self._next_bound(), self._check)
-            return
-        self._limit.reschedule(now)
+
+    def _silent_for_most(self, now: float) -> bool:
+        return now - self._silent_since > _MOST * (now - self._began_at) and not self._recent.starved()
+
+    def _end(self, verdict: Overdue | Hung) -> None:
+        self.verdict = verdict
+        self._limit.reschedule(self._loop.time())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from steadyocr.errors import MemoryPressure, SteadyOCRError
+from steadyocr.errors import SteadyOCRError
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.slot import Slot
 
@@ -17,6 +17,9 @@ async def replace_engines(
 ) -> None:
     """Give every slot an engine with another configuration; each new engine proves itself before an old one leaves.
 
+    Without memory for one more, the old one leaves first, and comes back should the new one not prove itself: with one
+    engine, pictures wait meanwhile for as long as a start takes.
+
     Args:
         slots: All places.
         after: What engines are told from now on.
@@ -24,20 +27,15 @@ async def replace_engines(
         room: Whether memory allows one engine more for the time of a swap.
 
     Raises:
-        MemoryPressure: It does not; nothing is changed.
         SteadyOCRError: Why a new engine could not be had; nothing is changed.
     """
     changed: list[Slot] = []
     try:
         for slot in slots:
-            if not room():
-                raise MemoryPressure(
-                    "there is no memory for a second engine while models are changed", retry_after_s=30.0
-                )
-            await slot.adopt(after)
+            await slot.adopt(after, in_place=not room())
             changed.append(slot)
     except SteadyOCRError as error:
         _log.warning("The engines stay as they were: a new one failed", extra={"reason": error.message})
         for slot in changed:
-            await slot.adopt(before)
+            await slot.adopt(before, in_place=not room())
         raise

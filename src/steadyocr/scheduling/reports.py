@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from steadyocr.errors import QueueFull, SteadyOCRError
 from steadyocr.scheduling.admission import AdmissionQueue
-from steadyocr.scheduling.deaths import Death, DeathCause, classify, memory_kills
+from steadyocr.scheduling.deaths import Death, DeathCause, classify, memory_kills, signal_name
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.memory_contract import MemoryContract
@@ -90,7 +89,7 @@ class Reports:
             pid=engine.pid if engine else None,
             cause=cause,
             exit_code=code,
-            signal=_signal_name(-code) if code is not None and code < 0 else None,
+            signal=signal_name(-code) if code is not None and code < 0 else None,
             stage=death.stage,
             rss_bytes=engine.rss_bytes if engine else 0,
             uptime_s=round(time.monotonic() - slot.engine_since, 3),
@@ -120,15 +119,15 @@ class Reports:
             "request_id": item.request_id,
         }
 
-    def quarantined(self, item: WorkItem, sha256: str, death: Death) -> None:
-        """Report a condemned picture."""
+    def quarantined(self, item: WorkItem, sha256: str, death: Death, deaths: int) -> None:
+        """Report a condemned picture and how many engines it has ended."""
         header = item.header
         self._events.emit(
             "quarantined",
             sha256=sha256,
             width=header.width if header else None,
             height=header.height if header else None,
-            deaths=item.attempts,
+            deaths=deaths,
             cause=death.cause.value,
         )
 
@@ -161,10 +160,3 @@ def _answer(item: WorkItem) -> dict[str, Any]:
         "timings_ms": dict(page.get("timings_ms", {})),
         "degraded": list(degraded.get("steps", ())),
     }
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)

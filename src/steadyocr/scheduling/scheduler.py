@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from steadyocr.errors import (
     Cancelled,
     DeadlineExceeded,
     Draining,
-    EngineDied,
     MemoryPressure,
     ModelError,
     NotReady,
-    Quarantined,
     SteadyOCRError,
 )
-from steadyocr.scheduling.admission import AdmissionQueue
+from steadyocr.scheduling.admission import AdmissionQueue, Crew
+from steadyocr.scheduling.aftermath import Aftermath
+from steadyocr.scheduling.calibrator import Calibrator
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import Death
 from steadyocr.scheduling.device_watch import DeviceWatch
 from steadyocr.scheduling.engine import EngineProcess, EngineState
-from steadyocr.scheduling.governor import MemoryGovernor, detect_budget_bytes
-from steadyocr.scheduling.items import Priority, Reply, WorkItem
+from steadyocr.scheduling.governor import MemoryGovernor, NotWanted, detect_budget_bytes
+from steadyocr.scheduling.items import Reply, WorkItem
 from steadyocr.scheduling.memory_contract import MemoryContract
 from steadyocr.scheduling.pressure import (
     LadderParams,
@@ -44,14 +43,10 @@ from steadyocr.scheduling.reports import Reports
 from steadyocr.scheduling.slot import Slot, SlotConfig
 from steadyocr.telemetry.events import Events
 from steadyocr.telemetry.loops import Loops
-from steadyocr.types import OcrOptions
 
 _log = logging.getLogger("steadyocr.scheduler")
 
-# Deaths with an item in hand for which it is not to blame (kills from outside) before it is given up, unblamed.
-_MAX_OUTSIDE_DEATHS = 5
 _PRESSURE_PERIOD_S = 1.0
-_CALIBRATION_STEP_S = 60.0
 # With no engine up, new work still waits this long for the replacement; a start takes about two seconds.
 _REPLACEMENT_GRACE_S = 15.0
 
@@ -97,8 +92,7 @@ class Scheduler:
         events: Events | None = None,
     ) -> None:
         self.config = config
-        self.queue = AdmissionQueue(config.queue_size, config.max_per_client)
-        self.queue.servers = config.engines
+        self.queue = AdmissionQueue(config.queue_size, config.max_per_client, self._crew)
         self.quarantine = Quarantine(config.quarantine_file)
         self.ladder = PressureLadder(config.ladder)
         self.governor = MemoryGovernor(config.budget_bytes or detect_budget_bytes(), config.engines)
@@ -113,11 +107,12 @@ class Scheduler:
         self._signals = signals
         self._draining = False
         self._changing = asyncio.Lock()
+        self._taken = 0
         self._outstanding: set[WorkItem] = set()
+        self.aftermath = Aftermath(self.queue, self.quarantine, self.contract, self.reports, self._outstanding)
         self._nothing_outstanding = asyncio.Event()
         self._nothing_outstanding.set()
         self._first_ready: asyncio.Future[None] | None = None
-        self._calibration: asyncio.Task[None] | None = None
         self._served_at = -math.inf
 
     @property
@@ -154,7 +149,8 @@ class Scheduler:
         self._loops.start("memory-pressure", self._watch_pressure())
         await self._first_ready
         if self.config.calibrate and not self.contract.fit.samples:
-            self._calibration = asyncio.create_task(self._calibrate(), name="memory-calibration")
+            calibrator = Calibrator(self.submit, self.contract, lambda: not len(self.queue))
+            self._loops.start("memory-calibration", calibrator.run())
 
     def refuse_early(self, client: str = "") -> None:
         """Refuse what :meth:`submit` would refuse anyway.
@@ -203,6 +199,7 @@ class Scheduler:
             raise DeadlineExceeded("the time allowed for this picture ran out") from error
         finally:
             self._outstanding.discard(item)
+            self.queue.discard(item)
             if item.course.settled_at is None:
                 item.course.settled_at = asyncio.get_running_loop().time()
             self.reports.item_left(item)
@@ -243,8 +240,6 @@ class Scheduler:
     async def stop(self) -> None:
         """End the engines and settle whatever is left. The loops themselves are stopped by their owner."""
         self._draining = True
-        if self._calibration is not None:
-            self._calibration.cancel()
         for item in self._outstanding:
             item.fail(Cancelled("the service stopped before this picture was read"))
         await asyncio.gather(*(slot.stop() for slot in self.slots))
@@ -253,26 +248,35 @@ class Scheduler:
     # What the slots ask of their owner.
 
     async def next_item(self) -> WorkItem:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         return await self.queue.get()
 
     def take_back(self, item: WorkItem) -> None:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         self.queue.put_back(item)
 
     async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]]) -> None:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         loop = asyncio.get_running_loop()
+        self._taken += 1
         try:
+            self.aftermath.before_work(item)
             plan = self.contract.plan(item, self.ladder.side_limit, self.engine_facts())
             async with asyncio.timeout_at(item.deadline) as waiting:
-                async with self.governor.reserve(plan.extra_bytes, plan.device_extra_bytes, alone=item.cautious):
+                share = self.governor.reserve(
+                    plan.extra_bytes, plan.device_extra_bytes, alone=item.cautious, wanted=item.outcome
+                )
+                async with share:
                     waiting.reschedule(None)
+                    if item.abandoned:
+                        return
                     item.cap = plan.cap
                     started = item.course.started_at = loop.time()
                     item.course.in_hand = True
                     item.course.keep_scratch = self._scratch_may_stay()
                     self.contract.record(item, await run())
+        except NotWanted:
+            return
         except MemoryPressure as error:
             item.fail(error)
             return
@@ -280,19 +284,34 @@ class Scheduler:
             item.fail(DeadlineExceeded("the time allowed ran out while the picture waited for memory"))
             return
         finally:
+            self._taken -= 1
             item.course.in_hand = False
             self.reports.item_left(item)
+        self._finished(item, loop.time() - started)
+
+    def _finished(self, item: WorkItem, took_s: float) -> None:
+        """Keep the books on an item that an engine has got through with."""
         if item.short_of_memory and not item.abandoned:
             extra = {"item": item.id, "request_id": item.request_id}
             _log.warning("An engine had not enough memory for an item; it is retried one step smaller", extra=extra)
             self.reports.ran_short(item)
             self.queue.put_back(item)
             return
-        if item.kind != "postprocess":
-            # A slider's work takes a hundredth of a picture's; it says nothing about how long a picture waits.
-            self.queue.record_service(loop.time() - started)
+        self.aftermath.after_work(item)
+        if item.kind == "run":
+            # A slider's work takes a hundredth of a picture's, and the golden one is small; they say nothing here.
+            self.queue.record_service(took_s)
         self.completed += 1
         self.degraded += item.cap is not None
+
+    def _crew(self) -> Crew:
+        """Who works now: the engines that are up, and no more of them than memory lets work side by side."""
+        servers = sum(slot.ready for slot in self.slots)
+        if self.governor.one_at_a_time:
+            servers = 1
+        elif self.governor.waiting:
+            servers = min(servers, self.governor.in_hand)
+        return Crew(max(1, servers), self._taken)
 
     def _scratch_may_stay(self) -> bool:
         """Whether engines may keep scratch memory: the next item uses it again at once, and there is room."""
@@ -302,46 +321,11 @@ class Scheduler:
         return self.governor.headroom_bytes >= scratch_bytes * self.config.engines
 
     def after_death(self, item: WorkItem, death: Death) -> None:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
-        item.attempts += 1
-        if item.abandoned:
-            return
-        if not death.blames_the_item:
-            self._retry_unblamed(item, death)
-        elif item.suspect:
-            self._condemn(item, death)
-        else:
-            item.suspect = True
-            self._retry(item, death)
-
-    def _retry_unblamed(self, item: WorkItem, death: Death) -> None:
-        item.outside_deaths += 1
-        if item.outside_deaths >= _MAX_OUTSIDE_DEATHS:
-            item.fail(EngineDied("engines ended again and again through no fault of the picture", retry_after_s=5.0))
-        else:
-            self._retry(item, death)
-
-    def _retry(self, item: WorkItem, death: Death) -> None:
-        extra = {"item": item.id, "request_id": item.request_id, "death": str(death), "alone": item.suspect}
-        _log.warning("An engine died with an item in hand; the item is retried", extra=extra)
-        self.queue.put_back(item)
-
-    def _condemn(self, item: WorkItem, death: Death) -> None:
-        digest = hashlib.sha256(item.payload).hexdigest()
-        if item.kind == "run":
-            self.quarantine.condemn(
-                digest, {**self.contract.describe(item), **death.describe(), "deaths": item.attempts}
-            )
-            self.reports.quarantined(item, digest, death)
-        item.fail(
-            Quarantined(
-                f"this picture ended {item.attempts} engines ({death}); it is quarantined and will be refused",
-                sha256=digest,
-            )
-        )
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
+        self.aftermath.after_death(item, death)
 
     def slot_ready(self, slot: Slot) -> None:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         facts = slot.engine.ready if slot.engine else {}
         self.contract.learn(facts, slot.index)
         extra = {"slot": slot.index, "engine_pid": facts.get("pid"), "start_ms": facts.get("start_ms")}
@@ -355,7 +339,7 @@ class Scheduler:
             self._first_ready.set_result(None)
 
     def slot_failed(self, slot: Slot, error: SteadyOCRError) -> None:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         self.reports.engine_died(slot)
         if slot.engine is not None and slot.engine.ready:
             self._served_at = asyncio.get_running_loop().time()
@@ -365,33 +349,34 @@ class Scheduler:
         if isinstance(error, ModelError) or slot.consecutive_failures + 1 >= self.config.first_starts:
             self._first_ready.set_exception(error)
 
+    def slot_pauses(self, slot: Slot) -> None:
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`. New work may wait for the next engine."""
+        del slot
+        self._served_at = asyncio.get_running_loop().time()
+
     def engine_state(self, slot: Slot, engine: EngineProcess, before: EngineState, after: EngineState) -> None:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         self.reports.engine_state(slot.index, engine, before, after)
 
+    def headroom_bytes(self) -> float:
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
+        return self.governor.headroom_bytes
+
     def room_for_standby(self) -> bool:
-        """See :class:`~steadyocr.scheduling.slot.SlotOwner`."""
-        return self.governor.available_bytes - self.governor.reserved_bytes >= self.governor.engine_base_bytes
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
+        return self.governor.headroom_bytes >= self.governor.engine_base_bytes
 
-    async def _calibrate(self) -> None:
-        """Measure what pictures cost, one small item at a time and at batch priority, so that nobody waits for it."""
-        samples: list[dict[str, Any]] = []
-        try:
-            steps = 1
-            while len(samples) < steps:
-                reply = await self._internal("calibrate", step=len(samples))
-                samples.append(reply["sample"])
-                steps = reply["steps"]
-            self.contract.learn_fit((await self._internal("fit", samples=samples))["memory_fit"])
-        except SteadyOCRError as error:
-            _log.warning("Memory could not be measured; a cautious guess stays", extra={"reason": error.message})
-        else:
-            _log.info("Memory is measured", extra={"fit": self.contract.fit.to_wire()})
+    def may_pause(self, slot: Slot) -> bool:
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`. One after the other, so that the rest serve."""
+        return not any(other.paused for other in self.slots if other is not slot)
 
-    async def _internal(self, kind: Literal["calibrate", "fit"], **extra: object) -> dict[str, Any]:
-        deadline = asyncio.get_running_loop().time() + _CALIBRATION_STEP_S
-        item = WorkItem(b"", OcrOptions(), deadline, kind=kind, priority=Priority.BATCH, extra=extra)
-        return (await self.submit(item)).message
+    def expect_standby(self, slot: Slot) -> None:
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
+        self.governor.expect_standby(slot.index)
+
+    def standby_gone(self, slot: Slot) -> None:
+        """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
+        self.governor.standby_gone(slot.index)
 
     async def _watch_pressure(self) -> None:
         loop = asyncio.get_running_loop()
@@ -402,7 +387,7 @@ class Scheduler:
             level = self.ladder.update(signals, loop.time())
             if level is not before:
                 self.governor.one_at_a_time = level >= PressureLevel.ONE_AT_A_TIME
-                await self.governor.wake()
+                self.governor.wake()
                 extra = {"before": before.name, "level": level.name, "used": round(signals.used, 3)}
                 _log.warning("The memory pressure level changed", extra=extra)
                 self.reports.pressure_changed(before, level, signals.used)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
-from steadyocr.errors import DeadlineExceeded, EngineDied, ModelError, SteadyOCRError
+from steadyocr.errors import DeadlineExceeded, EngineDied, InternalError, ModelError, SteadyOCRError
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import Death, DeathCause, classify, memory_kills
+from steadyocr.scheduling.ending import end_if_deaf, put_down, stop_for_good
 from steadyocr.scheduling.engine import EngineProcess, EngineState
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.patience import Hung, Overdue, Patience, run_patiently
+from steadyocr.scheduling.retirement import why_retire
+from steadyocr.scheduling.slot_owner import SlotOwner
+from steadyocr.scheduling.standby import Standby
 
 _log = logging.getLogger("steadyocr.slot")
 
@@ -36,6 +41,7 @@ class SlotConfig:
             not be able to kill engines at will.
         retire_growth_bytes: An idle engine that holds this much more than when it became ready is replaced.
         retire_items: An engine is replaced after so many items; 0 never.
+        retire_age_s: Likewise after so many seconds; 0 never.
     """
 
     engine: EngineConfig
@@ -45,34 +51,7 @@ class SlotConfig:
     kill_grace_s: float = 5.0
     retire_growth_bytes: int = 256 << 20
     retire_items: int = 50_000
-
-
-class SlotOwner(Protocol):
-    """What a slot needs from the scheduler."""
-
-    async def next_item(self) -> WorkItem:
-        """Wait for the next item that somebody waits for."""
-
-    def take_back(self, item: WorkItem) -> None:
-        """Take an item back that was handed out but not begun."""
-
-    async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]]) -> None:
-        """Run an item under the memory budget; ``run`` hands it to the engine and returns the engine's peak bytes."""
-
-    def after_death(self, item: WorkItem, death: Death) -> None:
-        """Decide about the item in whose hand an engine died."""
-
-    def slot_ready(self, slot: Slot) -> None:
-        """Take note that an engine is ready."""
-
-    def slot_failed(self, slot: Slot, error: SteadyOCRError) -> None:
-        """Take note that an engine could not be started or has ended."""
-
-    def engine_state(self, slot: Slot, engine: EngineProcess, before: EngineState, after: EngineState) -> None:
-        """Take note of a step in an engine's life."""
-
-    def room_for_standby(self) -> bool:
-        """Whether memory allows a second engine for the time of a swap."""
+    retire_age_s: float = 0.0
 
 
 class Slot:
@@ -86,6 +65,7 @@ class Slot:
         death: How the present one ended, where its slot knows.
         item: What the present one has in hand, or had when it died.
         engine_since: When the present one was started, on the monotonic clock.
+        paused: Its engine has left on purpose and the next one is not ready yet.
     """
 
     def __init__(
@@ -104,13 +84,20 @@ class Slot:
         self.death: Death | None = None
         self.item: WorkItem | None = None
         self.engine_since = time.monotonic()
+        self.paused = False
         self.consecutive_failures = 0
         self._config = config
         self._owner = owner
         self._new_engine = new_engine
-        self._standby: asyncio.Task[EngineProcess | None] | None = None
+        self._standby = Standby(index, lambda: owner.expect_standby(self), lambda: owner.standby_gone(self))
+        self._to_restart = False
+        self._proven = False
+        self._ready_since = 0.0
+        # What engines are told again should the first one with another configuration not come up.
+        self._fallback: SlotConfig | None = None
+        self._failed_start: SteadyOCRError | None = None
         self._nudge = asyncio.Event()
-        self._engine_ready = asyncio.Event()
+        self._news = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -140,15 +127,10 @@ class Slot:
     async def run(self) -> None:
         """Keep an engine in this place for ever."""
         while True:
-            wrong_model = False
-            try:
-                self.death = self.item = None
-                await self._live_with(self._observed_engine())
-            except SteadyOCRError as error:
-                self.last_death = error.message
-                # Another engine would only say the same again.
-                wrong_model = isinstance(error, ModelError)
-                self._owner.slot_failed(self, error)
+            self.death = self.item = None
+            error = await self._live_once(self._observed_engine())
+            self.last_death = error.message
+            self._owner.slot_failed(self, error)
             self.restarts += 1
             # Who kills a good engine from outside proves nothing against the next one: it is started at once.
             self.consecutive_failures = 1 if self._ended_from_outside() else self.consecutive_failures + 1
@@ -156,9 +138,28 @@ class Slot:
                 "An engine ended and is replaced",
                 extra={"slot": self.index, "reason": self.last_death},
             )
-            if self.consecutive_failures > 1 or wrong_model:
+            # Another engine would only say the same again of a wrong model.
+            if self.consecutive_failures > 1 or isinstance(error, ModelError):
                 backoff = _BACKOFF_FIRST_S * 2 ** min(self.consecutive_failures, 16)
                 await asyncio.sleep(min(backoff, _BACKOFF_MAX_S))
+
+    async def _live_once(self, engine: EngineProcess) -> SteadyOCRError:
+        """Live with an engine and its successors until one fails; returns how."""
+        try:
+            await self._live_with(engine)
+        except SteadyOCRError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - one engine's life must not end the place that engines live in
+            _log.exception("An unexpected fault ended an engine's life", extra={"slot": self.index})
+            failure = InternalError(f"an unexpected fault: {type(error).__name__}")
+            self.death = Death(DeathCause.EXIT, None, engine.stage)
+        finally:
+            self.paused = self._to_restart = False
+        if self._fallback is not None and not self._proven:
+            self._config, self._fallback = self._fallback, None
+            self._failed_start = failure
+            self._news.set()
+        return failure
 
     def _ended_from_outside(self) -> bool:
         engine = self.engine
@@ -173,64 +174,115 @@ class Slot:
         engine.on_state = lambda before, after: self._owner.engine_state(self, engine, before, after)
         return engine
 
-    async def adopt(self, config: EngineConfig) -> None:
-        """Replace the engine by one that is told something else; the old one serves until the new one is proven.
+    async def adopt(self, config: EngineConfig, *, in_place: bool = False) -> None:
+        """Replace the engine by one that is told something else.
+
+        Args:
+            config: What the new one is told.
+            in_place: There is no memory for two: the old one leaves first, and a new one that fails gives way to one
+                like the old one. Otherwise the old one serves until the new one is proven.
 
         Raises:
-            SteadyOCRError: The new engine could not be started, and the old one goes on; or it ended right away.
+            SteadyOCRError: The new engine could not be started, and there is one as before; or it ended right away.
         """
-        successor = self._observed_engine(config)
-        try:
-            await successor.start(self._config.start_timeout_s)
-        except BaseException:
-            await successor.kill()
-            raise
-        await self._discard_standby()
-        old, before, self._config = self.engine, self._config, dataclasses.replace(self._config, engine=config)
-        standby = asyncio.create_task(_at_once(successor), name=f"engine-{self.index}-adopted")
-        await asyncio.wait({standby})
-        self._standby = standby
-        self._nudge.set()
+        old, before = self.engine, self._config
+        self._failed_start = None
+        if in_place:
+            await self._standby.discard()
+            self._fallback = before
+        else:
+            await self._standby.prove(self._observed_engine(config), self._config.start_timeout_s)
         # Whatever engine follows is told the same: this one, or a new one should the old one die just now.
+        self._config = dataclasses.replace(before, engine=config)
+        self._to_restart = in_place
+        self._nudge.set()
+        try:
+            failed = await self._until_served(lambda: self.engine is not old)
+        except EngineDied:
+            self._config, self._fallback = before, None
+            raise
+        if failed is not None:
+            with contextlib.suppress(EngineDied):
+                await self._until_served(lambda: True)
+            raise failed
+
+    async def _until_served(self, by_the_right_one: Callable[[], bool]) -> SteadyOCRError | None:
+        """Wait until a certain engine serves; returns why not when another configuration has failed instead.
+
+        Raises:
+            EngineDied: That takes too long.
+        """
+        before = self._failed_start
         try:
             async with asyncio.timeout(self._config.item_limit_s + self._config.start_timeout_s):
-                while self.engine is old or not self.ready:
-                    self._engine_ready.clear()
-                    await self._engine_ready.wait()
+                while self._failed_start is before and not (self.ready and by_the_right_one()):
+                    self._news.clear()
+                    await self._news.wait()
         except TimeoutError as error:
-            self._config = before
             raise EngineDied("the new engine did not take over in time") from error
+        return self._failed_start
 
     async def stop(self) -> None:
         """End the engine, and a standby if there is one."""
-        await self._discard_standby()
+        await self._standby.discard()
         if self.engine is not None:
             await self.engine.stop()
 
-    async def _live_with(self, engine: EngineProcess) -> None:
+    async def _live_with(self, engine: EngineProcess) -> NoReturn:
         """Start an engine and work with it and its successors.
 
         Raises:
             SteadyOCRError: The engine could not be started or has ended.
         """
-        self.engine, self.engine_since = engine, time.monotonic()
+        self._install(engine)
         try:
             await engine.start(self._config.start_timeout_s)
             while True:
-                self.starts += 1
-                self._owner.slot_ready(self)
-                self._engine_ready.set()
+                self._serve()
                 successor = await self._feed(engine)
-                old, engine = engine, successor
-                self.engine, self.engine_since = engine, time.monotonic()
+                if successor is None:
+                    engine = await self._restart(engine)
+                else:
+                    old, engine = engine, successor
+                    self._install(engine)
+                    await stop_for_good(old)
+                    self._standby.settle()
                 self.retirements += 1
-                await old.stop()
         finally:
-            await self._discard_standby()
-            await engine.kill()
+            try:
+                await self._standby.discard()
+            finally:
+                # The one in its place: of two, the other one has been ended already.
+                await (self.engine or engine).kill()
 
-    async def _feed(self, engine: EngineProcess) -> EngineProcess:
-        """Give an engine work until its successor is ready, which is returned.
+    def _install(self, engine: EngineProcess) -> None:
+        self.engine, self.engine_since, self._proven = engine, time.monotonic(), False
+
+    def _serve(self) -> None:
+        self.starts += 1
+        self._proven = True
+        self.paused = self._to_restart = False
+        self._fallback = None
+        self._ready_since = asyncio.get_running_loop().time()
+        self._owner.slot_ready(self)
+        self._news.set()
+
+    async def _restart(self, old: EngineProcess) -> EngineProcess:
+        """Replace an engine where there is no room for two: the place stands empty for the time of a start.
+
+        Raises:
+            SteadyOCRError: The new engine could not be started.
+        """
+        self.paused = True
+        self._owner.slot_pauses(self)
+        await stop_for_good(old)
+        successor = self._observed_engine()
+        self._install(successor)
+        await successor.start(self._config.start_timeout_s)
+        return successor
+
+    async def _feed(self, engine: EngineProcess) -> EngineProcess | None:
+        """Give an engine work until its successor is ready, which is returned; ``None`` when it must leave first.
 
         Raises:
             EngineDied: How it ended.
@@ -238,26 +290,30 @@ class Slot:
         exited = asyncio.create_task(engine.exited(), name=f"engine-{self.index}-exit")
         try:
             while engine.state is EngineState.READY and not exited.done():
-                successor = self._take_standby()
-                if successor is not None:
+                successor = self._standby.take()
+                if successor is not None or self._to_restart:
                     return successor
                 item = await self._next_item(engine, exited)
                 if item is not None:
                     await self._work(engine, item)
-                    self._consider_retiring(engine)
+                self._consider_retiring(engine, idle=item is None)
         finally:
             exited.cancel()
+        if engine.exit_code is None:
+            # It lives, and what it says cannot be understood; the kill that follows is ours.
+            self.death = Death(DeathCause.EXIT, None, None)
         raise EngineDied(f"the engine ended while idle (exit code {engine.exit_code})")
 
     async def _next_item(self, engine: EngineProcess, exited: asyncio.Task[None]) -> WorkItem | None:
         """Wait for work; ``None`` when the engine ended, a standby is ready, or the engine proved that it lives."""
         waiting = asyncio.create_task(self._owner.next_item(), name=f"engine-{self.index}-next")
         nudged = asyncio.create_task(self._nudge.wait(), name=f"engine-{self.index}-nudge")
-        watched: set[asyncio.Task[Any]] = {waiting, exited, nudged}
-        if self._standby is not None:
-            watched.add(self._standby)
+        watched: set[asyncio.Future[Any]] = {waiting, exited, nudged}
+        if self._standby.coming is not None:
+            watched.add(self._standby.coming)
         try:
-            await asyncio.wait(watched, timeout=self._config.heartbeat_s, return_when=asyncio.FIRST_COMPLETED)
+            # An engine that stopped answering is found within a heartbeat: half of it to ask, half to be answered.
+            await asyncio.wait(watched, timeout=self._config.heartbeat_s / 2, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 if not exited.done():
                     return waiting.result()
@@ -266,23 +322,10 @@ class Slot:
             waiting.cancel()
             nudged.cancel()
             self._nudge.clear()
-        if not exited.done():
-            await self._ping(engine)
+        if not exited.done() and (death := await end_if_deaf(engine, self._config.heartbeat_s)) is not None:
+            self.death = death
+            raise EngineDied("killed: it hung while idle")
         return None
-
-    async def _ping(self, engine: EngineProcess) -> None:
-        """Make sure that an idle engine lives.
-
-        Raises:
-            EngineDied: It does not answer.
-        """
-        try:
-            async with asyncio.timeout(self._config.heartbeat_s):
-                await engine.ping()
-        except TimeoutError as error:
-            await engine.kill()
-            self.death = Death(DeathCause.HANG, engine.exit_code, None)
-            raise EngineDied("killed: it hung while idle") from error
 
     async def _work(self, engine: EngineProcess, item: WorkItem) -> None:
         """Run one item.
@@ -294,22 +337,15 @@ class Slot:
         self.item, item.course.slot = item, self.index
         try:
             await self._owner.work(item, lambda: self._run_within_limits(engine, item))
-        except Overdue as error:
-            await engine.kill()
-            self.death = Death(DeathCause.OVERDUE, engine.exit_code, engine.stage)
-            item.fail(DeadlineExceeded("the time allowed for this picture ran out while it was read"))
-            raise EngineDied(f"killed: long over its deadline in stage {engine.stage}") from error
-        except Hung as error:
-            await engine.kill()
-            cause = DeathCause.STARVED if error.starved else DeathCause.HANG
-            self.death = death = Death(cause, engine.exit_code, engine.stage)
+        except (Overdue, Hung, EngineDied) as error:
+            death = self.death = await put_down(engine, error, kills_before)
+            if isinstance(error, Overdue):
+                item.fail(DeadlineExceeded("the time allowed for this picture ran out while it was read"))
             self._owner.after_death(item, death)
             raise EngineDied(str(death)) from error
-        except EngineDied as error:
-            cause = classify(engine.exit_code, killed_by_us=False, out_of_memory=memory_kills() > kills_before)
-            self.death = death = Death(cause, engine.exit_code, engine.stage)
-            self._owner.after_death(item, death)
-            raise EngineDied(str(death)) from error
+        except Exception:
+            item.fail(InternalError("an unexpected fault; the log has the trace under this request id"))
+            raise
         self.item = None
         self.consecutive_failures = 0
 
@@ -336,56 +372,27 @@ class Slot:
         course.allocation_failed = engine.allocation_failed
         return engine.peak_rss_bytes
 
-    def _consider_retiring(self, engine: EngineProcess) -> None:
-        """Start warming a successor when this engine has grown, is old or has run out of memory once."""
-        if self._standby is not None:
+    def _consider_retiring(self, engine: EngineProcess, *, idle: bool) -> None:
+        """See to a successor when this engine has grown, is old or has run out of memory once.
+
+        It is warmed first where memory allows. Where not, the engine leaves first: at once when it must not stay, and
+        otherwise when it has had nothing to do for a while.
+        """
+        if not self._standby.may_begin or self._to_restart:
             return
-        growth = engine.rss_bytes - int(engine.ready.get("rss_bytes", engine.rss_bytes))
-        old = self._config.retire_items and engine.items >= self._config.retire_items
-        # What is kept for the next item is no growth.
-        grown = growth > self._config.retire_growth_bytes and not engine.untidy
-        if not (old or grown or engine.allocation_failed):
+        age_s = asyncio.get_running_loop().time() - self._ready_since
+        why = why_retire(engine, self._config, age_s, self._owner.headroom_bytes())
+        if why is None:
             return
-        if not self._owner.room_for_standby():
+        room = self._owner.room_for_standby()
+        if not room and not ((why.urgent or idle) and self._owner.may_pause(self)):
             return
-        reason = "age" if old else "memory" if grown else "allocator error"
         _log.warning(
-            "An engine is to be replaced; its successor is warming up",
-            extra={"slot": self.index, "reason": reason, "rss_bytes": engine.rss_bytes, "items": engine.items},
+            "An engine is to be replaced"
+            + ("; its successor is warming up" if room else " in place, for want of room"),
+            extra={"slot": self.index, "reason": why.reason, "rss_bytes": engine.rss_bytes, "items": engine.items},
         )
-        self._standby = asyncio.create_task(self._warm_up(), name=f"engine-{self.index}-standby")
-
-    async def _warm_up(self) -> EngineProcess | None:
-        successor = self._observed_engine()
-        try:
-            await successor.start(self._config.start_timeout_s)
-        except SteadyOCRError as error:
-            _log.warning("A successor could not be started", extra={"slot": self.index, "reason": error.message})
-            await successor.kill()
-            return None
-        except asyncio.CancelledError:
-            await successor.kill()
-            raise
-        return successor
-
-    def _take_standby(self) -> EngineProcess | None:
-        if self._standby is None or not self._standby.done():
-            return None
-        standby, self._standby = self._standby, None
-        return standby.result()
-
-    async def _discard_standby(self) -> None:
-        standby, self._standby = self._standby, None
-        if standby is None:
-            return
-        standby.cancel()
-        try:
-            successor = await standby
-        except asyncio.CancelledError:
-            return
-        if successor is not None:
-            await successor.kill()
-
-
-async def _at_once(engine: EngineProcess) -> EngineProcess | None:
-    return engine
+        if room:
+            self._standby.warm_up(self._observed_engine(), self._config.start_timeout_s)
+        else:
+            self._to_restart = True

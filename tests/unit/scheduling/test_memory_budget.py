@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from steadyocr.imaging.header import ImageHeader
-from steadyocr.scheduling.governor import MemoryGovernor, detect_budget_bytes
+from steadyocr.scheduling.governor import MemoryGovernor, NotWanted, detect_budget_bytes
+from steadyocr.scheduling.items import WorkItem
+from steadyocr.scheduling.memory_contract import MemoryContract, WorkPlan
 from steadyocr.scheduling.memory_model import MemoryFit, decoding_bytes, largest_fitting_side, network_pixels
+from steadyocr.types import OcrOptions, SideCap
 from support import without_waiting
 
 FIT = MemoryFit(base=300e6, per_pixel=8.0, per_network_pixel=100.0)
@@ -64,6 +68,25 @@ def test_decoding_costs_by_what_the_decoder_keeps() -> None:
 def test_a_damaged_fit_is_the_guess(values: dict[str, object]) -> None:
     assert MemoryFit.from_wire(values) == MemoryFit()
     assert MemoryFit.from_wire({**values, "per_network_pixel": 5.0}).per_network_pixel == 5.0
+
+
+@pytest.mark.parametrize("values", [[1], None, "fit", 5, [["base", 1.0]]])
+def test_what_is_no_fit_at_all_is_the_guess(values: object) -> None:
+    assert MemoryFit.from_wire(values) == MemoryFit()
+
+
+@pytest.mark.parametrize("slope", [float("nan"), float("inf"), -1.0, True, 10**400])
+def test_a_slope_that_is_no_measurement_is_guessed_and_measured_again(slope: object) -> None:
+    fit = MemoryFit.from_wire({"base": 3e8, "per_pixel": slope, "per_network_pixel": 5.0, "samples": 6})
+    assert fit == MemoryFit(base=3e8, per_network_pixel=5.0, samples=0)
+    good = MemoryFit(base=3e8, per_pixel=2.0, per_network_pixel=5.0, samples=6)
+    assert MemoryFit.from_wire(good.to_wire()) == good
+
+
+def test_what_is_read_in_tiles_takes_a_tile_of_the_card_as_well() -> None:
+    fit = MemoryFit(device_per_network_pixel=10.0)
+    assert fit.tiled_device_extra_bytes(header(4000, 3000), 320) == 10.0 * 1280 * 1280
+    assert fit.tiled_device_extra_bytes(header(400, 300), 320) == 10.0 * 400 * 300
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.floats(0, 4e9))
@@ -143,7 +166,7 @@ async def test_one_at_a_time_holds_from_the_next_reservation_on() -> None:
     await asyncio.sleep(1)
     assert governor.in_hand == 1
     governor.one_at_a_time = False
-    await governor.wake()
+    governor.wake()
     await asyncio.sleep(1)
     assert governor.in_hand == 3
     await asyncio.gather(*waiting)
@@ -161,3 +184,130 @@ async def test_who_stops_waiting_leaves_nothing_behind() -> None:
     await asyncio.gather(first, gone, return_exceptions=True)
     assert (governor.in_hand, governor.reserved_bytes) == (0, 0)
     await hold(governor, log, 1, 1)
+
+
+@without_waiting
+async def test_nobody_starves_who_must_be_alone_among_four_engines() -> None:
+    governor = MemoryGovernor(10_000_000_000, engines=4)
+    order: list[str] = []
+
+    async def engine() -> None:
+        for _ in range(10):
+            async with governor.reserve(1):
+                order.append("innocent")
+                await asyncio.sleep(1)
+
+    async def suspect() -> None:
+        await asyncio.sleep(0.1)
+        async with governor.reserve(1, alone=True):
+            assert governor.in_hand == 1
+            order.append("suspect")
+            await asyncio.sleep(1)
+
+    async def late_engine(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await engine()
+
+    await asyncio.gather(suspect(), *(late_engine(0.25 * index) for index in range(4)))
+    assert order.index("suspect") <= 4
+
+
+@without_waiting
+async def test_a_large_share_is_not_passed_by_small_ones_for_ever() -> None:
+    governor = MemoryGovernor(10_000_000_000, engines=4)
+    available = governor.available_bytes
+    order: list[str] = []
+
+    async def work(name: str, share: float) -> None:
+        async with governor.reserve(share):
+            order.append(name)
+            await asyncio.sleep(1)
+
+    async def small_ones(after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        for index in range(10):
+            await work(f"small {index}", available / 4)
+
+    async def large() -> None:
+        await asyncio.sleep(0.4)
+        await work("large", 0.9 * available)
+
+    await asyncio.gather(large(), *(small_ones(index / 4) for index in range(3)))
+    assert order.index("large") <= 3
+    assert len(order) == 31
+
+
+@without_waiting
+async def test_who_is_first_and_leaves_lets_the_others_pass() -> None:
+    governor = MemoryGovernor(10_000_000_000, engines=1)
+    log: list[int] = []
+    wanted = asyncio.get_running_loop().create_future()
+
+    async def unwanted() -> None:
+        async with governor.reserve(1, alone=True, wanted=wanted):
+            raise AssertionError("nobody wants it")
+
+    holder = asyncio.create_task(hold(governor, log, 1, 100))
+    await asyncio.sleep(1)
+    first = asyncio.create_task(unwanted())
+    second = asyncio.create_task(hold(governor, log, 1, 1, alone=True))
+    third = asyncio.create_task(hold(governor, log, 1, 1))
+    await asyncio.sleep(1)
+    assert governor.waiting == 3
+    wanted.set_result(None)
+    with pytest.raises(NotWanted):
+        await first
+    second.cancel()
+    await third
+    assert not holder.done()
+    await holder
+    assert (governor.in_hand, governor.reserved_bytes, governor.waiting) == (0, 0, 0)
+
+
+def test_the_memory_of_an_engine_that_warms_up_is_kept_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steadyocr.scheduling.governor.rss_bytes", lambda: 0)
+    governor = MemoryGovernor(10_000_000_000, engines=2)
+    governor.engine_base_bytes = 1_000_000_000
+    before = governor.available_bytes
+    governor.expect_standby(1)
+    governor.expect_standby(1)
+    assert governor.available_bytes == before - 1e9
+    governor.standby_gone(1)
+    governor.standby_gone(1)
+    assert governor.available_bytes == before
+
+
+def planned(governor: MemoryGovernor, side_limit: int | None, *, cautious: bool = False, **options: Any) -> WorkPlan:
+    item = WorkItem(b"", OcrOptions(**options), 1e9, header=header(4000, 3000), suspect=cautious)
+    return MemoryContract(governor).plan(item, side_limit, {"defaults": {"max_side": 1280}})
+
+
+@without_waiting
+async def test_under_pressure_no_side_that_a_client_asks_for_lets_tiles_through() -> None:
+    governor = MemoryGovernor(100_000_000_000, engines=1)
+    assert planned(governor, None, quality="tile", max_side=736).cap is None
+    assert planned(governor, 1280, quality="tile", max_side=736).cap is None
+    assert planned(governor, 960, quality="tile", max_side=736).cap == SideCap(736, ("side_736",))
+    assert planned(governor, 960, quality="tile").cap == SideCap(960, ("side_960",))
+    assert planned(governor, None, quality="tile", max_side=320, cautious=True).cap == SideCap(320, ("side_320",))
+
+
+@without_waiting
+async def test_measuring_memory_takes_memory() -> None:
+    contract = MemoryContract(MemoryGovernor(100_000_000_000, engines=1))
+    plans = {
+        kind: contract.plan(WorkItem(b"", OcrOptions(), 1e9, kind=kind), None, {})
+        for kind in ("calibrate", "golden", "fit")
+    }
+    assert plans["calibrate"].extra_bytes > 100e6
+    assert plans["golden"].extra_bytes == plans["fit"].extra_bytes == 0
+
+
+@without_waiting
+async def test_a_file_that_got_damaged_does_not_undo_what_was_measured() -> None:
+    contract = MemoryContract(MemoryGovernor(100_000_000_000, engines=1))
+    measured = MemoryFit(base=3e8, per_pixel=2.0, per_network_pixel=5.0, samples=6)
+    contract.learn({"memory_fit": measured.to_wire()})
+    for damaged in ([1], None, {"base": "much"}):
+        contract.learn({"memory_fit": damaged})
+        assert contract.fit == measured

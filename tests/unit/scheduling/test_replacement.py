@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from scripted_engine import ENGINE, ScriptedEngine
-from steadyocr.errors import Draining, EngineDied, MemoryPressure, ModelError
+from steadyocr.errors import Draining, EngineDied, ModelError
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.items import WorkItem
@@ -163,12 +163,64 @@ async def test_a_new_engine_that_never_takes_over_is_an_error() -> None:
 
 
 @without_waiting
-async def test_without_memory_for_one_more_engine_nothing_is_changed() -> None:
-    async with bench() as lab:
+async def test_without_memory_for_one_more_engine_each_leaves_before_the_next_one_comes() -> None:
+    most = 0
+
+    def start(config: EngineConfig, number: int) -> None:
+        nonlocal most
+        most = max(most, lab.alive()) if config == NEW else most
+
+    async with bench(start=start) as lab:
         lab.scheduler.governor.budget_bytes = 0
-        with pytest.raises(MemoryPressure):
+        change = asyncio.create_task(lab.scheduler.change_engines(NEW))
+        while not change.done():
+            await lab.read(within_s=5)
+        change.result()
+        assert lab.serving() == ["new", "new"]
+        assert most == 2
+        assert [slot.restarts for slot in lab.scheduler.slots] == [0, 0]
+        assert [slot.retirements for slot in lab.scheduler.slots] == [1, 1]
+
+
+@pytest.mark.parametrize("engines", [1, 2])
+@without_waiting
+async def test_without_memory_for_one_more_a_model_that_cannot_serve_changes_nothing(engines: int) -> None:
+    def start(config: EngineConfig, number: int) -> None:
+        if config == NEW and lab.serving().count("new") == engines:
+            raise ModelError("the models misread the golden picture")
+
+    async with bench(engines, start=start) as lab:
+        lab.scheduler.governor.budget_bytes = 0
+        with pytest.raises(ModelError, match="golden"):
             await lab.scheduler.change_engines(NEW)
-        assert lab.serving() == ["d", "d"]
+        assert lab.serving() == ["d"] * engines
+        assert lab.alive() == engines
+        assert lab.scheduler.config.slot.engine == ENGINE
+        await lab.read()
+
+
+@without_waiting
+async def test_an_engine_whose_place_is_taken_ends_even_when_the_loop_is_stopped_meanwhile() -> None:
+    class Stubborn(ScriptedEngine):
+        async def stop(self) -> None:
+            await asyncio.sleep(1000)
+
+    made: list[Stubborn] = []
+
+    def make(_: EngineConfig) -> EngineProcess:
+        made.append(Stubborn(len(made)))
+        return made[-1]
+
+    loops = Loops()
+    config = SchedulerConfig(slot=SlotConfig(engine=ENGINE), budget_bytes=1 << 40)
+    scheduler = Scheduler(config, loops, make, lambda: MemorySignals(0.1))
+    await scheduler.start()
+    change = asyncio.create_task(scheduler.change_engines(NEW))
+    await asyncio.sleep(5)
+    assert [engine.exit_code for engine in made] == [None, None], "the old one is being stopped"
+    change.cancel()
+    await loops.stop()
+    assert all(engine.exit_code is not None for engine in made)
 
 
 @without_waiting

@@ -1,0 +1,72 @@
+"""Pictures under suspicion: those in whose hand an engine died lately, by content hash, whoever sends them again.
+
+Without this, a client that does not wait for the verdict could cost an engine with each upload of the same picture.
+Suspicion alone refuses nobody: a suspect runs alone, and only an engine that dies of it there condemns it. It is
+cleared by an engine that gets through with it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from steadyocr.scheduling.items import WorkItem
+
+MAX_ENTRIES: Final = 1000
+# What has not been sent again for so long may begin anew.
+KEEP_S: Final = 86_400.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    size: int
+    deaths: int
+    last_at: float
+
+
+class Suspicion:
+    """Deaths by picture. In memory only: what survives a restart is the quarantine.
+
+    Args:
+        max_entries: At most this many; the one that has been quiet longest goes first.
+        keep_s: One is forgotten after so long without a further death.
+    """
+
+    def __init__(self, max_entries: int = MAX_ENTRIES, keep_s: float = KEEP_S) -> None:
+        self._max_entries = max_entries
+        self._keep_s = keep_s
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many pictures are under suspicion."""
+        return len(self._entries)
+
+    def blame(self, item: WorkItem, now: float) -> int:
+        """Count a death against a picture; returns how many there are now."""
+        self._forget_old(now)
+        entry = self._entries.pop(item.digest, None) or _Entry(len(item.payload), 0, now)
+        entry.deaths += 1
+        entry.last_at = now
+        while len(self._entries) >= self._max_entries:
+            self._entries.popitem(last=False)
+        self._entries[item.digest] = entry
+        return entry.deaths
+
+    def holds(self, item: WorkItem, now: float) -> bool:
+        """Whether a picture is under suspicion. Costs a hash only where the size already matches."""
+        self._forget_old(now)
+        size = len(item.payload)
+        return any(entry.size == size for entry in self._entries.values()) and item.digest in self._entries
+
+    def clear(self, item: WorkItem) -> None:
+        """Drop what there is against a picture."""
+        if self._entries:
+            self._entries.pop(item.digest, None)
+
+    def _forget_old(self, now: float) -> None:
+        while self._entries:
+            oldest = next(iter(self._entries.values()))
+            if now - oldest.last_at < self._keep_s:
+                return
+            self._entries.popitem(last=False)
