@@ -353,13 +353,14 @@ def test_the_folder_is_bounded_and_numbers_go_on(tmp_path: Path) -> None:
 
 def test_the_largest_record_there_can_be_is_read_again(tmp_path: Path) -> None:
     desk = Desk()
-    many_small: dict[str, Any] = {"kind": "run", "request_id": "x" * 32, "attempts": 1, "timings_ms": {"decode": 1.0}}
+    # Many parts, which a layout for the eye makes large, and few, of which much fits into a ring.
+    many_small: dict[str, Any] = {"kind": "run", "degraded": ["y"] * 24, "step": [1] * 24, "attempts": 1}
     few_large: dict[str, Any] = {"kind": "run", "degraded": ["y" * 120] * 24, "request_id": "x" * 120, "attempts": 1}
-    for fields in (many_small, few_large):
+    for fields, count in ((many_small, 256), (few_large, 40)):
         for slot in range(63):
-            for _ in range(300):
+            for _ in range(count):
                 desk.tell("item_finished", slot=slot, **fields)
-        for _ in range(300):
+        for _ in range(count):
             desk.tell("item_refused", **fields)
         record = desk.recorder.write("requested", "somebody asked for it")
         store = FlightStore(tmp_path)
