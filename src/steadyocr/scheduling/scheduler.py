@@ -20,6 +20,7 @@ from steadyocr.errors import (
     NotReady,
     SteadyOCRError,
 )
+from steadyocr.runtime.memory import rss_bytes
 from steadyocr.scheduling.admission import AdmissionQueue, Crew
 from steadyocr.scheduling.aftermath import Aftermath
 from steadyocr.scheduling.calibrator import Calibrator
@@ -36,6 +37,7 @@ from steadyocr.scheduling.pressure import (
     PressureLadder,
     PressureLevel,
     read_signals,
+    with_own_share,
 )
 from steadyocr.scheduling.quarantine import Quarantine
 from steadyocr.scheduling.replacement import replace_engines
@@ -88,7 +90,7 @@ class Scheduler:
         config: SchedulerConfig,
         loops: Loops,
         engine_factory: Callable[[EngineConfig], EngineProcess] = EngineProcess,
-        signals: Callable[[], MemorySignals] = read_signals,
+        signals: Callable[[], MemorySignals] | None = None,
         events: Events | None = None,
     ) -> None:
         self.config = config
@@ -104,7 +106,7 @@ class Scheduler:
         self.degraded = 0
         self.last_success_at: float | None = None
         self._loops = loops
-        self._signals = signals
+        self._signals = signals or self._read_signals
         self._draining = False
         self._changing = asyncio.Lock()
         self._taken = 0
@@ -377,6 +379,12 @@ class Scheduler:
     def standby_gone(self, slot: Slot) -> None:
         """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         self.governor.standby_gone(slot.index)
+
+    def _read_signals(self) -> MemorySignals:
+        """Read the system, and what we hold ourselves: a budget of our own is nothing that the system knows of."""
+        pids = [slot.engine.pid for slot in self.slots if slot.engine is not None]
+        held_bytes = rss_bytes() + sum(rss_bytes(pid) for pid in pids if pid is not None)
+        return with_own_share(read_signals(), self.governor.budget_bytes, held_bytes)
 
     async def _watch_pressure(self) -> None:
         loop = asyncio.get_running_loop()

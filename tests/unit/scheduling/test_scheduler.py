@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from scheduler_lab import Lab, lab
 
-from scripted_engine import BASE_BYTES, SERVICE_S, ScriptedEngine
+from scripted_engine import BASE_BYTES, ENGINE, SERVICE_S, ScriptedEngine
 from steadyocr.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -28,7 +28,10 @@ from steadyocr.errors import (
 from steadyocr.imaging.header import ImageHeader
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.items import WorkItem
-from steadyocr.scheduling.pressure import MemorySignals
+from steadyocr.scheduling.pressure import MemorySignals, PressureLevel
+from steadyocr.scheduling.scheduler import Scheduler, SchedulerConfig
+from steadyocr.scheduling.slot import SlotConfig
+from steadyocr.telemetry.loops import Loops
 from steadyocr.types import SideCap
 from support import without_waiting
 
@@ -249,8 +252,23 @@ async def test_pressure_makes_pictures_smaller_and_then_sheds() -> None:
 
 
 @without_waiting
+async def test_what_the_service_itself_holds_counts_against_a_budget_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("steadyocr.scheduling.scheduler.read_signals", lambda: MemorySignals(0.1))
+    monkeypatch.setattr("steadyocr.scheduling.scheduler.rss_bytes", lambda pid=None: 880 << 20)
+    config = SchedulerConfig(slot=SlotConfig(engine=ENGINE), budget_bytes=1 << 30)
+    loops = Loops()
+    scheduler = Scheduler(config, loops, lambda _: ScriptedEngine(1))
+    await scheduler.start()
+    assert scheduler.ladder.level is PressureLevel.SMALLER
+    await loops.stop()
+    await scheduler.stop()
+
+
+@without_waiting
 async def test_a_picture_that_can_never_fit_is_refused_with_the_figures() -> None:
-    async with lab(budget_bytes=900 << 20) as made:
+    async with lab(budget_bytes=880 << 20) as made:
         item = made.item("huge")
         item.header = ImageHeader("png", 9000, 7000, 1, 1, 8, 3)
         with pytest.raises(MemoryPressure) as raised:
