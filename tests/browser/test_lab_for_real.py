@@ -1,4 +1,4 @@
-"""Fine-tuning and export from the page, end to end, on a tiny data set."""
+"""Fine-tuning and export from the page, end to end, on a tiny set of rendered text."""
 
 from __future__ import annotations
 
@@ -6,56 +6,85 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from browser_support import OpenPage, needs_chromium
-from labelled import make_icdar
-from support import RunningServer, running_server
+from support import RunningServer, run_cli, running_server
 
 pytestmark = needs_chromium
 
-# Training starts two processes that stand back from everything else; a busy machine makes them wait.
-LONG_MS = 120_000
+# On two quiet cores all of it takes less than a minute; where others train and test as well, many times that.
+LONG_MS = 240_000
+
+
+def make_rendered(root: Path, folder: Path) -> None:
+    """Render three pictures of text with our own command; two to train on and one to judge by, as ICDAR has them."""
+    made = run_cli("synth", "--out", str(root), "--count", "3", data_dir=root)
+    assert made.returncode == 0, made.stderr
+    pictures = sorted((root / "images").iterdir())
+    for split, some in (("train", pictures[:2]), ("test", pictures[2:])):
+        for kind in ("images", "gts"):
+            (folder / f"{split}_{kind}").mkdir(parents=True)
+        for picture in some:
+            picture.rename(folder / f"{split}_images" / picture.name)
+            label = f"{picture.stem}.txt"
+            (root / "labels" / label).rename(folder / f"{split}_gts" / label)
+        (folder / f"{split}_list.txt").write_text("".join(f"{picture.name}\n" for picture in some), encoding="utf-8")
 
 
 @pytest.fixture
 def laboratory(tmp_path: Path) -> Iterator[RunningServer]:
     """A server with one data set and everything that training needs."""
     pytest.importorskip("torch", reason="training needs torch")
-    folder = tmp_path / "datasets" / "bars"
-    make_icdar(folder, 4, "train")
-    make_icdar(folder, 2, "test")
-    with running_server(tmp_path, engines__count="1") as running:
+    pytest.importorskip("onnx", reason="exports need onnx")
+    make_rendered(tmp_path / "rendered", tmp_path / "datasets" / "signs")
+    # On a busy machine a nice trainer waits for everybody else, and so would this test.
+    with running_server(tmp_path, engines__count="1", lab__nice="0", lab__threads="2") as running:
         yield running
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_from_data_set_to_serving_model_to_file(open_page: OpenPage, laboratory: RunningServer) -> None:
-    page = open_page("#tune", base=laboratory.url)
-    expect(page.locator(".report")).to_contain_text("6 pictures", timeout=LONG_MS)
+def train(page: Page) -> None:
+    expect(page.locator(".report")).to_contain_text("3 pictures", timeout=LONG_MS)
     page.get_by_text("More", exact=True).click()
-    page.get_by_label("Crop side").fill("128")
-    page.get_by_label("Crops per picture").fill("2")
-    page.get_by_label("Batch size").fill("2")
-    page.get_by_label("Epochs").fill("1")
+    for field, value in (("Crop side", 128), ("Crops per picture", 1), ("Batch size", 1), ("Epochs", 1)):
+        page.get_by_label(field).fill(str(value))
+    # So small that the weights stay good: they are to serve afterwards.
+    page.get_by_label("Learning rate").fill("0.0001")
     page.get_by_role("button", name="Start training").click()
     page.locator("#panel-tune[data-run=finished]").wait_for(timeout=LONG_MS)
-    expect(page.locator("so-chart").first).to_contain_text("at step")
-    page.get_by_role("button", name="Use this model").click()
-    expect(page.locator(".run .note")).to_contain_text("The service reads with lab-", timeout=LONG_MS)
-    detector = laboratory.info()["models"]["detector"]["name"]
-    assert detector.startswith("lab-")
+
+
+@pytest.mark.timeout(600)
+def test_from_data_set_to_serving_model_to_file(open_page: OpenPage, laboratory: RunningServer) -> None:
+    page = open_page("#tune", base=laboratory.url)
+    train(page)
+    expect(page.locator("so-chart").first).to_contain_text("at step 2")
+    page.locator(".run").get_by_role("button", name="Use this model").click()
+    worse = page.get_by_role("dialog").get_by_role("button", name="Use this model")
+    used = page.locator(".run .note").get_by_text("The service reads with lab-")
+    # Two steps may help or not; if they did not, it is said and asked.
+    expect(worse.or_(page.locator(".run .note")).first).to_be_visible()
+    if worse.is_visible():
+        worse.click()
+    expect(used).to_be_visible(timeout=LONG_MS)
+    assert laboratory.info()["models"]["detector"]["name"].startswith("lab-")
+
     page.locator(".run").get_by_role("button", name="Export").click()
-    expect(page.locator("#export-model option:checked")).to_contain_text("bars")
+    expect(page.locator("#export-model option:checked")).to_contain_text("signs")
     page.get_by_role("button", name="fixed").click()
     page.get_by_label("Height").fill("320")
     page.get_by_label("Width").fill("330")
     page.locator("#panel-export button[type=submit]").click()
     card = page.locator(".export-card")
     expect(card.locator(".figures")).to_be_visible(timeout=LONG_MS)
-    expect(card).to_contain_text("320 × 320")
+    expect(card).to_contain_text("320 × 352")
+    expect(card).to_contain_text("Same answers as the original")
     with page.expect_download() as waiting:
         card.get_by_role("button", name="Download").click()
-    assert waiting.value.suggested_filename == "model_320x320.onnx"
+    assert waiting.value.suggested_filename == "model_320x352.onnx"
     assert Path(waiting.value.path()).stat().st_size > 1_000_000
+
+    page.go_back()
+    page.get_by_role("button", name="Back to pp-ocrv6-small-det").click()
+    expect(page.locator(".run .note").get_by_text("reads with pp-ocrv6-small-det")).to_be_visible(timeout=LONG_MS)
+    assert laboratory.info()["models"]["detector"]["name"] == "pp-ocrv6-small-det"
