@@ -102,7 +102,8 @@ def test_a_kill_from_outside_is_explained(tmp_path: Path, large: bytes) -> None:
         name = flight(tmp_path, "dump").strip()
         assert name.endswith("-requested.json")
         assert FlightStore(tmp_path / "flight").load(name)[1]["reason"] == "somebody asked for it"
-    assert FlightStore(tmp_path / "flight").load()[1]["reason"] == "the service was stopped in trouble"
+    stopped = FlightStore(tmp_path / "flight").load()[1]["reason"]
+    assert stopped == "the service was stopped in trouble: an engine had died"
     assert "no service runs over this data folder" in run_cli("flight", "dump", data_dir=tmp_path).stderr
 
 
