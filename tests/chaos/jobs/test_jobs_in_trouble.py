@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+import psycopg
 import pytest
-from jobs_field import Field, Node, field
+from jobs_field import Field, Node, field, picture
 from wire import Wire, namespace_wire, proxy_wire
 
 from jobs_support import FAST_FOLDER, PostgresServer, postgres, postgres_server  # noqa: F401 - a fixture
 from steadyocr.errors import InsufficientStorage, Unavailable
+from steadyocr.jobs.models import ItemState
 from steadyocr.jobs.sql_store import SqlJobStore, open_job_store
 
 pytestmark = pytest.mark.chaos
@@ -129,36 +132,131 @@ def test_a_wall_clock_that_jumps_costs_nobody_a_lease(folder: Path) -> None:
     store.close()
 
 
+class ServersClock:
+    """The clock of a database as its users see it, made one that can be set: a function that hides the server's own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.url = f"{url}?options=-c%20search_path%3Dpublic%2Cfake%2Cpg_catalog"
+        self._run(
+            "CREATE SCHEMA fake",
+            "CREATE TABLE fake.jump (seconds double precision)",
+            "INSERT INTO fake.jump VALUES (0)",
+            "CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
+            "'SELECT pg_catalog.clock_timestamp() + make_interval(secs => (SELECT seconds FROM fake.jump))'",
+        )
+
+    def jump(self, seconds: float) -> None:
+        self._run(f"UPDATE fake.jump SET seconds = seconds + {seconds}")
+
+    def _run(self, *statements: str) -> None:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+
+def test_a_servers_clock_that_jumps_costs_the_living_no_lease_and_the_dead_no_day(
+    folder: Path, request: pytest.FixtureRequest
+) -> None:
+    clock = ServersClock(request.getfixturevalue("postgres").new_database())
+    store = open_job_store(clock.url)
+    with field(folder, clock.url) as there:
+        first, second = there.add_node("work"), there.add_node("work")
+        job_id = there.submit(store, 150)
+        there.wait_ready()
+        pids = {str(first.process.pid), str(second.process.pid)}
+        there.until(lambda: owners(store, job_id) == pids, 60)
+        known = store.job(job_id).done
+        clock.jump(86_400)
+        there.until(lambda: store.job(job_id).done >= known + 30, 60)
+        assert all(item.losses == 0 for item in store.items(job_id, limit=1000)), "all leases had run out, by the clock"
+        # One dies with items in hand, and the clock goes back behind the time until which they are its.
+        there.until(lambda: held(store, job_id, second), 60)
+        second.cut_power()
+        clock.jump(-2 * 86_400)
+        there.until(lambda: there.finished(store), 60)
+        there.assert_all_is_well(store)
+        assert all(item.attempts == 0 and item.losses <= 1 for item in store.items(job_id, limit=1000))
+        there.nodes.remove(second)
+    store.close()
+
+
+def held(store: SqlJobStore, job_id: str, node: Node) -> bool:
+    leased = store.items(job_id, limit=1000, states=[ItemState.LEASED])
+    return any(item.owner is not None and item.owner.endswith(f":{node.process.pid}") for item in leased)
+
+
 def submit_until_refused(there: Field, store: SqlJobStore) -> None:
     for _ in range(10):
         there.submit(store, 200)
 
 
-def test_a_node_outlives_a_full_disk(folder: Path) -> None:
-    disk = folder / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)]
+@pytest.fixture
+def disk(folder: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    mounted = folder / "disk"
+    mounted.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(mounted)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.skip("a small disk cannot be mounted here (needs root)")
-    try:
-        url = f"sqlite:///{disk}/jobs.db"
-        store = open_job_store(url)
-        with field(disk, url) as there:
-            node = there.add_node("work")
-            job_id = there.submit(store, 200)
-            there.until(lambda: store.job(job_id).done >= 10, 60)
-            filler = disk / "filler"
-            with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
-                while stream.write(bytes(4096)):
-                    pass
-            with pytest.raises((InsufficientStorage, Unavailable)):
-                submit_until_refused(there, store)
-            time.sleep(1.0)
-            assert node.process.poll() is None
-            filler.unlink()
-            there.until(lambda: there.finished(store), 60)
-            there.assert_all_is_well(store)
-            assert node.starts == 1
-        store.close()
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    yield mounted
+    subprocess.run(["umount", "-l", str(mounted)], check=True)
+
+
+def filled(disk: Path) -> Path:
+    """Fill a disk to the last byte; returns the file to delete."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while stream.write(bytes(4096)):
+            pass
+    return filler
+
+
+def test_a_node_outlives_a_full_disk(disk: Path) -> None:
+    url = f"sqlite:///{disk}/jobs.db"
+    store = open_job_store(url)
+    with field(disk, url) as there:
+        node = there.add_node("work")
+        job_id = there.submit(store, 200)
+        there.until(lambda: store.job(job_id).done >= 10, 60)
+        filler = filled(disk)
+        with pytest.raises((InsufficientStorage, Unavailable)):
+            submit_until_refused(there, store)
+        time.sleep(1.0)
+        assert node.process.poll() is None
+        filler.unlink()
+        there.until(lambda: there.finished(store), 60)
+        there.assert_all_is_well(store)
+        assert node.starts == 1
+    store.close()
+
+
+def test_a_front_on_a_full_disk_refuses_uploads_and_takes_them_again(disk: Path) -> None:
+    url = f"sqlite:///{disk}/jobs.db"
+    store = open_job_store(url)
+    with field(disk, url) as there, httpx.Client(trust_env=False, timeout=30) as client:
+        node = there.add_node("serve")
+        job_id = there.submit(store, 200)
+        there.wait_ready()
+
+        def upload(size_bytes: int, name: str) -> int:
+            content = picture(f"item:{name}")
+            # Noise in the middle: what is read stands at the end.
+            content = content[:-32] + os.urandom(size_bytes) + picture(f"item:{name}")
+            return client.post(f"{node.url}/v1/jobs", files=[("files", ("a.png", content))]).status_code
+
+        there.until(lambda: store.job(job_id).done >= 10, 60)
+        filler = filled(disk)
+        # One that is written as it comes, one that is written at its end.
+        refusals = [upload(3_000_000, "large"), upload(100_000, "small")]
+        assert refusals == [507, 507]
+        assert store.job(job_id).finished_at is None, "there was work in hand all the while"
+        assert client.get(f"{node.url}/livez").status_code == 200
+        filler.unlink()
+        there.until(lambda: there.finished(store), 60)
+        there.assert_all_is_well(store)
+        assert all(item.attempts + item.losses == 0 for item in store.items(job_id, limit=1000)), "nobody is blamed"
+        assert [upload(3_000_000, "large"), upload(100_000, "small")] == [202, 202]
+        assert list((disk / "blobs" / "unfinished").iterdir()) == []
+        assert node.starts == 1
+    store.close()

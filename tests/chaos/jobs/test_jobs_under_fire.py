@@ -26,6 +26,7 @@ pytestmark = pytest.mark.chaos
 
 KILLS = int(os.environ.get("STEADYOCR_CHAOS_KILLS", "4"))
 CUTS = int(os.environ.get("STEADYOCR_CHAOS_CUTS", "2"))
+LONG = "STEADYOCR_CHAOS_CUTS" in os.environ
 ITEMS_PER_JOB = 40
 
 
@@ -75,17 +76,18 @@ def test_random_kills_lose_nothing_and_show_nothing_twice(url: str, folder: Path
     store.close()
 
 
-def test_the_power_is_cut_again_and_again_while_jobs_come_in(folder: Path) -> None:
-    url = f"sqlite:///{folder}/jobs.db"
+def test_the_power_is_cut_again_and_again_while_jobs_come_in(url: str, folder: Path) -> None:
+    # What is special about a server is that it lives on while the node is gone; the short form looks once.
+    cuts = 1 if url.startswith("postgresql") and not LONG else CUTS
     store = open_job_store(url)
     with field(folder, url) as there:
         node = there.add_node("serve")
-        for cut in range(CUTS):
+        for cut in range(cuts):
             there.wait_ready()
             before = there.accepted
             with ThreadPoolExecutor(1, thread_name_prefix="client") as client:
                 posting = client.submit(there.post_until_cut, node)
-                if cut % 2:  # on a slow machine nothing would be accepted otherwise
+                if cut % 2 or cuts == 1:  # on a slow machine nothing would be accepted otherwise
                     there.until(partial(there.accepted_more_than, before), 30)
                 time.sleep(random.uniform(0.1, 0.6))
                 node.cut_power()
@@ -93,9 +95,9 @@ def test_the_power_is_cut_again_and_again_while_jobs_come_in(folder: Path) -> No
             there.keep_up()
         there.until(lambda: there.finished(store), 90)
         there.assert_all_is_well(store)
-        assert there.accepted >= CUTS // 2
+        assert there.accepted >= max(1, cuts // 2)
         assert len(store.jobs(limit=10_000)) <= there.accepted + 1, "sent again is not made again"
-        print(f"{CUTS} cuts; {there.accepted} jobs accepted")
+        print(f"{cuts} cuts; {there.accepted} jobs accepted")
     store.close()
 
 
