@@ -23,8 +23,8 @@ class ScriptedEngine(EngineProcess):
     ``die`` crashes it; ``die once`` only at the first attempt; ``hang`` never answers; ``bad`` is answered with a
     typed error; ``take N`` is answered after N silent seconds, ``work N`` after N seconds with a sign of life each
     second; ``die after`` answers and then ends; ``grow`` leaves it larger; ``exhaust`` runs it out of memory; ``short
-    once`` has not enough memory at the first attempt; anything
-    else is answered.
+    once`` has not enough memory at the first attempt; ``tidy
+    N`` is answered, and N seconds are spent on tidying up; anything else is answered.
     """
 
     def __init__(self, number: int) -> None:
@@ -68,6 +68,8 @@ class ScriptedEngine(EngineProcess):
         if self._end.is_set():
             raise EngineDied("the engine ended with this picture in hand")
         self._answer(item, order)
+        if order.startswith("tidy "):
+            await self._until_done_or_dead(float(order[5:]))
         if order == "die after":
             self.die()
 

@@ -57,7 +57,7 @@ async def test_poison_among_good_pictures_hurts_only_itself(tmp_path: Path, weak
 @in_real_time
 async def test_a_hanging_picture_is_condemned_and_the_rest_served(tmp_path: Path, weak_engines: None) -> None:
     english = known_picture("english")
-    async with running(tmp_path, engines__heartbeat_s="8") as service:
+    async with running(tmp_path, engines__heartbeat_s="8", engines__item_limit_s="25") as service:
         work = [outcome(service, weak(english, "loop")), outcome(service, english.data, english)]
         assert await asyncio.gather(*work) == ["quarantined", "right"]
         (entry,) = service.scheduler.quarantine.entries()

@@ -145,7 +145,8 @@ class AdmissionQueue:
                 if item.abandoned:
                     continue
                 if asyncio.get_running_loop().time() >= item.deadline:
-                    item.fail(DeadlineExceeded("the time allowed ran out while the picture waited"))
+                    began = item.course.started_at is not None
+                    item.fail(DeadlineExceeded("the time allowed ran out while the picture waited", began=began))
                     continue
                 return item
             self._arrived.clear()

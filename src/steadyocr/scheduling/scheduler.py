@@ -109,7 +109,7 @@ class Scheduler:
         self._signals = signals or self._read_signals
         self._draining = False
         self._changing = asyncio.Lock()
-        self._taken = 0
+        self._taken: set[WorkItem] = set()
         self._outstanding: set[WorkItem] = set()
         self.aftermath = Aftermath(self.queue, self.quarantine, self.contract, self.reports, self._outstanding)
         self._nothing_outstanding = asyncio.Event()
@@ -198,7 +198,8 @@ class Scheduler:
             async with asyncio.timeout_at(item.deadline):
                 reply = await item.outcome
         except TimeoutError as error:
-            raise DeadlineExceeded("the time allowed for this picture ran out") from error
+            began = item.course.started_at is not None
+            raise DeadlineExceeded("the time allowed for this picture ran out", began=began) from error
         finally:
             self._outstanding.discard(item)
             self.queue.discard(item)
@@ -260,7 +261,7 @@ class Scheduler:
     async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]]) -> None:
         """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         loop = asyncio.get_running_loop()
-        self._taken += 1
+        self._taken.add(item)
         try:
             self.aftermath.before_work(item)
             plan = self.contract.plan(item, self.ladder.side_limit, self.engine_facts())
@@ -283,10 +284,11 @@ class Scheduler:
             item.fail(error)
             return
         except TimeoutError:
-            item.fail(DeadlineExceeded("the time allowed ran out while the picture waited for memory"))
+            began = item.course.started_at is not None
+            item.fail(DeadlineExceeded("the time allowed ran out while the picture waited for memory", began=began))
             return
         finally:
-            self._taken -= 1
+            self._taken.discard(item)
             item.course.in_hand = False
             self.reports.item_left(item)
         self._finished(item, loop.time() - started)
@@ -313,7 +315,8 @@ class Scheduler:
             servers = 1
         elif self.governor.waiting:
             servers = min(servers, self.governor.in_hand)
-        return Crew(max(1, servers), self._taken)
+        # An engine that has answered only tidies up.
+        return Crew(max(1, servers), sum(not item.answered for item in self._taken))
 
     def _scratch_may_stay(self) -> bool:
         """Whether engines may keep scratch memory: the next item uses it again at once, and there is room."""

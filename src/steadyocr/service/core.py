@@ -179,7 +179,8 @@ class Service:
 
         Raises:
             ModelMissing: There is no such model.
-            SteadyOCRError: It does not prove itself, or there is no memory for the swap; everything stays as it was.
+            SteadyOCRError: It does not prove itself; everything stays as it was. Where memory has no room for two
+                engines at a time, the old one leaves first.
         """
         find_model(name, self.settings.data_dir / "models")
         engine = self.scheduler.config.slot.engine

@@ -83,6 +83,7 @@ class EngineSettings(Section):
     item_limit_s: float = Field(60.0, gt=0, le=3600, description="seconds on one picture after which an engine hangs")
     heartbeat_s: float = Field(20.0, gt=0, le=600, description="seconds of silence after which an engine hangs")
     retire_items: int = Field(50_000, ge=0, description="pictures after which an engine is replaced; 0 never")
+    retire_age_s: float = Field(0.0, ge=0, description="seconds after which an engine is replaced; 0 never")
     retire_growth_bytes: int = Field(
         256 << 20, ge=0, description="bytes of growth while idle after which an engine is replaced"
     )

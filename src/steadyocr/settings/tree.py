@@ -111,6 +111,7 @@ class Settings(Section):
                 item_limit_s=self.engines.item_limit_s,
                 heartbeat_s=self.engines.heartbeat_s,
                 retire_items=self.engines.retire_items,
+                retire_age_s=self.engines.retire_age_s,
                 retire_growth_bytes=self.engines.retire_growth_bytes,
             ),
             engines=count,

@@ -10,7 +10,7 @@ import pytest
 from scheduler_lab import lab
 
 from scripted_engine import SERVICE_S
-from steadyocr.errors import SteadyOCRError
+from steadyocr.errors import DeadlineExceeded, SteadyOCRError
 from steadyocr.scheduling.service_time import ServiceTimes
 from support import without_waiting
 
@@ -88,3 +88,26 @@ async def test_with_an_engine_gone_or_one_at_a_time_the_advice_is_longer() -> No
         await asyncio.sleep(0.5)
         assert queue.expected_wait_s() == pytest.approx(10 * 9 / 3)
         await asyncio.gather(*reading)
+
+
+@without_waiting
+async def test_an_engine_that_only_tidies_up_holds_nobody_up() -> None:
+    async with lab(engines=1, budget_bytes=1 << 40) as made:
+        await asyncio.sleep(2)
+        await made.read("quick")
+        assert await made.read("work 25") == "work 25"
+        assert await made.read("tidy 0.2") == "tidy 0.2"
+        assert await made.read("next", allowed_s=20.0) == "next"
+
+
+@without_waiting
+async def test_an_expired_item_says_whether_an_engine_had_it() -> None:
+    async with lab(engines=1, budget_bytes=1 << 40) as made:
+        await asyncio.sleep(2)
+        begun = asyncio.create_task(made.read("work 5", allowed_s=2.0))
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(made.read("next", allowed_s=1.0))
+        for task, began in ((waiting, False), (begun, True)):
+            with pytest.raises(DeadlineExceeded) as raised:
+                await task
+            assert raised.value.details["began"] is began
