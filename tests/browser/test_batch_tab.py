@@ -146,7 +146,7 @@ def test_too_much_is_said_with_the_limit_and_not_tried_again(
         route.fulfill(status=413, json=body) if route.request.method == "POST" else route.fallback()
 
     page.route("**/v1/jobs", refuse)
-    page.locator("#panel-batch input[data-role=files]").set_input_files([picture("one.png", english.data)])  # type: ignore[list-item]
+    page.locator("#panel-batch input[data-role=files]").set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
     problem = page.get_by_role("alert")
     expect(problem).to_contain_text(sentence)
     expect(problem.get_by_role("button")).to_have_count(0)
@@ -169,6 +169,7 @@ def test_rows_show_the_number_of_lines(open_page: OpenPage, english: KnownPictur
     page.route("**/v1/jobs/*/items?*", count)
     send(page, [picture("one.png", english.data)])
     expect(row(page, "one.png").locator("td").nth(2)).to_have_text("1,234")
+    expect(page.get_by_role("columnheader", name="Lines")).to_be_visible()
 
 
 def test_on_a_phone_a_row_is_one_line(open_page: OpenPage, english: KnownPicture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -253,6 +254,10 @@ class Changes:
         self.done.append(what)
 
 
+def serves(record: Record) -> bool:
+    return bool(record.facts.get("use", {}).get("state") == "done")
+
+
 async def finished_run(lab: Lab) -> Record:
     record = lab.start_run(SET)
     await until(lambda: record.state.ended)
@@ -289,7 +294,7 @@ async def test_the_detector_from_before_is_taken_back(tmp_path: Path, monkeypatc
             lab.go_back(first.id)
         for record, name in ((first, "one"), (second, "two")):
             lab.use_run(record.id, name)
-            await until(lambda record=record: record.facts.get("use", {}).get("state") == "done")
+            await until(functools.partial(serves, record))
         assert not lab.can_go_back(first), "it does not serve any more"
         changes.done.clear()
         lab.go_back(second.id)

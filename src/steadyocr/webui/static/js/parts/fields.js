@@ -1,6 +1,8 @@
 // Form fields with a label, a hint and a range.
 
-import { h, label } from '../core/dom.js';
+import { h, label, show } from '../core/dom.js';
+import { t } from '../core/i18n.js';
+import { note } from './widgets.js';
 
 /** A number with its label; `get()` gives the value, kept to the range and its steps, rounded by `round`. */
 export function numberField({ id, name, hint, value, min, max, step = 1, round = Math.round }) {
@@ -43,6 +45,15 @@ export function checkField({ id, name, hint }) {
   field.get = () => input.checked;
   field.input = input;
   return field;
+}
+
+/** Show a tab's bench, or why there is no laboratory here; says which. */
+export function openLab({ open, closed }, { available, reason }, title) {
+  show(open, available);
+  show(closed, !available);
+  if (available) return true;
+  closed.replaceChildren(h('h2', { t: title }), note('info', h('span', {}, t('lab.missing'), h('small', { class: 'block muted' }, reason))));
+  return false;
 }
 
 /** A few exclusive choices side by side; entries are [value, key]. */

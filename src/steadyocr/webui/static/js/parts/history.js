@@ -5,7 +5,7 @@ import { h, show } from '../core/dom.js';
 import { duration, moment, number, say, t } from '../core/i18n.js';
 import { keep, keepsHistory } from '../core/store.js';
 import { openReader } from './reader.js';
-import { attempt, badge, dialog, failure, sure, Wait } from './widgets.js';
+import { act, attempt, badge, dialog, failure, sure, Wait } from './widgets.js';
 
 const LIMIT = 40;
 
@@ -23,7 +23,7 @@ export class History {
     this.switch = h('label', { class: 'check' }, this.keeping, h('span', { t: 'history.keep' }));
     this.who = h('p', { class: 'muted' });
     this.wait = new Wait();
-    const clear = h('button', { class: 'danger', icon: 'trash', t: 'history.delete_all', on: { click: () => attempt(() => this.#clear()) } });
+    const clear = act('trash', 'history.delete_all', () => this.#clear(), 'danger');
     this.box = dialog('history.title', this.switch, this.who, this.wait.element, this.problem, this.none,
       h('section', {}, h('div', { class: 'row' }, h('h3', { t: 'tab.single' }), clear), this.readings), h('section', {}, h('h3', { t: 'tab.batch' }), this.jobs));
     this.box.classList.add('drawer');

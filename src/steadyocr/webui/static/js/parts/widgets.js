@@ -60,6 +60,9 @@ export async function attempt(work) {
   }
 }
 
+/** A button that does something; what goes wrong is told in a toast. */
+export const act = (icon, key, work, kind) => h('button', { icon, t: key, class: kind, on: { click: () => attempt(work) } });
+
 /** A wait that counts down: the server is busy, and this goes on by itself. */
 export class Wait {
   #timer = null;

@@ -7,7 +7,7 @@ import { follow } from '../core/live.js';
 import { saveFrom } from '../core/save.js';
 import { dropZone, MAX_FILES } from '../parts/drop.js';
 import { openReader } from '../parts/reader.js';
-import { attempt, badge, bar, failure, sure, toast, Wait } from '../parts/widgets.js';
+import { act, attempt, badge, bar, failure, sure, toast, Wait } from '../parts/widgets.js';
 
 const PAGE = 50;
 const RECENT = 20;
@@ -129,7 +129,6 @@ export class Batch {
     this.state = h('span');
     this.bar = bar('batch.progress');
     this.counts = h('p', { class: 'muted', 'aria-live': 'polite' });
-    const act = (icon, key, work, kind) => h('button', { icon, t: key, class: kind, on: { click: () => attempt(work) } });
     this.cancel = act('stop', 'batch.cancel', () => this.#do('cancel'));
     this.retry = act('retry', 'batch.retry', () => this.#do('retry'));
     this.archive = act('download', 'batch.archive', () => saveFrom(`v1/jobs/${this.#jobId}/archive.zip`, `batch-${this.#jobId.slice(0, 8)}.zip`), 'primary');
@@ -146,7 +145,7 @@ export class Batch {
         h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.cancel, this.retry, this.remove, this.archive)),
         this.bar, this.counts, this.doing.element, this.problem,
         h('div', { class: 'row' }, h('div', { class: 'segment', role: 'group', label: 'batch.filter' }, this.all, this.bad), this.pager),
-        h('table', { class: 'items' },
+        this.table = h('table', { class: 'items' },
           h('thead', {}, h('tr', {}, ...['file', 'state', 'lines', 'size', 'time', 'actions'].map((name) => h('th', { scope: 'col', t: `batch.${name}` })))),
           this.rows)),
       false,
@@ -202,6 +201,7 @@ export class Batch {
     show(this.retry, badOf(job) > 0);
     show(this.remove, !open);
     show(this.archive, job.done > 0);
+    this.table.classList.toggle('without-lines', !this.#items.some((item) => item.lines >= 0));
     const seen = new Map([...this.rows.children].map((row) => [row.dataset.key, row]));
     // A row is made again only when something about it changed, so that focus and pictures stay.
     this.rows.replaceChildren(...this.#items.map((item) => seen.get(keyOf(item)) ?? this.#row(item)));
@@ -217,7 +217,7 @@ export class Batch {
     return h('tr', { data: { key: keyOf(item), state: item.state } },
       h('td', { class: 'file' }, thumbnail(file), h('div', { class: 'file-cell' }, name, item.error ? h('small', { class: 'why' }, sentenceOf(item.error.code, item.error.details) ?? item.error.message) : null)),
       h('td', {}, badge(item.state)),
-      h('td', { class: 'figure' }, typeof item.lines === 'number' ? number(item.lines) : ''),
+      h('td', { class: 'figure' }, item.lines >= 0 ? number(item.lines) : ''),
       h('td', { class: 'figure' }, item.size_bytes ? bytes(item.size_bytes) : ''),
       h('td', { class: 'figure' }, seconds),
       h('td', { class: 'last' },

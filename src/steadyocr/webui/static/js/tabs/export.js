@@ -4,8 +4,8 @@ import { getJson, isAbort, pause, post } from '../core/api.js';
 import { h, show } from '../core/dom.js';
 import { bytes, moment, number, onLanguage, say, t } from '../core/i18n.js';
 import { saveFrom } from '../core/save.js';
-import { checkField, choiceField, numberField, segmentField } from '../parts/fields.js';
-import { attempt, badge, bar, failure, note, Wait } from '../parts/widgets.js';
+import { checkField, choiceField, numberField, openLab, segmentField } from '../parts/fields.js';
+import { act, attempt, badge, bar, failure, note, Wait } from '../parts/widgets.js';
 
 // Sides of the network's input are multiples of 32; what is not becomes the next larger one, as on the server.
 const SIDE = { value: 800, min: 320, max: 1536, step: 32, round: Math.ceil };
@@ -34,12 +34,7 @@ export class Export {
     this.#watch = new AbortController();
     const { signal } = this.#watch;
     const lab = await getJson('v1/lab', { signal });
-    show(this.open, lab.available);
-    show(this.closed, !lab.available);
-    if (!lab.available) {
-      this.closed.replaceChildren(h('h2', { t: 'export.title' }), note('info', h('span', {}, t('lab.missing'), h('small', { class: 'block muted' }, lab.reason ?? ''))));
-      return;
-    }
+    if (!openLab(this, lab, 'export.title')) return;
     const { runs } = await getJson('v1/lab/runs', { signal });
     const tuned = runs.filter((run) => run.usable).map((run) => [run.id, `${run.params.dataset} · ${moment(run.created_at)}`]);
     this.#names = new Map([...tuned, ...lab.base_models.map((name) => [name, name])]);
@@ -60,11 +55,14 @@ export class Export {
     this.width = numberField({ id: 'export-width', name: 'export.width', ...SIDE });
     this.snapped = h('p', { class: 'muted hint', 'aria-live': 'polite', t: 'export.snap' });
     this.sides = show(h('div', {}, h('div', { class: 'fields two' }, this.height, this.width), this.snapped), false);
+    let snapped = null;
     for (const field of [this.height, this.width]) {
       field.input.addEventListener('change', () => {
         const from = field.input.value;
-        const to = field.get();
-        say(this.snapped, from === String(to) ? 'export.snap' : ['export.snapped', { from, to: String(to) }]);
+        const to = String(field.get());
+        if (from !== to) say(this.snapped, ['export.snapped', { from, to }]);
+        else if (snapped === field) say(this.snapped, 'export.snap');
+        if (from !== to) snapped = field;
       });
     }
     this.int8 = checkField({ id: 'export-int8', name: 'export.int8', hint: 'export.int8_hint' });
@@ -141,8 +139,8 @@ export class Export {
     const progress = open ? bar('export.progress') : null;
     progress?.set(null);
     const done = one.state === 'finished';
-    const save = h('button', { class: 'primary', icon: 'download', t: 'result.download', on: { click: () => attempt(() => saveFrom(`v1/lab/exports/${one.id}/file`, one.file)) } });
-    const stop = h('button', { icon: 'stop', t: 'cancel', on: { click: () => attempt(() => this.#cancel(one)) } });
+    const save = act('download', 'result.download', () => saveFrom(`v1/lab/exports/${one.id}/file`, one.file), 'primary');
+    const stop = act('stop', 'cancel', () => this.#cancel(one));
     return h('li', { class: 'export-card' },
       h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, h('h3', {}, this.#names.get(model) ?? model), badge(one.state)), done ? save : one.state === 'running' ? stop : null),
       h('p', { class: 'muted' }, `${kinds} · ${moment(one.created_at)}`),

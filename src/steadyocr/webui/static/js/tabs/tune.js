@@ -5,8 +5,8 @@ import { h, show } from '../core/dom.js';
 import { duration, moment, number, onLanguage, percent, say, t } from '../core/i18n.js';
 import { follow } from '../core/live.js';
 import '../parts/chart.js';
-import { choiceField, numberField } from '../parts/fields.js';
-import { attempt, badge, bar, failure, note, sure } from '../parts/widgets.js';
+import { choiceField, numberField, openLab } from '../parts/fields.js';
+import { act, attempt, badge, bar, failure, note, sure } from '../parts/widgets.js';
 
 // The original's defaults and ranges.
 const BATCH = { value: 8, min: 1, max: 32 };
@@ -43,12 +43,7 @@ export class Tune {
     this.#watch = new AbortController();
     const { signal } = this.#watch;
     const lab = await getJson('v1/lab', { signal });
-    show(this.open, lab.available);
-    show(this.closed, !lab.available);
-    if (!lab.available) {
-      this.closed.replaceChildren(h('h2', { t: 'tune.title' }), note('info', h('span', {}, t('lab.missing'), h('small', { class: 'block muted' }, lab.reason ?? ''))));
-      return;
-    }
+    if (!openLab(this, lab, 'tune.title')) return;
     this.place = lab.datasets_dir;
     this.model.setOptions(lab.base_models.map((name) => [name, name]));
     this.model.input.value = lab.base_model;
@@ -96,7 +91,7 @@ export class Tune {
 
   /** Where data sets belong, what one looks like, and a command that makes one. */
   #howTo() {
-    const lines = ['NAME/train_list.txt  NAME/train_images/1.jpg  NAME/train_gts/1.txt', 'train_list.txt: 1.jpg   1.txt: x1,y1,x2,y2,x3,y3,x4,y4,text', `steadyocr synth --out ${this.place}/synthetic --count 500`];
+    const lines = ['NAME/train_list.txt: 1.jpg', 'NAME/train_images/1.jpg', 'NAME/train_gts/1.txt: x1,y1,…,x4,y4,text', '', `steadyocr synth --out ${this.place}/synthetic --count 500`];
     return [note('info', ['tune.no_datasets', { place: this.place }]), h('pre', { class: 'log' }, lines.join('\n'))];
   }
 
@@ -167,7 +162,6 @@ export class Tune {
   }
 
   #furnishRun() {
-    const act = (icon, key, work, kind) => h('button', { icon, t: key, class: kind, on: { click: () => attempt(work) } });
     this.heading = h('h2');
     this.state = h('span');
     this.bar = bar('tune.progress');
@@ -177,7 +171,7 @@ export class Tune {
     this.use = act('check', 'tune.use', () => this.#use(), 'primary');
     this.back = act('back', 'tune.back', () => this.#do('back'));
     this.take = act('box', 'tune.export', () => (location.hash = `export/${this.#run.id}`));
-    this.runProblem = h('div');
+    this.runProblem = h('div', { class: 'remarks' });
     this.loss = h('so-chart', { data: { title: 'tune.loss', low: '0' } });
     this.hmean = h('so-chart', { data: { title: 'tune.hmean', low: '0', high: '1' } });
     this.log = h('pre', { class: 'log', role: 'log', tabindex: '0', label: 'tune.log' });
