@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from steadyocr.ops.systemd.plan import RESTART_S
-from support import KnownPicture, texts_of, wait_until
+from support import KnownPicture, wait_until
 from systemd_service import (
     ALERT_DROP_INS,
     CHECKOUT,
-    KEY,
     MEMORY_BYTES,
     SOCKET,
     UNIT,
-    URL,
     Installed,
+    told_of,
+    webhook_in,
 )
 
 pytestmark = pytest.mark.chaos
@@ -28,8 +28,27 @@ pytestmark = pytest.mark.chaos
 # How patient the watchdog is, and how long before another start. Four golden pictures are read in the former; shorter,
 # and a busy machine would be taken for a hung service.
 SHORTER = "[Service]\nWatchdogSec=8\nRestartSec=200ms\n"
-# Less than reading a picture takes.
-ROOM_BYTES = 8 << 20
+KILLS_TO_ALERT = 3
+DEATHS = "the service itself is killed again and again"
+
+
+def test_a_service_that_is_killed_again_and_again_raises_one_alert(service: Installed) -> None:
+    """Far slower than the start limit would notice: each successor serves, and remembers."""
+    state = service.box.root / "var/lib/private/steadyocr"
+    if list((state / "flight").glob("flight-*-service.json")):
+        # Another test has killed it already, and that counts.
+        service.systemctl("stop", UNIT)
+        shutil.rmtree(state / "alerts")
+        service.systemctl("start", UNIT)
+    with webhook_in(service.box) as heard:
+        for _ in range(KILLS_TO_ALERT - 1):
+            service.kill(service.main_pid, signal.SIGKILL)
+            assert service.request("GET", "/readyz").status_code == 200
+        assert told_of(DEATHS, heard) == 0
+        service.kill(service.main_pid, signal.SIGKILL)
+        assert service.request("GET", "/readyz").status_code == 200
+        wait_until(lambda: told_of(DEATHS, heard), 60)
+    assert told_of(DEATHS, heard) == 1
 
 
 def test_a_killed_service_is_back_and_nobody_was_refused(service: Installed, english: KnownPicture) -> None:
@@ -64,34 +83,6 @@ def test_an_idle_service_proves_its_life_by_the_golden_picture(service: Installe
     # Nobody asks for a picture for longer than the watchdog waits.
     wait_until(lambda: service.info()["queue"]["completed"] >= done + 5, 60)
     assert service.main_pid == pid
-
-
-def test_an_engine_over_the_memory_limit_is_replaced_and_the_service_lives(
-    service: Installed, english: KnownPicture
-) -> None:
-    """What kills it is the kernel; with control groups v1 systemd does not hear of it (``OOMPolicy=``)."""
-    # A picture is long in hand here, which is not the question.
-    service.drop_in("[Service]\nWatchdogSec=90\n")
-    service.systemctl("restart", UNIT)
-    service.reads(english)
-    before, (engine,) = service.main_pid, service.info()["engines"]
-    service.kill(engine["pid"], signal.SIGSTOP)
-    pending = service.box.in_network(
-        httpx.post, f"{URL}/v1/ocr", content=english.data, timeout=60, trust_env=False, headers=KEY
-    )
-    wait_until(lambda: service.info()["engines"][0]["state"] == "busy")
-    # It has its picture, and now there is no room for what reading takes.
-    service.limit_memory(service.memory_held() + ROOM_BYTES)
-    service.kill(engine["pid"], signal.SIGCONT)
-    wait_until(lambda: engine["pid"] not in service.children(), 60)
-    service.limit_memory(MEMORY_BYTES)
-    # Its successor reads the picture.
-    answer = pending.result(90)
-    assert answer.status_code == 200, answer.text
-    assert texts_of(answer.json()) == english.texts
-    records = list((service.box.root / "var/lib/private/steadyocr/flight").glob("flight-*.json"))
-    assert any('"out_of_memory"' in record.read_text() for record in records), records
-    assert (service.main_pid, service.show("ActiveState")) == (before, "active")
 
 
 def test_a_hog_is_killed_at_the_memory_limit_and_the_service_lives(service: Installed, english: KnownPicture) -> None:

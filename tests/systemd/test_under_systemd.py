@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -29,11 +30,15 @@ from systemd_service import (
     URL,
     Installed,
     outcome_of,
+    told_of,
     webhook_in,
 )
 
 pytestmark = pytest.mark.chaos
 
+# Less than reading a picture takes.
+ROOM_BYTES = 8 << 20
+USER = "daemon"
 # The device number of /dev/zero.
 ZERO = (1, 5)
 
@@ -65,11 +70,12 @@ def test_its_sandbox_keeps_it_in_its_folders_and_shows_it_its_limits(service: In
     os.mknod(service.box.root / "dev/nvidia0", stat.S_IFCHR, os.makedev(*ZERO))
     (service.box.root / "dev/nvidia0").chmod(0o666)
     card = "\n".join(_devices(make_plan(load_settings({"engines": {"device": "cuda"}}, environ={})[0], Wishes())))
+    # As a user that stays: one that systemd makes up brings half of the sandbox along, whatever the unit says.
     # In the main process: only that one gets the credentials.
     command = f"{sys.executable} /opt/sandbox_probe.py && exec {sys.executable} -m steadyocr serve"
-    service.drop_in(f"[Service]\nExecStart=\nExecStart=/bin/sh -c '{command}'\n{card}\n")
+    service.drop_in(f"[Service]\nDynamicUser=no\nUser={USER}\nExecStart=\nExecStart=/bin/sh -c '{command}'\n{card}\n")
     service.systemctl("restart", UNIT)
-    found = json.loads((service.box.root / "var/lib/private/steadyocr/probe.json").read_text())
+    found = json.loads((service.box.root / "var/lib/steadyocr/probe.json").read_text())
     assert found["written"] == {
         "/etc": "Read-only file system",
         "/usr": "Read-only file system",
@@ -84,13 +90,43 @@ def test_its_sandbox_keeps_it_in_its_folders_and_shows_it_its_limits(service: In
     assert found["memory_limit_bytes"] == MEMORY_BYTES
     assert found["cpu_quota"] == 1.0
     assert found["meminfo"]
-    assert found["uid"] != 0
+    assert found["uid"] == pwd.getpwnam(USER).pw_uid
     assert (found["CapEff"], found["NoNewPrivs"], found["Seccomp"]) == ("0000000000000000", "1", "2")
     assert found["card"] == "00"
     assert found["devices"] == ["full", "null", "nvidia0", "random", "tty", "urandom", "zero"]
     assert found["channels"] == ["hook"]
     assert found["channels_file"] == "Permission denied"
     assert found["environment_file"] == "Permission denied", "keys are handed over, not left to be read"
+
+
+def test_an_engine_over_the_memory_limit_is_replaced_and_the_service_lives(
+    service: Installed, english: KnownPicture
+) -> None:
+    """What kills it is the kernel; with control groups v1 systemd does not hear of it (``OOMPolicy=``)."""
+    service.reads(english)
+    before, (engine,) = service.main_pid, service.info()["engines"]
+    service.kill(engine["pid"], signal.SIGSTOP)
+    pending = service.box.in_network(
+        httpx.post, f"{URL}/v1/ocr", content=english.data, timeout=60, trust_env=False, headers=KEY
+    )
+    wait_until(lambda: service.info()["engines"][0]["state"] == "busy")
+    # It has its picture, and now there is no room for what reading takes.
+    service.limit_memory(service.memory_held() + ROOM_BYTES)
+    try:
+        service.kill(engine["pid"], signal.SIGCONT)
+        wait_until(lambda: engine["pid"] not in service.children(), 60)
+    finally:
+        service.limit_memory(MEMORY_BYTES)
+    assert service.main_pid == before, "the engine is killed, and nobody else"
+    # Its successor reads the picture.
+    answer = pending.result(90)
+    assert answer.status_code == 200, answer.text
+    assert texts_of(answer.json()) == english.texts
+    records = list((service.box.root / "var/lib/private/steadyocr/flight").glob("flight-*.json"))
+    assert any('"out_of_memory"' in record.read_text() for record in records), records
+    assert (service.main_pid, service.show("ActiveState")) == (before, "active")
+    # It has seen the pressure, and would take new pictures again only after a while.
+    service.systemctl("restart", UNIT)
 
 
 def test_a_start_that_takes_longer_than_its_limit_is_given_time_while_models_load(service: Installed) -> None:
@@ -195,9 +231,8 @@ def test_wrong_settings_fail_at_once_instead_of_looping(service: Installed) -> N
         assert (service.show("NRestarts"), service.show("ExecMainStatus")) == ("0", "4")
         assert "queue.max_size" in service.journal()
         # The shipped alert unit, in its own sandbox, reads its channels and tells somebody.
-        wait_until(lambda: heard, 60)
-    (told,) = heard
-    assert f"{UNIT} failed" in told
+        wait_until(lambda: told_of(f"{UNIT} failed", heard), 60)
+    assert told_of(f"{UNIT} failed", heard) == 1
 
 
 def test_an_uninstalled_service_leaves_its_state_only(service: Installed) -> None:

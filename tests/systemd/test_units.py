@@ -139,6 +139,12 @@ def test_an_interpreter_in_a_home_folder_stays_in_reach_and_nothing_else_there()
     assert "BindReadOnlyPaths" not in away
 
 
+def test_the_service_never_runs_without_its_socket() -> None:
+    unit = values_in(render_units(plan_of())[SERVICE])
+    assert unit["Requires"] == SOCKET
+    assert SOCKET in unit["After"].split()
+
+
 def test_what_tuning_finds_best_is_taken() -> None:
     settings = settings_of({"engines": {"count": 2, "threads": 2}})
     assert "# 2 x 2 engine threads.\n" in render_units(make_plan(settings, Wishes(cpus=2)))[SERVICE]
