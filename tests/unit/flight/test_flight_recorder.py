@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steadyocr.errors import InvalidRequest, NotFoundError, Unavailable
-from steadyocr.ops.flight import request
+from flight_support import AT, ITEM, MIB, Desk
 from steadyocr.ops.flight.explain import explain
 from steadyocr.ops.flight.facts import facts_of
-from steadyocr.ops.flight.front import front_file
-from steadyocr.ops.flight.memory_watch import MemoryWatch, Peak, children_peak_bytes, high_water_bytes
-from steadyocr.ops.flight.recorder import MAX_BYTES, MAX_EVENTS, Record, Recorder
+from steadyocr.ops.flight.recorder import MAX_BYTES, MAX_EVENTS
 from steadyocr.ops.flight.ring import Ring
-from steadyocr.ops.flight.store import FlightStore
 from steadyocr.telemetry.events import Event
-
-AT = 1_700_000_000.0
-MIB = 1 << 20
-ITEM = {
-    "kind": "run", "width": 2000, "height": 1500, "predicted_bytes": 500 * MIB, "running_s": 1.5, "step": ["side_960"],
-    "cap": 960, "attempts": 1, "request_id": "r1",
-}  # fmt: skip
-
-
-class FakeKernel:
-    """High-water marks and the figure over ended children, set by hand."""
-
-    def __init__(self) -> None:
-        self.marks: dict[int, int] = {}
-        self.largest_child = 100 * MIB
-
-    def watch(self) -> MemoryWatch:
-        return MemoryWatch(lambda pid: self.marks.get(pid, 0), lambda: self.largest_child)
-
-
-class Desk:
-    """A recorder whose records land in a list."""
-
-    def __init__(self) -> None:
-        self.kernel = FakeKernel()
-        self.memory = self.kernel.watch()
-        self.saved: list[Record] = []
-        self.recorder = Recorder(self.memory, self.saved.append, lambda: {"waiting": 3, "budget_bytes": 1 << 30}, 7)
-
-    def tell(self, name: str, at: float = AT, **fields: Any) -> None:
-        self.recorder.observe(Event(name, at, fields))
-
-    def die(self, **fields: Any) -> None:
-        facts = {
-            "slot": 0, "pid": 41, "cause": "out_of_memory", "signal": "SIGKILL", "exit_code": -9, "stage": "detect",
-            "rss_bytes": 300 * MIB, "uptime_s": 60.0, "item": ITEM,
-        }  # fmt: skip
-        self.tell("engine_died", **{**facts, **fields})
-
-    def words(self) -> str:
-        record = self.saved[-1]
-        return explain(record.label, json.loads(json.dumps(record.body)))
 
 
 @pytest.mark.parametrize(("events", "size", "kept"), [(3, 10_000, 3), (1000, 300, 10), (0, 10, 0)])
@@ -165,83 +116,6 @@ def test_engines_that_cannot_start_do_not_push_better_records_out() -> None:
     assert len(desk.saved) == 7, "the first is long ago"
 
 
-def test_the_kernels_figure_counts_when_this_engine_made_it_grow() -> None:
-    kernel = FakeKernel()
-    watch = kernel.watch()
-    kernel.marks = {1: 500 * MIB, 2: 300 * MIB, 3: 400 * MIB}
-    watch.look([1, 2, 3])
-    kernel.largest_child = 2000 * MIB
-    assert watch.ended(1) == Peak(2000 * MIB, exact=True)
-    assert watch.ended(2) == Peak(300 * MIB, exact=False), "the figure is the other's"
-    kernel.marks = {}
-    watch.look([3])
-    watch.ended_on_purpose(2)
-    kernel.largest_child = 3000 * MIB
-    watch.look([])
-    assert watch.ended(3) == Peak(400 * MIB, exact=False), "a replaced engine made it grow"
-    assert watch.ended(None) == watch.ended(99) == Peak(0, exact=False)
-
-
-def test_what_other_children_of_the_front_took_is_not_an_engines() -> None:
-    kernel = FakeKernel()
-    watch = kernel.watch()
-    kernel.marks = {1: 500 * MIB, 2: 400 * MIB}
-    watch.look([1], idle=[2])
-    # A run of the laboratory ends, while both engines live.
-    kernel.largest_child = 3000 * MIB
-    watch.look([1], idle=[2])
-    del kernel.marks[1]
-    watch.look([], idle=[2])
-    assert watch.ended(1) == Peak(500 * MIB, exact=False)
-
-
-def test_an_engine_that_is_gone_and_not_yet_told_of_keeps_its_figure() -> None:
-    kernel = FakeKernel()
-    watch = kernel.watch()
-    kernel.marks = {1: 500 * MIB, 2: 400 * MIB}
-    watch.look([1], idle=[2])
-    del kernel.marks[1]
-    kernel.largest_child = 2000 * MIB
-    for _ in range(10):
-        watch.look([2])
-    assert watch.ended(1) == Peak(2000 * MIB, exact=True)
-
-
-def test_an_engine_that_was_never_at_work_has_no_peak_of_its_own_but_its_end_counts() -> None:
-    kernel = FakeKernel()
-    watch = kernel.watch()
-    kernel.marks = {1: 500 * MIB}
-    watch.look([], idle=[1, 7])
-    kernel.marks = {}
-    watch.look([], idle=[1])
-    assert watch.ended(1) == Peak(0, exact=False)
-    watch.look([], idle=[1])
-    kernel.largest_child = 900 * MIB
-    watch.look([])
-    kernel.marks = {3: 300 * MIB}
-    watch.look([3])
-    assert watch.ended(3) == Peak(300 * MIB, exact=False), "one that was told of holds nothing up"
-
-
-def test_an_engine_whose_end_is_never_told_is_given_up() -> None:
-    kernel = FakeKernel()
-    watch = kernel.watch()
-    kernel.marks = {1: 500 * MIB, 2: 400 * MIB}
-    watch.look([1, 2])
-    del kernel.marks[1]
-    for _ in range(200):
-        watch.look([2])
-    kernel.largest_child = 2000 * MIB
-    watch.look([2])
-    assert watch.ended(2) == Peak(400 * MIB, exact=False)
-
-
-def test_what_the_real_kernel_says() -> None:
-    assert high_water_bytes(os.getpid()) > 10 * MIB
-    assert high_water_bytes(2**22 + 1) == 0
-    assert children_peak_bytes() >= 0
-
-
 def test_a_replaced_engine_is_taken_note_of() -> None:
     desk = Desk()
     desk.tell("engine_state", slot=0, pid=40, before="draining", after="dead")
@@ -251,12 +125,6 @@ def test_a_replaced_engine_is_taken_note_of() -> None:
     desk.memory.look([41])
     desk.die()
     assert "at least 350 MiB" in desk.words()
-
-
-def test_memory_of_processes_is_bounded() -> None:
-    watch = MemoryWatch(lambda pid: pid, lambda: 0)
-    watch.look(range(1, 10_000))
-    assert len(watch._seen) == 256
 
 
 def test_each_slot_has_a_ring_of_its_own_and_a_death_shows_its_own_and_the_fronts() -> None:
@@ -332,80 +200,3 @@ def test_a_meagre_record_is_still_explained(record: dict[str, Any]) -> None:
     if "death" in record and record["death"].get("item"):
         record["death"]["item"]["height"] = 2
     assert explain("name", record).startswith("name: ")
-
-
-def saved(store: FlightStore, numbers: Iterator[int] | range) -> None:
-    for number in numbers:
-        store.save(number, "label", {"format": 1, "number": number})
-
-
-def test_the_folder_is_bounded_and_numbers_go_on(tmp_path: Path) -> None:
-    store = FlightStore(tmp_path / "flight", max_files=3)
-    assert (store.next_number(), store.paths()) == (1, [])
-    saved(store, range(1, 6))
-    (store.folder / "notes.txt").write_text("")
-    assert [path.name for path in store.paths()] == [f"flight-00000{number}-label.json" for number in (3, 4, 5)]
-    assert FlightStore(store.folder).next_number() == 6
-    saved(store, range(999_999, 1_000_002))
-    assert store.load()[1]["number"] == 1_000_001
-    assert store.paths()[-1].stat().st_mode & 0o077 == 0
-
-
-def test_the_largest_record_there_can_be_is_read_again(tmp_path: Path) -> None:
-    desk = Desk()
-    # Many parts, which a layout for the eye makes large, and few, of which much fits into a ring.
-    many_small: dict[str, Any] = {"kind": "run", "degraded": ["y"] * 24, "step": [1] * 24, "attempts": 1}
-    few_large: dict[str, Any] = {"kind": "run", "degraded": ["y" * 120] * 24, "request_id": "x" * 120, "attempts": 1}
-    for fields, count in ((many_small, 256), (few_large, 40)):
-        for slot in range(63):
-            for _ in range(count):
-                desk.tell("item_finished", slot=slot, **fields)
-        for _ in range(count):
-            desk.tell("item_refused", **fields)
-        record = desk.recorder.write("requested", "somebody asked for it")
-        store = FlightStore(tmp_path)
-        store.save(record.number, record.label, record.body)
-        assert store.load()[1]["events"].keys() == record.body["events"].keys()
-        assert len(record.body["events"]) == 64
-    assert sum(ring.bytes for ring in desk.recorder._rings.values()) > 60 * MAX_BYTES
-
-
-def test_records_are_found_by_number_name_and_path(tmp_path: Path) -> None:
-    store = FlightStore(tmp_path)
-    saved(store, range(1, 3))
-    for name in ("1", "flight-000001-label.json", str(tmp_path / "flight-000001-label.json")):
-        assert store.load(name)[1]["number"] == 1
-
-
-@pytest.mark.parametrize("name", ["2", "gone.json", "²", ""])
-def test_no_such_record_is_a_clear_error(tmp_path: Path, name: str) -> None:
-    store = FlightStore(tmp_path / "flight")
-    with pytest.raises(NotFoundError, match="no engine has died yet"):
-        store.load()
-    saved(store, range(1, 2))
-    with pytest.raises(NotFoundError, match="there is no flight record"):
-        store.load(name)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', "{", " " * (5 << 20)])
-def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "any.json").write_text(text)
-    with pytest.raises(InvalidRequest):
-        FlightStore(tmp_path).load("any.json")
-
-
-def test_a_disk_that_takes_nothing_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("")
-    saved(FlightStore(tmp_path / "file" / "flight"), range(1, 2))
-    assert [record.message for record in caplog.records] == ["A flight record cannot be written"]
-
-
-def test_nobody_else_is_signalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("signalled"))
-    store = FlightStore(tmp_path)
-    with pytest.raises(Unavailable):
-        request.request_record(store)
-    for text in ("{", "[]", '{"pid": 1}', json.dumps({"pid": os.getpid(), "start_ticks": 1})):
-        front_file(tmp_path).write_text(text)
-        with pytest.raises(Unavailable):
-            request.request_record(store)
