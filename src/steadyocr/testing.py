@@ -254,9 +254,7 @@ class InMemoryJobStore:
                 self._webhooks.add(created, new.webhook_url, self._clock())
             return self._save(created, dataclasses.replace(created, last_event=0))
 
-    def claim(
-        self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None
-    ) -> list[Lease]:
+    def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
         """See :meth:`JobStore.claim`."""
         with self._lock:
             self.expire_overdue()
