@@ -474,12 +474,16 @@ class InMemoryJobStore:
             job = self._job(job_id)
             states = Counter(row.item.state for row in self._rows[job_id])
             queued = [row for row in self._all() if row.item.state is ItemState.QUEUED]
-            last = max((row.rank for row in queued if row.item.job_id == job_id), default=-1)
-            earlier = (
-                r for r in queued if r.priority > job.priority or (r.priority == job.priority and r.rank <= last)
-            )
-            ahead = sum(1 for _ in earlier) if states[ItemState.QUEUED] else 0
-            return Progress(job, states[ItemState.LEASED], ahead)
+            last = max((row.rank for row in queued if row.item.job_id == job_id), default=None)
+            ahead = [
+                row
+                for row in queued
+                if last is not None
+                and (row.priority > job.priority or (row.priority == job.priority and row.rank <= last))
+            ]
+            leased = (r for r in self._all() if r.item.state is ItemState.LEASED and r.priority >= job.priority)
+            archives = sum(row.item.kind == "expand" for row in (*ahead, *leased))
+            return Progress(job, states[ItemState.LEASED], len(ahead), archives)
 
     def items(
         self,

@@ -7,6 +7,7 @@ that have failed, each with its reason; only an archive that is dangerous or bro
 from __future__ import annotations
 
 import contextlib
+import errno
 import stat
 import struct
 import zipfile
@@ -92,7 +93,12 @@ def _opened(stream: BinaryIO, limits: ArchiveLimits) -> zipfile.ZipFile:
     refuse_long_directory(stream, limits.max_entries)
     try:
         return zipfile.ZipFile(stream)
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error, ValueError) as error:
+        raise damaged() from error
+    except OSError as error:
+        # Places that cannot be are the archive's fault, a disk that does not answer is not.
+        if error.errno not in (None, errno.EINVAL):
+            raise
         raise damaged() from error
 
 

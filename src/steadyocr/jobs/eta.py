@@ -94,7 +94,8 @@ def outlook(progress: Progress, rate: float | None) -> Outlook:
     before_end = progress.ahead + progress.leased
     if not progress.job.remaining:
         return Outlook(0, 0.0)
-    return Outlook(position, round(before_end / rate, 1) if rate else None)
+    known = rate if not progress.archives else None
+    return Outlook(position, round(before_end / known, 1) if known else None)
 
 
 class EtaMeter:

@@ -8,12 +8,14 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from steadyocr.errors import NotFoundError
+from steadyocr.errors import NotFoundError, Unavailable
 from steadyocr.jobs.blobs import KEY, UPLOAD, Blob, BlobWriter, age_s, check_key, none_cleaned_away, sweep_folder
 from steadyocr.jobs.disk import refuse_low_disk
 from steadyocr.jobs.durability import FileSystem, disk_errors, flush, flush_each
+
+_FOLDER_AWAY_S: Final = 5.0
 
 
 class LocalBlobs:
@@ -114,6 +116,8 @@ class LocalBlobs:
         try:
             return self._path(key).open("rb")
         except FileNotFoundError as error:
+            if not self._unfinished.is_dir():
+                raise Unavailable("the folder of pictures is not there", retry_after_s=_FOLDER_AWAY_S) from error
             raise NotFoundError("the blob is not there any more") from error
 
     def exists(self, key: str) -> bool:

@@ -69,7 +69,7 @@ class NewJob:
         options: OCR options, as plain values.
         meta: The client's own values, given back as they came.
         priority: Higher goes first; jobs of one priority share fairly.
-        deadline_s: Seconds from now after which what has not been started is given up.
+        deadline_s: Seconds from now after which what is not done is given up.
         tenant: Whose job it is; idempotency keys are unique within it.
         idempotency_key: A repeated submit with the same key and hash gives the job of the first one.
         request_hash: Hash of the whole request, to tell a repetition from a misuse of the key.
@@ -287,8 +287,10 @@ class Progress:
     Attributes:
         leased: Its items in hand right now.
         ahead: Items of all jobs that are taken before its last waiting one, that one included; 0 when none waits.
+        archives: Archives among these and among what is in hand: how many pictures they bring nobody knows yet.
     """
 
     job: Job
     leased: int
     ahead: int
+    archives: int = 0

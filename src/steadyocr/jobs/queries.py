@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy import and_, false, func, or_, select, tuple_
 
 from steadyocr.errors import NotFoundError
 from steadyocr.jobs.control import job_not_found
@@ -50,11 +50,13 @@ def progress(tx: Tx, job_id: str) -> Progress:
     mine = item.c.job_id == job_id
     leased = tx.connection.execute(select(func.count()).where(mine, is_state(ItemState.LEASED))).scalar_one()
     last = tx.connection.execute(select(func.max(item.c.rank)).where(mine, is_state(ItemState.QUEUED))).scalar_one()
-    if last is None:
-        return Progress(found, leased, 0)
-    earlier = or_(item.c.priority > found.priority, and_(item.c.priority == found.priority, item.c.rank <= last))
-    ahead = tx.connection.execute(select(func.count()).where(is_state(ItemState.QUEUED), earlier)).scalar_one()
-    return Progress(found, leased, ahead)
+    before_last = item.c.rank <= (-1 if last is None else last)
+    earlier = or_(item.c.priority > found.priority, and_(item.c.priority == found.priority, before_last))
+    ahead = is_state(ItemState.QUEUED) & earlier if last is not None else false()
+    waiting = tx.connection.execute(select(func.count()).select_from(item).where(ahead)).scalar_one()
+    to_unpack = (item.c.kind == "expand") & or_(ahead, is_state(ItemState.LEASED) & (item.c.priority >= found.priority))
+    archives = tx.connection.execute(select(func.count()).select_from(item).where(to_unpack)).scalar_one()
+    return Progress(found, leased, waiting, archives)
 
 
 def get_items(

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Concatenate, Final, Literal, ParamSpec
 
-from steadyocr.errors import InternalError, SteadyOCRError, Unavailable
+from steadyocr.errors import InternalError, NotFoundError, SteadyOCRError, Unavailable
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.blobs import BlobStore
 from steadyocr.jobs.config import RunnerConfig
@@ -211,7 +211,8 @@ class Runner:
             return 0.0
         if verdict is Verdict.RETRY:
             await self._persist("retried", store.retry_later, lease, typed.to_wire())
-            return 0.0
+            # A missing blob may mean that a shared folder is not mounted here: others get the chance to take it.
+            return _MAX_PAUSE_S if isinstance(error, NotFoundError) else 0.0
         pause_s = min(typed.retry_after_s or self.config.pause_s, _MAX_PAUSE_S)
         await self._persist("released", store.release, lease, delay_s=pause_s)
         return pause_s

@@ -39,7 +39,7 @@ class JobRequest:
     Attributes:
         options: What to do with each picture.
         priority: Higher goes first.
-        deadline_s: Seconds after which what has not been started is given up.
+        deadline_s: Seconds after which what is not done is given up.
         idempotency_key: See :class:`~steadyocr.jobs.models.NewJob`.
         meta: The client's own values, given back as they came.
         webhook_url: Whom to tell when the job has ended.

@@ -291,6 +291,13 @@ def test_an_upload_that_was_taken_for_a_leftover_is_to_be_sent_again(tmp_path: P
             writer.commit()
 
 
+def test_a_folder_that_is_not_mounted_is_no_missing_blob(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    (tmp_path / "blobs").rename(tmp_path / "unmounted")
+    with pytest.raises(Unavailable):
+        blobs.open("0" * 64)
+
+
 def test_what_is_not_there_is_said_to_be_missing(blobs: BlobStore) -> None:
     key = hashlib.sha256(b"missing").hexdigest()
     assert not blobs.exists(key)

@@ -515,6 +515,18 @@ def test_how_much_is_ahead(store: JobStore) -> None:
     assert (store.progress(second.id).ahead, store.progress(first.id).leased) == (0, 0)
 
 
+def test_archives_ahead_are_told_until_their_pictures_are_counted(store: JobStore) -> None:
+    archive = store.submit(NewJob(items=new_items(1, "expand")))
+    job, urgent = submit(store, 2), submit(store, 1, priority=1)
+    assert [store.progress(one.id).archives for one in (archive, job, urgent)] == [1, 1, 0]
+    finish(store, claim_one(store))
+    lease = claim_one(store)
+    assert lease.kind == "expand"
+    assert [store.progress(one.id).archives for one in (archive, job, urgent)] == [1, 1, 0]
+    assert store.expand(lease, new_items(5))
+    assert [store.progress(one.id).archives for one in (archive, job)] == [0, 0]
+
+
 # --- archives
 
 

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from jobs_support import claim_one, submit
+from jobs_support import claim_one, new_items, submit
 from steadyocr.errors import Unavailable
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.eta import EtaMeter, RateMeter, outlook
-from steadyocr.jobs.models import ItemOutcome, Load, Progress
+from steadyocr.jobs.models import ItemOutcome, Load, NewJob, Progress
 from steadyocr.telemetry.loops import Loops
 from steadyocr.testing import InMemoryJobStore
 from support import in_real_time
@@ -88,6 +88,16 @@ def test_the_outlook_of_an_ended_job_is_nothing_and_without_a_rate_unknown() -> 
     store.complete(claim_one(store), ItemOutcome())
     assert outlook(store.progress(job.id), None) == outlook(store.progress(job.id), 1.0)
     assert outlook(store.progress(job.id), None).eta_s == 0.0
+
+
+def test_nothing_is_known_while_an_archive_is_not_unpacked() -> None:
+    store = InMemoryJobStore()
+    job = store.submit(NewJob(items=new_items(1, "expand")))
+    assert outlook(store.progress(job.id), 2.0).eta_s is None
+    lease = claim_one(store)
+    assert outlook(store.progress(job.id), 2.0).eta_s is None
+    store.expand(lease, new_items(8))
+    assert outlook(store.progress(job.id), 2.0).eta_s == 4.0
 
 
 class _Failing(InMemoryJobStore):
