@@ -6,14 +6,20 @@ The fixtures reach the tests through the conftest beside them.
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from ci_must import skipped_unless
+from steadyocr.errors import UndecodableImage
+from steadyocr.jobs.models import Lease, NewItem, NewJob
+from steadyocr.jobs.sql_store import open_job_store
 from support import RunningServer
 
 DESKTOP = {"width": 1360, "height": 860}
@@ -28,6 +34,9 @@ _ARGUMENTS = [
 ]
 # On a busy machine everything takes longer; a test that fails waits this long once.
 _PATIENCE_MS = 30_000
+# A longer one than the server's own would be taken for one of a clock that was set.
+_LEASE_S = 30.0
+_DAMAGED = UndecodableImage("damaged").to_wire()
 
 
 def by_name(url: str) -> str:
@@ -151,3 +160,39 @@ def axe() -> Callable[[Page], list[str]]:
         return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
     return run
+
+
+class RunningJob(NamedTuple):
+    """A job under way, and how to end it."""
+
+    id: str
+    end: Callable[[], bool]
+
+
+@pytest.fixture
+def running_job(server: RunningServer) -> Iterator[RunningJob]:
+    """A job that goes on until the test ends it, on a machine of any speed: another node holds its only item."""
+    store = open_job_store(f"sqlite:///{Path(server.info()['settings']['data_dir']) / 'jobs' / 'jobs.db'}")
+    item = NewItem(input_ref="0" * 64, name="elsewhere.png", size_bytes=100)
+    try:
+        leases: list[Lease] = []
+        while not leases:  # else the server's own runner was there first
+            store.submit(NewJob(items=(item,)))
+            leases = store.claim("another node", lease_s=_LEASE_S)
+        (lease,) = leases
+        over = threading.Event()
+
+        def hold() -> None:
+            while not over.wait(_LEASE_S / 6):
+                store.heartbeat(leases, lease_s=_LEASE_S)
+
+        holder = threading.Thread(target=hold, name="another-node")
+        holder.start()
+        try:
+            yield RunningJob(lease.job_id, lambda: store.fail(lease, _DAMAGED))
+        finally:
+            over.set()
+            holder.join()
+            store.fail(lease, _DAMAGED)
+    finally:
+        store.close()

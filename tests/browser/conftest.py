@@ -7,5 +7,6 @@ from browser_support import (  # noqa: F401 - fixtures
     browser,
     open_page,
     playwright,
+    running_job,
     watched,
 )
