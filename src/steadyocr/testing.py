@@ -158,6 +158,13 @@ class _MemoryWebhooks:
         return True
 
 
+def _count_lines(result: object) -> int | None:
+    match result:
+        case {"lines": list(lines)}:
+            return len(lines)
+    return None
+
+
 class InMemoryJobStore:
     """A :class:`steadyocr.jobs.store.JobStore` that forgets everything with its process. Usable from several threads.
 
@@ -498,7 +505,11 @@ class InMemoryJobStore:
         with self._lock:
             self._job(job_id)
             items = [row.item for row in self._rows[job_id][after + 1 :]]
-        wanted = [dataclasses.replace(item, result=None) for item in items if states is None or item.state in states]
+        wanted = [
+            dataclasses.replace(item, result=None, lines=_count_lines(item.result))
+            for item in items
+            if states is None or item.state in states
+        ]
         return wanted[offset : offset + limit]
 
     def item(self, job_id: str, position: int) -> Item:

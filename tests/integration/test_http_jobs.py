@@ -336,6 +336,8 @@ def test_an_item_has_its_result_and_its_picture(jobs: Client) -> None:
     job_id = jobs.submit([*pictures("x"), ("files", ("page.html", b"<script>alert(1)</script>"))])
     jobs.ended(job_id)
     assert jobs.get(job_id, "/items/0/result")["text"] == "x"
+    counts = [item["lines"] for item in jobs.get(job_id, "/items")["items"]]
+    assert counts == [len(jobs.get(job_id, "/items/0/result")["lines"]), None]
     image = jobs.http.get(f"/v1/jobs/{job_id}/items/0/image")
     assert (image.content, image.headers["content-type"]) == (picture("x"), "image/png")
     assert "sandbox" in image.headers["content-security-policy"]

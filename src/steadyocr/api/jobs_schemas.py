@@ -61,6 +61,7 @@ class ItemOut(BaseModel):
     attempts: int
     started_at: float | None
     finished_at: float | None
+    lines: int | None = Field(description="lines of text on it; null when not read, or when its result is a large one")
     error: ItemErrorOut | None
     overlay: str | None = Field(description="address of the overlay picture, relative to the service's root")
 

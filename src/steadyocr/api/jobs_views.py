@@ -43,6 +43,7 @@ def item_view(item: Item) -> dict[str, Any]:
         "attempts": item.attempts,
         "started_at": item.started_at,
         "finished_at": item.finished_at,
+        "lines": item.lines,
         "error": error_view(item.error),
         "overlay": overlay,
     }

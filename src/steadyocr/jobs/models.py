@@ -145,6 +145,7 @@ class Item:
         run_at: Not before this time.
         result: What was read, when small; else see `result_ref`.
         result_ref: Blob key of the result, JSON.
+        lines: Lines in `result`, in lists of items, which go without it; ``None`` where it is not in the row.
         overlay_ref: Blob key of the overlay picture.
         error: Why it failed, or what the last try ended with, as :meth:`SteadyOCRError.to_wire` gives it.
     """
@@ -169,6 +170,7 @@ class Item:
     result_ref: str | None
     overlay_ref: str | None
     error: ErrorWire | None
+    lines: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

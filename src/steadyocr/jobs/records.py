@@ -76,6 +76,7 @@ def to_item(row: RowMapping) -> Item:
         result_ref=row["result_ref"],
         overlay_ref=row["overlay_ref"],
         error=_load(row["error"]),
+        lines=row.get("lines"),
     )
 
 

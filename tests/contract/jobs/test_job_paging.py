@@ -45,6 +45,37 @@ def test_an_item_is_given_with_its_result_even_behind_an_unfinished_one(store: J
         store.item("nothing", 0)
 
 
+UNKNOWN = {None}
+PAGES: list[tuple[object, set[int | None]]] = [
+    ({"lines": [{"text": "a"}, {"text": "b"}]}, {2}),
+    ({"lines": []}, {0}),
+    # PostgreSQL does not look into values like these.
+    ({"lines": [{"text": "\x00"}, {"text": "\\u0000"}]}, {2, None}),
+    ({"lines": [{"text": "\ud83d"}]}, {1, None}),
+    ({"lines": "none"}, UNKNOWN),
+    ({"expanded": 3}, UNKNOWN),
+    ([], UNKNOWN),
+    ("lines", UNKNOWN),
+    (None, UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("result", "counts"), PAGES, ids=lambda value: repr(value)[:40])
+def test_a_list_of_items_tells_the_number_of_lines(store: JobStore, result: object, counts: set[int | None]) -> None:
+    """From the row alone; and a result that a database cannot look into does not keep the list from coming."""
+    job = submit(store, 2)
+    store.complete(claim_one(store), ItemOutcome(result=result))
+    first, second = store.items(job.id)
+    assert second.lines is None
+    assert first.lines in counts
+
+
+def test_a_large_result_is_not_fetched_to_count_its_lines(store: JobStore) -> None:
+    job = submit(store, 1)
+    store.complete(claim_one(store), ItemOutcome(result_ref="0" * 64))
+    assert [item.lines for item in store.items(job.id)] == [None]
+
+
 def test_only_chosen_items_are_run_again(store: JobStore) -> None:
     job = submit(store, 4)
     for _ in range(3):
