@@ -114,12 +114,12 @@ def test_a_crash_loop_ends_in_failed_and_one_alert(service: Installed) -> None:
         """
     )
     state = service.box.root / "var/lib/private/steadyocr"
-    starts, alerts = state / "starts", state / "alerts"
+    starts, told = state / "starts", state / "told"
     service.drop_in(
         """
         [Service]
         ExecStart=
-        ExecStart=/bin/sh -c 'echo %i >> ${STATE_DIRECTORY}/alerts'
+        ExecStart=/bin/sh -c 'echo %i >> ${STATE_DIRECTORY}/told'
         """,
         ALERT_DROP_INS,
     )
@@ -127,7 +127,7 @@ def test_a_crash_loop_ends_in_failed_and_one_alert(service: Installed) -> None:
     wait_until(lambda: service.show("ActiveState") == "failed", 60)
     assert "Start request repeated too quickly" in service.journal()
     assert len(starts.read_text().splitlines()) == 5
-    wait_until(alerts.exists)
+    wait_until(told.exists)
 
     # Who connects, or starts it by hand, does not raise it again.
     with socket.socket() as client:
@@ -135,4 +135,4 @@ def test_a_crash_loop_ends_in_failed_and_one_alert(service: Installed) -> None:
     service.systemctl("start", UNIT, check=False)
     wait_until(lambda: service.show("ActiveState", SOCKET) == "failed")
     wait_until(lambda: not service.systemctl("list-jobs", "--no-legend"))
-    assert alerts.read_text() == f"{UNIT}\n"
+    assert told.read_text() == f"{UNIT}\n"
