@@ -31,8 +31,13 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with little room."""
     folder = tmp_path_factory.mktemp("tight")
     # It is made to stand still for as long as a crowd needs; nobody is to take it for hanging.
-    patience = {"engines__heartbeat_s": "100", "engines__item_limit_s": "100"}
-    with running_server(folder, engines__count="1", limits__body_budget_bytes=str(BUDGET), **patience) as running:
+    with running_server(
+        folder,
+        engines__count="1",
+        engines__heartbeat_s="100",
+        engines__item_limit_s="100",
+        limits__body_budget_bytes=str(BUDGET),
+    ) as running:
         yield running
 
 
