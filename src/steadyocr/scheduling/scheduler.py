@@ -15,6 +15,7 @@ from steadyocr.errors import (
     Cancelled,
     DeadlineExceeded,
     Draining,
+    InternalError,
     MemoryPressure,
     ModelError,
     NotReady,
@@ -147,12 +148,20 @@ class Scheduler:
         """
         self._first_ready = asyncio.get_running_loop().create_future()
         for slot in self.slots:
-            self._loops.start(f"engine-slot-{slot.index}", slot.run())
+            running = self._loops.start(f"engine-slot-{slot.index}", slot.run())
+            running.add_done_callback(self._slot_ended)
         self._loops.start("memory-pressure", self._watch_pressure())
         await self._first_ready
         if self.config.calibrate and not self.contract.fit.samples:
             calibrator = Calibrator(self.submit, self.contract, lambda: not len(self.queue))
             self._loops.start("memory-calibration", calibrator.run())
+
+    def _slot_ended(self, running: asyncio.Task[None]) -> None:
+        """Give the start up when the loop of a slot dies in it: no engine may ever come, and somebody waits."""
+        if not running.cancelled() and self._first_ready is not None and not self._first_ready.done():
+            self._first_ready.set_exception(
+                InternalError("an engine's loop died while starting; the log has the trace")
+            )
 
     def refuse_early(self, client: str = "") -> None:
         """Refuse what :meth:`submit` would refuse anyway.

@@ -16,6 +16,7 @@ from steadyocr.errors import (
     DeadlineExceeded,
     Draining,
     EngineDied,
+    InternalError,
     MemoryPressure,
     ModelCorrupt,
     NotReady,
@@ -652,3 +653,16 @@ async def test_a_silent_engine_with_a_processor_hangs() -> None:
     async with lab(heartbeat_s=10.0, item_limit_s=60.0) as made:
         with pytest.raises(Quarantined):
             await made.read("take 45")
+
+
+@without_waiting
+async def test_a_slot_whose_loop_dies_while_starting_ends_the_start() -> None:
+    def broken(number: int) -> EngineProcess:
+        raise RuntimeError("no such thing")
+
+    made = Lab(broken, engines=2)
+    try:
+        with pytest.raises(InternalError):
+            await made.scheduler.start()
+    finally:
+        await made.stop()
