@@ -201,7 +201,7 @@ export class Batch {
     show(this.retry, badOf(job) > 0);
     show(this.remove, !open);
     show(this.archive, job.done > 0);
-    this.table.classList.toggle('without-lines', !this.#items.some((item) => item.lines >= 0));
+    this.table.classList.toggle('without-lines', !this.#items.some((item) => Number.isInteger(item.lines)));
     const seen = new Map([...this.rows.children].map((row) => [row.dataset.key, row]));
     // A row is made again only when something about it changed, so that focus and pictures stay.
     this.rows.replaceChildren(...this.#items.map((item) => seen.get(keyOf(item)) ?? this.#row(item)));
@@ -217,7 +217,7 @@ export class Batch {
     return h('tr', { data: { key: keyOf(item), state: item.state } },
       h('td', { class: 'file' }, thumbnail(file), h('div', { class: 'file-cell' }, name, item.error ? h('small', { class: 'why' }, sentenceOf(item.error.code, item.error.details) ?? item.error.message) : null)),
       h('td', {}, badge(item.state)),
-      h('td', { class: 'figure' }, item.lines >= 0 ? number(item.lines) : ''),
+      h('td', { class: 'figure' }, Number.isInteger(item.lines) ? number(item.lines) : ''),
       h('td', { class: 'figure' }, item.size_bytes ? bytes(item.size_bytes) : ''),
       h('td', { class: 'figure' }, seconds),
       h('td', { class: 'last' },
