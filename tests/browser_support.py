@@ -10,17 +10,17 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect, sync_playwright
 
 from ci_must import skipped_unless
 from steadyocr.errors import UndecodableImage
 from steadyocr.jobs.models import Lease, NewItem, NewJob
 from steadyocr.jobs.sql_store import open_job_store
-from support import RunningServer
+from support import FIXTURES, RunningServer
 
 DESKTOP = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}
@@ -162,11 +162,38 @@ def axe() -> Callable[[Page], list[str]]:
     return run
 
 
+def read_one(page: Page, name: str = "english.png") -> None:
+    """Read one of the known pictures in the first tab."""
+    page.locator("#panel-single input[data-role=files]").set_input_files(FIXTURES / name)
+    page.locator("#panel-single[data-state=done]").wait_for()
+
+
+ENDED = "#panel-batch[data-job=ended]"
+
+
+def picture(name: str, data: bytes, kind: str = "image/png") -> dict[str, Any]:
+    """Describe a file as a file input takes it."""
+    return {"name": name, "mimeType": kind, "buffer": data}
+
+
+def send(page: Page, files: list[dict[str, Any]]) -> None:
+    """Send files as one job and wait for its rows."""
+    page.locator("#tab-batch").click()
+    page.locator("#panel-batch input[data-role=files]").set_input_files(files)  # type: ignore[arg-type]
+    page.locator(".items tbody tr").first.wait_for()
+
+
+def row(page: Page, name: str) -> Locator:
+    """Find the row of a file."""
+    return page.locator(".items tbody tr").filter(has_text=name)
+
+
 class RunningJob(NamedTuple):
-    """A job under way, and how to end it."""
+    """A job under way; how to end it, and how to give it up, so that it may be tried again."""
 
     id: str
     end: Callable[[], bool]
+    give_up: Callable[[], bool]
 
 
 @pytest.fixture
@@ -189,7 +216,11 @@ def running_job(server: RunningServer) -> Iterator[RunningJob]:
         holder = threading.Thread(target=hold, name="another-node")
         holder.start()
         try:
-            yield RunningJob(lease.job_id, lambda: store.fail(lease, _DAMAGED))
+            yield RunningJob(
+                lease.job_id,
+                lambda: store.fail(lease, _DAMAGED),
+                lambda: store.fail(lease, _DAMAGED, dead=True),
+            )
         finally:
             over.set()
             holder.join()

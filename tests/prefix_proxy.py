@@ -31,14 +31,15 @@ def prefix_proxy(target: str, prefix: str) -> Iterator[str]:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
             url = target + self.path.removeprefix(prefix)
             with client.stream(self.command, url, content=body, headers=headers) as answer:
-                content = b"".join(answer.iter_raw())
                 self.send_response(answer.status_code)
                 for name, value in answer.headers.items():
                     if name.lower() not in _HOP:
                         self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                # As it comes, or there would be no event streams; the end is where the connection ends.
+                with contextlib.suppress(ConnectionError):
+                    for part in answer.iter_raw():
+                        self.wfile.write(part)
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""

@@ -9,28 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import expect
 
-from browser_support import PHONE, OpenPage, RunningJob, Watched, needs_chromium
-from support import KnownPicture, free_port, running_server
+from browser_support import DESKTOP, ENDED, PHONE, OpenPage, RunningJob, Watched, needs_chromium, picture, row, send
+from support import KnownPicture
 
 pytestmark = needs_chromium
-
-ENDED = "#panel-batch[data-job=ended]"
-
-
-def picture(name: str, data: bytes, kind: str = "image/png") -> dict[str, Any]:
-    return {"name": name, "mimeType": kind, "buffer": data}
-
-
-def send(page: Page, files: list[dict[str, Any]]) -> None:
-    page.locator("#tab-batch").click()
-    page.locator("#panel-batch input[data-role=files]").set_input_files(files)  # type: ignore[arg-type]
-    page.locator(".items tbody tr").first.wait_for()
-
-
-def row(page: Page, name: str) -> Any:
-    return page.locator(".items tbody tr").filter(has_text=name)
 
 
 @pytest.mark.parametrize("size", [None, PHONE])
@@ -106,50 +90,10 @@ def test_without_a_stream_it_asks(open_page: OpenPage, english: KnownPicture, wa
     assert len([path for path in watched[0].requests if path.endswith("/items?offset=0&limit=50")]) >= 2
 
 
-def test_busy_is_a_wait_and_the_job_is_made_once(open_page: OpenPage, english: KnownPicture) -> None:
-    page = open_page()
-    keys: list[str] = []
-
-    def refuse_first(route: Route) -> None:
-        if route.request.method != "POST":
-            route.fallback()
-            return
-        keys.append(route.request.headers["idempotency-key"])
-        if len(keys) == 1:
-            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"code": "queue_full", "detail": "full"})
-        else:
-            route.fallback()
-
-    page.route("**/v1/jobs", refuse_first)
-    send(page, [picture("one.png", english.data)])
-    page.locator(ENDED).wait_for()
-    assert len(keys) == 2
-    assert len(set(keys)) == 1
-
-
 def test_what_is_no_picture_is_left_out_before_it_travels(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
     send(page, [picture("one.png", english.data), picture("notes.docx", b"words", "application/msword")])
     expect(page.locator(".items tbody tr")).to_have_count(1)
-
-
-@pytest.mark.parametrize(
-    ("details", "sentence"), [({"limit_bytes": 4 << 30}, "at most 4.3 GB"), ({"limit": 10_000}, "at most 10,000")]
-)
-def test_too_much_is_said_with_the_limit_and_not_tried_again(
-    open_page: OpenPage, english: KnownPicture, details: dict[str, int], sentence: str
-) -> None:
-    page = open_page("#batch")
-    body = {"code": "payload_too_large", "detail": "a job may have so much", "retryable": False, **details}
-
-    def refuse(route: Route) -> None:
-        route.fulfill(status=413, json=body) if route.request.method == "POST" else route.fallback()
-
-    page.route("**/v1/jobs", refuse)
-    page.locator("#panel-batch input[data-role=files]").set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
-    problem = page.get_by_role("alert")
-    expect(problem).to_contain_text(sentence)
-    expect(problem.get_by_role("button")).to_have_count(0)
 
 
 def test_a_bad_picture_is_not_offered_to_be_tried_again(open_page: OpenPage) -> None:
@@ -157,19 +101,6 @@ def test_a_bad_picture_is_not_offered_to_be_tried_again(open_page: OpenPage) -> 
     send(page, [picture("bad.png", b"words and no pixels")])
     page.locator(ENDED).wait_for()
     expect(row(page, "bad.png").get_by_role("button")).to_have_count(0)
-
-
-def test_rows_show_the_number_of_lines(open_page: OpenPage, english: KnownPicture) -> None:
-    page = open_page()
-
-    def count(route: Route) -> None:
-        answer = route.fetch().json()
-        route.fulfill(json={**answer, "items": [{**item, "lines": 1234} for item in answer["items"]]})
-
-    page.route("**/v1/jobs/*/items?*", count)
-    send(page, [picture("one.png", english.data)])
-    expect(row(page, "one.png").locator("td").nth(2)).to_have_text("1,234")
-    expect(page.get_by_role("columnheader", name="Lines")).to_be_visible()
 
 
 def test_on_a_phone_a_row_is_one_line(open_page: OpenPage, english: KnownPicture) -> None:
@@ -182,38 +113,6 @@ def test_on_a_phone_a_row_is_one_line(open_page: OpenPage, english: KnownPicture
     middles = [box["y"] + box["height"] / 2 for box in tops if box]
     assert len(middles) == 3
     assert max(middles) - min(middles) < 12, middles
-
-
-def test_busy_is_a_wait_for_the_list_and_for_cancel_too(open_page: OpenPage, running_job: RunningJob) -> None:
-    page = open_page()
-    busy = {"code": "unavailable", "detail": "the store is busy", "retryable": True}
-
-    def refuse(route: Route) -> None:
-        route.fulfill(status=503, headers={"Retry-After": "2"}, json=busy)
-
-    page.route("**/v1/jobs?*", refuse, times=1)
-    page.locator("#tab-batch").click()
-    expect(page.locator("#panel-batch > .wait")).to_contain_text("busy")
-    expect(page.locator("#panel-batch > .wait")).to_be_hidden()
-    page.locator(f"#panel-batch .card[href$='{running_job.id}']").click()
-    page.route("**/v1/jobs/*/cancel", refuse, times=1)
-    with page.expect_response(lambda answer: answer.url.endswith("/cancel") and answer.ok):
-        page.get_by_role("button", name="Cancel the rest").click()
-        expect(page.locator(".job .wait")).to_contain_text("busy")
-    expect(page.locator(".job .wait")).to_be_hidden()
-    assert page.locator(".toast").count() == 0
-
-
-def test_a_tab_entered_while_the_server_is_down_fills_when_it_is_back(open_page: OpenPage, tmp_path: Path) -> None:
-    port = free_port()
-    with running_server(tmp_path, port=port, engines__count="1") as first:
-        assert first.client.post("/v1/jobs", files={"files": ("one.png", b"words")}).status_code == 202
-        page = open_page(base=first.url)
-    page.locator("#tab-batch").click()
-    expect(page.locator("#panel-batch > .wait")).to_contain_text("does not answer")
-    with running_server(tmp_path, port=port, engines__count="1"):
-        page.locator("#panel-batch .card").wait_for()
-        expect(page.locator("#panel-batch > .wait")).to_be_hidden()
 
 
 def test_a_dropped_folder_keeps_its_paths(open_page: OpenPage, english: KnownPicture, tmp_path: Path) -> None:
@@ -230,16 +129,72 @@ def test_a_dropped_folder_keeps_its_paths(open_page: OpenPage, english: KnownPic
         expect(row(page, name)).to_be_visible()
 
 
-def test_a_restart_in_the_middle_is_survived(open_page: OpenPage, chinese: KnownPicture, tmp_path: Path) -> None:
-    port, count = free_port(), 6
-    with running_server(tmp_path, port=port, engines__count="1", jobs__lease_s="2") as first:
-        page = open_page(base=first.url)
-        send(page, [picture(f"{number}.png", chinese.data) for number in range(count)])
-        page.locator(".items .badge.done").first.wait_for()
-        first.process.kill()
-        first.process.wait(10)
-        expect(page.locator("#banner")).to_be_visible()
-    with running_server(tmp_path, port=port, engines__count="1", jobs__lease_s="2"):
-        page.locator(ENDED).wait_for()
-        expect(page.locator("#banner")).to_be_hidden()
-        expect(page.locator(".items .badge.done")).to_have_count(count)
+def test_rows_show_the_number_of_lines(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page()
+    send(page, [picture("bad.png", b"words and no pixels")])
+    page.locator(ENDED).wait_for()
+    expect(page.get_by_role("columnheader", name="Lines")).to_be_hidden()
+    send(page, [picture("one.png", english.data), picture("bad.png", b"words and no pixels")])
+    expect(row(page, "one.png").locator("td").nth(2)).to_have_text(str(len(english.texts)))
+    expect(page.get_by_role("columnheader", name="Lines")).to_be_visible()
+    expect(row(page, "bad.png").locator("td").nth(2)).to_have_text("")
+
+
+def test_a_long_batch_tells_its_time_and_the_rest_is_cancelled(open_page: OpenPage, english: KnownPicture) -> None:
+    """More pictures than any machine reads before the first seconds of it are measured."""
+    count = 120
+    page = open_page()
+    send(page, [picture(f"{number}.png", english.data) for number in range(count)])
+    expect(page.locator(".job")).to_contain_text(re.compile(r"\d+ of 120 pictures · about \d.* left"))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Cancel the rest").click()
+    page.locator(ENDED).wait_for()
+    expect(page.locator(".job .badge").first).to_have_text("cancelled")
+    expect(page.locator(".job")).to_contain_text(re.compile(r"\d+ cancelled"))
+    expect(page.get_by_role("button", name="Cancel the rest")).to_be_hidden()
+    # What has been read stays.
+    expect(page.locator(".items .badge.done").first).to_be_visible()
+    expect(page.get_by_role("button", name="Download all")).to_be_visible()
+    with page.expect_response(lambda answer: "offset=50" in answer.url and answer.ok):
+        page.get_by_role("button", name="Next page").click()
+    expect(row(page, "119.png")).to_have_count(0)
+    expect(row(page, "99.png")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "body"), [(DESKTOP, "Try again", {"positions": [0]}), (PHONE, "Retry failed", {})], ids=str
+)
+def test_what_failed_is_read_again_all_or_one(
+    open_page: OpenPage, running_job: RunningJob, size: dict[str, int], name: str, body: dict[str, Any]
+) -> None:
+    page = open_page(f"#batch/{running_job.id}", size=size)
+    expect(page.locator(".items .badge.leased")).to_be_visible()
+    button = page.get_by_role("button", name=name)
+    expect(button).to_have_count(0)
+    running_job.give_up()
+    expect(page.locator(".items .badge.dead")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    with page.expect_response(lambda answer: answer.url.endswith("/retry") and answer.ok) as waiting:
+        button.click()
+    assert waiting.value.request.post_data_json == body
+    assert waiting.value.json()["dead"] == 0
+    # The service takes it up where the other node gave up, and finds that its picture is gone.
+    expect(page.locator(".items .why")).to_contain_text("not there any more")
+
+
+def test_a_chosen_folder_keeps_its_paths(open_page: OpenPage, english: KnownPicture, tmp_path: Path) -> None:
+    names = ("scans/a/1.png", "scans/b/1.png", "scans/2.png")
+    for name in (*names, "scans/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(english.data)
+    page = open_page("#batch")
+    page.locator("#panel-batch input[data-role=folder]").set_input_files(tmp_path / "scans")
+    for name in names:
+        expect(row(page, name)).to_be_visible()
+    expect(page.locator(".items tbody tr")).to_have_count(len(names))
+    page.locator(ENDED).wait_for()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download all").click()
+    with zipfile.ZipFile(Path(waiting.value.path())) as archive:
+        read = [name for name in archive.namelist() if name.endswith("1.png.txt")]
+    assert len(read) == 2, "files of one name in two folders stay apart"

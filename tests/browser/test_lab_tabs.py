@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser_support import PHONE, OpenPage, needs_chromium
+from browser_support import DESKTOP, PHONE, OpenPage, needs_chromium
 from fake_lab import DATASETS_DIR, FakeLab
 
 pytestmark = needs_chromium
@@ -125,9 +125,10 @@ def test_without_the_training_packages_the_tabs_say_so(open_page: OpenPage) -> N
     expect(page.locator("#panel-export")).to_contain_text("the training extra is missing")
 
 
-def test_an_export_in_a_fixed_size(open_page: OpenPage) -> None:
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=str)
+def test_an_export_in_a_fixed_size(open_page: OpenPage, size: dict[str, int]) -> None:
     lab = FakeLab()
-    page = open_tab(open_page, "export", lab)
+    page = open_tab(open_page, "export", lab, size=size)
     page.get_by_role("button", name="fixed").click()
     page.get_by_label("Height").fill("330")
     page.get_by_label("Width").fill("640")
@@ -140,14 +141,15 @@ def test_an_export_in_a_fixed_size(open_page: OpenPage) -> None:
     page.locator("#panel-export button[type=submit]").click()
     card = page.locator(".export-card")
     expect(card).to_contain_text("352 × 1536")
-    expect(card).to_contain_text("49 MB")
-    expect(card).to_contain_text("1.2e-5")
+    expect(card).to_contain_text("23 MB")
+    expect(card).to_contain_text("1.2e-7")
     expect(card).to_contain_text("Same answers as the original; differences stay below the allowed 0.001")
     (order,) = lab.asked_for("POST", "exports")
     assert order == {"model": "resnet18-db", "format": "onnx", "int8": False, "height": 352, "width": 1536}
     with page.expect_download() as waiting:
         card.get_by_role("button", name="Download").click()
     assert waiting.value.url.endswith("/v1/lab/exports/export-0/file")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_an_export_in_int8_takes_all_sizes(open_page: OpenPage) -> None:

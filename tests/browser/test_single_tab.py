@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Download, Page, Route, expect
 
-from browser_support import PHONE, OpenPage, Watched, needs_chromium
+from browser_support import DESKTOP, PHONE, OpenPage, Watched, needs_chromium
 from steadyocr.page_formats import render_page
 from support import FIXTURES, KnownPicture, RunningServer, encoded
 
@@ -157,8 +157,9 @@ def test_doubtful_lines_are_marked_and_found_by_key(
     expect(page.locator('.lines [data-line="2"] .line')).to_be_focused()
 
 
-def test_everything_can_be_taken_away(open_page: OpenPage) -> None:
-    page = open_page()
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=str)
+def test_everything_can_be_taken_away(open_page: OpenPage, size: dict[str, int]) -> None:
+    page = open_page(size=size)
     read(page)
     answer = json.loads(content(got := download(page, "JSON")))
     assert got.suggested_filename == "english.json"

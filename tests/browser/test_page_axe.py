@@ -1,0 +1,70 @@
+"""What axe has against the page, at each place of it: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browser_support import DESKTOP, PHONE, OpenPage, RunningJob, needs_chromium, read_one
+from fake_lab import FakeLab
+
+pytestmark = needs_chromium
+
+LOOKS = pytest.mark.parametrize(
+    ("size", "dark"), [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)], ids=str
+)
+AxeRun = Callable[[Page], list[str]]
+
+
+@LOOKS
+def test_axe_finds_nothing_in_readings(open_page: OpenPage, axe: AxeRun, size: dict[str, int], dark: bool) -> None:
+    page = open_page(size=size, dark=dark)
+    expect(page.locator(".pill.ready")).to_be_visible()
+    assert axe(page) == []
+    wrong = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"this is no picture at all"}
+    page.locator("#panel-single input[data-role=files]").set_input_files(wrong)  # type: ignore[arg-type]
+    page.get_by_role("alert").wait_for()
+    assert axe(page) == []
+    read_one(page)
+    page.locator(".lines .line").first.focus()
+    page.locator(".adjust").evaluate("(details) => { details.open = true; }")
+    assert axe(page) == []
+    page.get_by_role("button", name="Download").click()
+    page.get_by_role("menuitem").first.wait_for()
+    assert axe(page) == []
+    page.keyboard.press("Escape")
+    page.locator(".pill").click()
+    expect(page.locator(".health .fact").first).to_be_visible()
+    assert axe(page) == []
+    page.keyboard.press("Escape")
+    page.locator("#history-button").click()
+    page.locator(".drawer .entry").first.wait_for()
+    assert axe(page) == []
+    page.locator(".drawer .entry").first.click()
+    page.locator("dialog.reader .lines .line").first.wait_for()
+    assert axe(page) == []
+
+
+@LOOKS
+def test_axe_finds_nothing_in_batch_and_laboratory(
+    open_page: OpenPage, axe: AxeRun, running_job: RunningJob, size: dict[str, int], dark: bool
+) -> None:
+    page = open_page("#batch", size=size, dark=dark)
+    FakeLab().attach(page)
+    page.locator("#panel-batch .card").first.wait_for()
+    assert axe(page) == []
+    page.locator("#panel-batch .card").first.click()
+    page.locator("#panel-batch[data-job=open] .items tbody tr").first.wait_for()
+    assert axe(page) == []
+    page.locator("#tab-tune").click()
+    page.locator(".report .note").wait_for()
+    page.locator("#panel-tune button[type=submit]").click()
+    page.locator("#panel-tune[data-run=finished]").wait_for()
+    assert axe(page) == []
+    page.locator("#tab-export").click()
+    page.get_by_role("button", name="fixed").click()
+    page.locator("#panel-export button[type=submit]").click()
+    page.locator("#panel-export .figures").wait_for()
+    assert axe(page) == []

@@ -1,0 +1,80 @@
+"""The drawer of what was read before, and copying out of it."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from browser_support import OpenPage, Watched, by_name, needs_chromium, read_one
+from support import RunningServer
+
+pytestmark = needs_chromium
+
+
+def test_history_brings_a_reading_back(open_page: OpenPage) -> None:
+    page = open_page()
+    read_one(page, "chinese.png")
+    known = page.locator("#panel-single .lines .text").all_text_contents()
+    page.reload()
+    page.locator("#history-button").click()
+    page.locator(".drawer .entry").first.click()
+    reader = page.locator("dialog.reader")
+    expect(reader.locator(".sheet img")).to_be_visible()
+    assert reader.locator(".lines .text").all_text_contents() == known
+    reader.get_by_role("button", name="Close").click()
+    expect(reader).to_have_count(0)
+    drawer = page.locator(".drawer")
+    expect(drawer).to_contain_text("Seen by everybody who can open this page; deleted after 7 days")
+    expect(drawer.locator(".entry .file-name").first).to_have_text(known[0])
+    drawer.get_by_role("button", name="Delete all").click()
+    page.get_by_role("dialog", name="Delete").get_by_role("button", name="Cancel").click()
+    expect(drawer.locator("section").first.locator(".entry").first).to_be_visible()
+    drawer.get_by_role("button", name="Delete all").click()
+    page.get_by_role("dialog", name="Delete").get_by_role("button", name="Delete").click()
+    expect(drawer.locator("section").first).to_be_hidden()
+
+
+def test_a_history_that_is_busy_waits_and_one_that_is_off_says_so(open_page: OpenPage) -> None:
+    page = open_page()
+    busy = {"code": "unavailable", "detail": "busy", "retryable": True}
+    off = {"enabled": False, "shared": True, "keep_s": 60, "entries": []}
+    page.route("**/v1/history?*", lambda route: route.fulfill(json=off))
+    page.route(
+        "**/v1/history?*", lambda route: route.fulfill(status=503, headers={"Retry-After": "2"}, json=busy), times=1
+    )
+    page.locator("#history-button").click()
+    drawer = page.locator(".drawer")
+    expect(drawer.locator(".wait")).to_contain_text("busy")
+    expect(drawer).to_contain_text("The history is switched off on this server")
+    expect(drawer.get_by_label("Keep what I read")).to_be_hidden()
+    expect(drawer.get_by_role("alert")).to_have_count(0)
+
+
+def test_copying_works_in_a_dialog_and_over_plain_http(open_page: OpenPage, server: RunningServer) -> None:
+    page = open_page(base=by_name(server.url))
+    assert page.evaluate("navigator.clipboard === undefined")
+    read_one(page)
+    text = "\n".join(page.locator("#panel-single .lines .text").all_text_contents())
+    page.locator("#history-button").click()
+    page.locator(".drawer .entry").first.click()
+    reader = page.locator("dialog.reader")
+    copy = reader.get_by_role("button", name="Copy all")
+    copy.click()
+    # Below the dialog it would be neither seen nor read out.
+    expect(reader.locator(".toast")).to_have_text("Copied")
+    expect(copy).to_be_focused()
+    other = open_page()
+    other.bring_to_front()
+    assert other.evaluate("navigator.clipboard.readText()") == text
+    page.bring_to_front()
+    page.evaluate("document.execCommand = () => false")
+    copy.click()
+    expect(reader.locator(".toast").last).to_contain_text("does not allow copying")
+
+
+def test_the_history_can_be_left(open_page: OpenPage, watched: list[Watched]) -> None:
+    page = open_page()
+    page.locator("#history-button").click()
+    page.get_by_label("Keep what I read").uncheck()
+    page.keyboard.press("Escape")
+    read_one(page)
+    assert "keep=false" in next(path for path in watched[0].requests if path.startswith("/v1/ocr"))
