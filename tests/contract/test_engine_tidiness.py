@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.engine import EngineProcess
@@ -56,3 +58,19 @@ def test_beyond_its_bound_it_is_given_back(english: KnownPicture) -> None:
             await engine.stop()
 
     bounded()
+
+
+def test_the_kernel_takes_an_engine_before_the_front() -> None:
+    def score(pid: int | None) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    @in_real_time
+    async def compared() -> None:
+        engine = EngineProcess(engine_config())
+        try:
+            await engine.start(60)
+            assert score(engine.pid) == min(1000, score(os.getpid()) + 300)
+        finally:
+            await engine.stop()
+
+    compared()

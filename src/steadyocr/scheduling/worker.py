@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("steadyocr.engine")
 
+# What runs beside serving (training) stands higher still.
+_OOM_SCORE_ABOVE_FRONT = 300
 _PR_SET_PDEATHSIG = 1
 _EXIT_UNSOUND = 3
 
@@ -241,9 +243,19 @@ def _die_with_parent() -> None:
         return
 
 
+def _go_before_the_front() -> None:
+    """Be the kernel's choice when memory runs out, whatever is larger just then: an engine costs a retry."""
+    score = Path("/proc/self/oom_score_adj")
+    try:
+        score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE_ABOVE_FRONT)))
+    except (OSError, ValueError):  # not Linux, or a sandbox
+        return
+
+
 def main() -> int:
     """Serve the channel whose file descriptor is the first argument."""
     _die_with_parent()
+    _go_before_the_front()
     # Ctrl-C reaches the whole terminal group, and so does a group's SIGTERM; the front decides when engines end, and
     # needs them to finish what it has accepted. It asks by a frame and ends them with SIGKILL.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
