@@ -1,24 +1,28 @@
-"""Take the pictures of the web page that the documentation shows: ``python -m scripts.screenshots URL [FOLDER]``.
+"""Take the pictures of the web page that the documentation shows: ``python -m scripts.screenshots [FOLDER]``.
 
-Everything on them is drawn: the page's own example, a letter and a notice made here, and a scripted laboratory.
+They show a server of their own with an empty data folder, for each view. Everything on them is drawn: the page's own
+example, notices made here, and a scripted laboratory with the figures of a real one.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from fake_lab import FakeLab  # noqa: E402 - found by the line before
+from support import running_server  # noqa: E402
 
 VIEWS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1360, "height": 850}, "locale": "en-GB", "color_scheme": "light"},
@@ -31,7 +35,8 @@ VIEWS: dict[str, dict[str, Any]] = {
         "has_touch": True,
     },
 }
-_COLOURS = 224
+# So many rounds of the notices last long enough to be seen in the middle, with a time that is left.
+_ROUNDS = 12
 _NOTICES = {
     "notice-library": ["城市图书馆", "开放时间：周二至周日 9:00 – 21:00", "Closed on Mondays", "请保持安静"],
     "ticket-0417": ["杭州东 → 上海虹桥", "G7356   2026-11-24 18:20", "Coach 05  Seat 12F", "¥ 73.00"],
@@ -55,11 +60,6 @@ def draw(lines: list[str]) -> bytes:
     return stream.getvalue()
 
 
-def small(path: Path) -> None:
-    """Make a screenshot small: few colours suffice for flat areas."""
-    Image.open(path).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
 def take(browser: Browser, url: str, view: str, folder: Path) -> None:
     """Walk through the tabs in one view."""
     context = browser.new_context(**VIEWS[view], reduced_motion="reduce")
@@ -71,13 +71,18 @@ def take(browser: Browser, url: str, view: str, folder: Path) -> None:
     def shoot(name: str) -> None:
         path = folder / f"{name}-{view}.png"
         page.screenshot(path=path)
-        small(path)
+        # In all its colours: with fewer, what is small (a dot that says "ready") takes the colour of its surroundings.
+        Image.open(path).convert("RGB").save(path, optimize=True)
 
     page.goto(f"{url}/")
     page.locator(".pill.ready").wait_for()
     shoot("start")
     _single(page, view)
     shoot("single")
+    page.locator("#panel-single [aria-haspopup=menu]").click()
+    page.locator(".menu:popover-open").wait_for()
+    shoot("download")
+    page.keyboard.press("Escape")
     _batch(page)
     shoot("batch")
     page.locator("#tab-tune").click()
@@ -88,6 +93,7 @@ def take(browser: Browser, url: str, view: str, folder: Path) -> None:
         page.locator("so-chart").last.scroll_into_view_if_needed()
     shoot("tune")
     page.locator("#tab-export").click()
+    lab.patience = 1
     for chosen in (0, 1):
         page.locator("#panel-export .field").nth(2).get_by_role("button").nth(chosen).click()
         page.locator("#panel-export button[type=submit]").click()
@@ -106,31 +112,33 @@ def _single(page: Page, view: str) -> None:
     if view != "phone":
         page.locator(".lines .line").nth(5).click()
         page.locator("#panel-single .toolbar button").last.click()
-    if view == "dark":
-        page.locator("#panel-single .heat-button").click()
-    page.locator("#panel-single canvas.heat").wait_for(state="visible" if view == "dark" else "hidden")
 
 
 def _batch(page: Page) -> None:
     page.locator("#tab-batch").click()
-    files = [{"name": f"{name}.png", "mimeType": "image/png", "buffer": draw(text)} for name, text in _NOTICES.items()]
+    files: list[FilePayload] = [
+        {"name": f"{name}-{number:02}.png", "mimeType": "image/png", "buffer": draw(text)}
+        for number in range(1, _ROUNDS + 1)
+        for name, text in _NOTICES.items()
+    ]
     files.insert(3, {"name": "scan-broken.png", "mimeType": "image/png", "buffer": b"no picture"})
-    page.locator("#panel-batch input[data-role=files]").set_input_files(files)  # type: ignore[arg-type]
-    page.locator("#panel-batch[data-job=ended]").wait_for()
+    page.locator("#panel-batch input[data-role=files]").set_input_files(files)
+    page.locator(".job p", has_text=re.compile("left|约剩")).wait_for()
+    page.locator(".items .badge.done").nth(6).wait_for()
     page.locator("#toasts:empty").wait_for(state="attached")
 
 
 def main() -> None:
     """Take them all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url", help="a running server without API keys")
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "screenshots")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for view in VIEWS:
-            take(browser, arguments.url.rstrip("/"), view, arguments.folder)
+            with tempfile.TemporaryDirectory() as data, running_server(Path(data), engines__count="1") as server:
+                take(browser, server.url, view, arguments.folder)
         browser.close()
 
 
