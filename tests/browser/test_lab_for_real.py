@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,13 @@ def laboratory(tmp_path: Path) -> Iterator[RunningServer]:
     """A server with one data set and everything that training needs."""
     pytest.importorskip("torch", reason="training needs torch")
     pytest.importorskip("onnx", reason="exports need onnx")
-    make_rendered(tmp_path / "rendered", tmp_path / "datasets" / "signs")
-    # On a busy machine a nice trainer waits for everybody else, and so would this test.
-    with running_server(tmp_path, engines__count="1", lab__nice="0", lab__threads="2") as running:
-        yield running
+    # The pictures are drawn while the server starts.
+    with ThreadPoolExecutor(1) as beside:
+        made = beside.submit(make_rendered, tmp_path / "rendered", tmp_path / "datasets" / "signs")
+        # On a busy machine a nice trainer waits for everybody else, and so would this test.
+        with running_server(tmp_path, engines__count="1", lab__nice="0", lab__threads="2") as running:
+            made.result()
+            yield running
 
 
 def train(page: Page) -> None:
