@@ -24,6 +24,8 @@ from steadyocr.ops.alerts.sender import ProcessSender
 from support import KnownPicture, in_real_time, run_cli, running_server, wait_until
 
 SECRET = "s3cr3t-token"
+# A process is started for each try; on a busy machine that takes a while.
+SENT_S = 60.0
 
 
 @pytest.fixture
@@ -124,7 +126,8 @@ def test_a_serving_process_sends_what_waited_and_what_happens_and_is_not_harmed_
         "alerts__channels": f"hook={hook.url(SECRET)}",
         "alerts__source": "box",
         "alerts__restarts_count": "1",
-        "alerts__send_timeout_s": "2",
+        # Sending starts a process; it must not be given up while a busy machine still loads it.
+        "alerts__send_timeout_s": "10",
         "alerts__retry_first_s": "0.1",
         "alerts__retry_max_s": "0.5",
         "logging__level": "debug",
@@ -139,15 +142,16 @@ def test_a_serving_process_sends_what_waited_and_what_happens_and_is_not_harmed_
     assert "steadyocr.service failed and is not started again" in listed
     hook.statuses.clear()
     with running_server(tmp_path, **settings) as server:
-        wait_until(lambda: hook.titles == ["[critical] box: steadyocr.service failed and is not started again"])
+        failed_title = "[critical] box: steadyocr.service failed and is not started again"
+        wait_until(lambda: hook.titles == [failed_title], SENT_S)
         hook.hanging = True
         attempts = hook.attempts
         os.kill(server.engine_pid(), signal.SIGKILL)
-        wait_until(lambda: hook.attempts > attempts)
+        wait_until(lambda: hook.attempts > attempts, SENT_S)
         assert server.ocr(english.data)["lines"]
         assert server.client.get("/readyz").status_code == 200
         hook.release()
-        wait_until(lambda: "[critical] box: engines die again and again" in hook.titles)
+        wait_until(lambda: "[critical] box: engines die again and again" in hook.titles, SENT_S)
         assert len(hook.titles) == 2
         wait_until(lambda: list((tmp_path / "alerts" / "spool").iterdir()) == [])
         assert SECRET not in server.client.get("/v1/info").text
