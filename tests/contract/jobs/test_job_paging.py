@@ -45,7 +45,7 @@ def test_an_item_is_given_with_its_result_even_behind_an_unfinished_one(store: J
         store.item("nothing", 0)
 
 
-UNKNOWN = {None}
+UNKNOWN: set[int | None] = {None}
 PAGES: list[tuple[object, set[int | None]]] = [
     ({"lines": [{"text": "a"}, {"text": "b"}]}, {2}),
     ({"lines": []}, {0}),
