@@ -47,7 +47,7 @@ chaos: $(VENV)/.dev ## the chaos tests in their long form (500 pictures, 200 kil
 load: $(VENV)/.dev ## open-loop load at 0.5, 1 and 3 times the measured capacity
 	$(BIN)/python -m bench.load $(ARGS)
 
-test-slow: $(VENV)/.dev ## tests that train for real in the browser
+test-slow: $(VENV)/.dev ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 fire: $(VENV)/.dev ## figures under fire: engines killed every 2 s, engines stopped, poison among good pictures

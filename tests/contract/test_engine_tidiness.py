@@ -21,7 +21,7 @@ def engine_config(**settings: str) -> EngineConfig:
 
 async def read(engine: EngineProcess, picture: KnownPicture, *, more_waits: bool) -> bool:
     """Read a picture; returns whether the engine has kept scratch memory."""
-    item = WorkItem(picture.data, OcrOptions(), asyncio.get_running_loop().time() + 60)
+    item = WorkItem(picture.data, OcrOptions(recognise=False), asyncio.get_running_loop().time() + 60)
     item.course.keep_scratch = more_waits
     await engine.run(item)
     assert item.answered

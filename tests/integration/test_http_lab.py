@@ -133,8 +133,10 @@ def run(server: RunningServer) -> dict[str, Any]:
 
 
 # From here on the tests go the whole way, in this order: from pictures to a model that serves, and a file to take away.
+# The browser's test goes the same way in every run; these look closer, in the long suite.
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_to_its_end(server: RunningServer, folder: Path, run: dict[str, Any]) -> None:
     assert run["state"] == "running"
     assert server.client.post("/v1/lab/runs", json=TINY).status_code == 409
@@ -147,6 +149,7 @@ def test_a_run_is_followed_to_its_end(server: RunningServer, folder: Path, run: 
     assert str(folder) not in json.dumps(shown)
 
 
+@pytest.mark.slow
 def test_its_weights_serve_without_a_pause(
     server: RunningServer, folder: Path, english: KnownPicture, run: dict[str, Any]
 ) -> None:
@@ -184,6 +187,7 @@ def test_its_weights_serve_without_a_pause(
     assert "mine" in server.client.get("/v1/lab").json()["base_models"]
 
 
+@pytest.mark.slow
 def test_its_weights_become_a_file_to_take_away(server: RunningServer, run: dict[str, Any]) -> None:
     export = accepted(server, "exports", {"model": run["id"], "height": 330, "width": 320})
     assert export["size"]["height"] == 352

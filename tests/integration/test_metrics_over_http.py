@@ -28,6 +28,8 @@ def scraped(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_work_shows_in_the_metrics(server: RunningServer, english: KnownPicture) -> None:
+    # Whoever used this server last has been answered; the engine may not have put its house in order yet.
+    wait_until(lambda: all(engine["state"] == "ready" for engine in server.client.get("/v1/info").json()["engines"]))
     before = scraped(server.client.get("/metrics").text)
     server.ocr(english.data)
     lines = ("steadyocr_lines_total", ())
