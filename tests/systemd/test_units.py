@@ -124,6 +124,11 @@ def test_what_does_not_go_together_is_refused(values: dict[str, Any], wishes: Wi
         make_plan(settings_of(values), wishes)
 
 
+def test_the_engines_fit_into_the_memory_that_the_unit_allows() -> None:
+    plans = [make_plan(settings_of({}), Wishes(cpus=16, memory_bytes=size << 30)) for size in (2, 4)]
+    assert [plan.engines for plan in plans] == [1, 4]
+
+
 def test_jobs_kept_elsewhere_stay_writable() -> None:
     settings = settings_of({"jobs": {"url": "sqlite:////srv/jobs/jobs.db", "blobs": "/mnt/blobs"}})
     service = render_units(make_plan(settings, Wishes()))[SERVICE]

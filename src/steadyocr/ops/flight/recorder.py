@@ -25,7 +25,7 @@ _FRONT: Final = "front"
 # Deaths with nothing in hand that are written within that time.
 _MAX_IDLE_DEATHS: Final = 5
 # What an engine is before it ends because it was told to.
-_ON_PURPOSE: Final = frozenset({"draining", "starting"})
+_ON_PURPOSE: Final = frozenset({"draining", "starting", "warming"})
 
 
 @dataclass(slots=True, eq=False)

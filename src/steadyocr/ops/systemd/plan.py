@@ -15,6 +15,7 @@ from steadyocr.ops.sizing import threads_agree
 from steadyocr.runtime.cpu import available_threads
 from steadyocr.runtime.memory import memory_limit_bytes
 from steadyocr.settings import Settings
+from steadyocr.settings.sizing import default_engines
 
 NAME = "steadyocr"
 STATE_ROOT = Path("/var/lib")
@@ -124,7 +125,8 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     """
     settings.refuse_open_door()
     cpus = wishes.cpus if wishes.cpus is not None else float(available_threads())
-    engines, threads = _engines_and_threads(settings, cpus)
+    memory_bytes = _memory(wishes.memory_bytes)
+    engines, threads = _engines_and_threads(settings, cpus, memory_bytes)
     visible = _hidden_roots(wishes.config_file)
     cuda = settings.engines.device.startswith("cuda")
     patience = max(settings.engines.item_limit_s, settings.engines.heartbeat_s)
@@ -140,7 +142,7 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
         writable=_state_elsewhere(settings, wishes.data_dir),
         homes_hidden_fully=not any(_inside(path, _HOMES) for path in visible),
         listen=_listen_address(settings),
-        memory_bytes=_memory(wishes.memory_bytes),
+        memory_bytes=memory_bytes,
         cpus=cpus,
         engines=engines,
         threads=threads,
@@ -163,12 +165,14 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     return plan
 
 
-def _engines_and_threads(settings: Settings, cpus: float) -> tuple[int, int]:
-    """Return engine processes and threads of each, as the service will choose them under this quota."""
+def _engines_and_threads(settings: Settings, cpus: float, memory_bytes: int) -> tuple[int, int]:
+    """Return engine processes and threads of each, as the service will choose them under this quota and limit."""
     if cpus <= 0:
         raise ConfigError("--cpus must be more than 0")
     cores = max(1, int(cpus + 0.01))
-    engines = settings.engines.count or max(1, cores // 2)
+    budget = settings.memory.budget_bytes or memory_bytes
+    fitting = default_engines(cores, budget_bytes=budget, device=settings.engines.device)
+    engines = settings.engines.count or fitting
     threads = settings.engines.threads or max(1, cores // engines)
     if not threads_agree(engines, threads, cores):
         raise ConfigError(
