@@ -1,7 +1,8 @@
 """Take the pictures of the web page that the documentation shows: ``python -m scripts.screenshots [FOLDER]``.
 
 They show a server of their own with an empty data folder, for each view. Everything on them is drawn: the page's own
-example, notices made here, and a scripted laboratory with the figures of a real one.
+example, notices made here, and a scripted laboratory; sizes and parity there are those of a real export,
+curves and data sets are made up.
 """
 
 from __future__ import annotations
