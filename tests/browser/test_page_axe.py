@@ -15,6 +15,7 @@ pytestmark = needs_chromium
 LOOKS = pytest.mark.parametrize(
     ("size", "dark"), [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)], ids=str
 )
+_LOW = {"width": 1360, "height": 130}
 AxeRun = Callable[[Page], list[str]]
 
 
@@ -45,6 +46,21 @@ def test_axe_finds_nothing_in_readings(open_page: OpenPage, axe: AxeRun, size: d
     page.locator(".drawer .entry").first.click()
     page.locator("dialog.reader .lines .line").first.wait_for()
     assert axe(page) == []
+
+
+def test_axe_finds_nothing_in_a_drawer_that_goes_on_below_the_fold(
+    open_page: OpenPage, axe: AxeRun, running_job: RunningJob
+) -> None:
+    page = open_page(size=_LOW)
+    page.locator("#history-button").click()
+    link = page.locator(f".drawer a[href$='#batch/{running_job.id}']")
+    link.wait_for()
+    place = link.bounding_box()
+    assert place
+    assert place["y"] >= _LOW["height"]
+    assert axe(page) == []
+    link.click()
+    page.locator("#panel-batch[data-job=open]").wait_for()
 
 
 @LOOKS

@@ -92,7 +92,8 @@ export class History {
   }
 
   #job(job) {
-    const link = h('a', { class: 'entry', href: `#batch/${job.id}` }, h('span', { class: 'entry-text' },
+    // A bare fragment below the fold of a fixed box passes for a skip link that leads nowhere; a whole address does not.
+    const link = h('a', { class: 'entry', href: new URL(`#batch/${job.id}`, location) }, h('span', { class: 'entry-text' },
       h('span', {}, moment(job.created_at)), h('small', { class: 'muted' }, `${number(job.done)} / ${t('batch.count', { n: job.total })}`)), badge(job.state));
     link.addEventListener('click', () => this.box.close());
     return h('li', {}, link);
