@@ -70,6 +70,16 @@ def test_a_taken_port_is_explained(tmp_path: Path) -> None:
     assert "[invalid_configuration]" in line
 
 
+@pytest.mark.parametrize("command", ["serve", "work"])
+def test_a_second_service_in_the_same_folder_is_refused(
+    battered: RunningServer, tmp_path: Path, command: str, chinese: KnownPicture
+) -> None:
+    done = run_cli(command, "--port", "0", data_dir=tmp_path)
+    assert done.returncode == 9
+    assert f"another service (process {battered.pid})" in done.stderr
+    assert texts_of(battered.ocr(chinese.data)) == chinese.texts
+
+
 def test_a_public_address_without_a_key_is_refused(tmp_path: Path) -> None:
     code, line = refusal_to_serve(tmp_path, "--host", "0.0.0.0", "--port", "0")
     assert code == 4

@@ -19,6 +19,7 @@ from steadyocr.api.listeners import Listeners, open_listeners
 from steadyocr.api.reloading import Reloader
 from steadyocr.errors import SteadyOCRError
 from steadyocr.service import Service
+from steadyocr.service.claim import claimed
 from steadyocr.service.companions import Companion
 from steadyocr.service.lifesigns import LifeSigns
 from steadyocr.settings import Settings
@@ -80,21 +81,30 @@ async def serve(
 
     Raises:
         ConfigError: The settings do not allow serving.
+        ConflictError: Another process keeps its state in the same data folder.
         SteadyOCRError: No engine could be had.
     """
-    notifier = Notifier.from_environment()
-    listeners = open_listeners(settings)
-    service = Service(settings, with_jobs=True)
-    for make in companions:
-        service.attach(make(service))
-    whole = functools.partial(create_app, extra_routers=extra_routers, open_paths=open_paths, mounts=mounts)
-    config = uvicorn.Config(
-        (make_app or whole)(service),
-        http=guarded_protocol(
-            ConnectionLimits(
-                max_connections=settings.server.max_connections, write_stall_s=settings.server.write_stall_s
-            )
-        ),
+    with claimed(settings.data_dir):
+        notifier = Notifier.from_environment()
+        listeners = open_listeners(settings)
+        service = Service(settings, with_jobs=True, with_page=make_app is None)
+        for make in companions:
+            service.attach(make(service))
+        whole = functools.partial(create_app, extra_routers=extra_routers, open_paths=open_paths, mounts=mounts)
+        server = _Server(_configure((make_app or whole)(service), settings))
+        if notifier.managed and reread is not None:
+            reloader = Reloader(settings, reread, notifier)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
+        await _Run(service, listeners, server, notifier).until_told_to_stop()
+
+
+def _configure(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    limits = ConnectionLimits(
+        max_connections=settings.server.max_connections, write_stall_s=settings.server.write_stall_s
+    )
+    return uvicorn.Config(
+        app,
+        http=guarded_protocol(limits),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -102,10 +112,6 @@ async def serve(
         server_header=False,
         timeout_graceful_shutdown=round(settings.server.drain_timeout_s) + _CLOSE_CONNECTIONS_S,
     )
-    if notifier.managed and reread is not None:
-        reloader = Reloader(settings, reread, notifier)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
-    await _Run(service, listeners, _Server(config), notifier).until_told_to_stop()
 
 
 class _Run:

@@ -46,14 +46,16 @@ class Service:
     Args:
         settings: The whole tree.
         with_jobs: Whether batch jobs are taken in and worked off here. Without, what concerns them is refused.
+        with_page: Whether what the page keeps is looked after here: by the one service whose data folder it is.
     """
 
-    def __init__(self, settings: Settings, *, with_jobs: bool = False) -> None:
+    def __init__(self, settings: Settings, *, with_jobs: bool = False, with_page: bool = False) -> None:
         self.settings = settings
         self.limits = settings.image_limits()
         self.batches = Batches(settings, self._read_for_job)
         self.page = PageBackend(settings, lambda item: self.scheduler.submit(item), self.change_detector)
         self._with_jobs = with_jobs
+        self._with_page = with_page
         self.started_at = time.time()
         self.events = Events()
         self.watch = Watch(self.events, self.unready_reason, settings.data_dir, floor_bytes=_DISK_FLOOR_BYTES)
@@ -93,6 +95,7 @@ class Service:
         try:
             if self._with_jobs:
                 await self.batches.start(self._loops)
+            if self._with_page:
                 self._loops.start("page", self.page.run())
             await self._scheduler.start()
         except BaseException:
