@@ -81,6 +81,14 @@ def test_iou_laws(rect: Rect, other: Rect, part: float, far: float) -> None:
     np.testing.assert_allclose(quad_iou(pair[:1, ::-1], pair[1:])[0, 0], iou[0, 1], atol=2e-2)
 
 
+@settings(max_examples=200, deadline=None)
+@given(a=RECTS, b=RECTS, at_least=st.floats(0, 1), far=st.sampled_from([0.0, 30_000.0]))
+def test_iou_leaves_out_nothing_that_counts(a: Rect, b: Rect, at_least: float, far: float) -> None:
+    quads = np.stack([quad_of(a), quad_of(b)]) + np.float32(far)
+    whole, some = quad_iou(quads, quads), quad_iou(quads, quads, at_least=at_least)
+    np.testing.assert_array_equal(some, np.where((whole >= at_least) | (some > 0), whole, 0))
+
+
 @settings(max_examples=100, deadline=None)
 @given(rect=RECTS)
 def test_clip_and_order(rect: Rect) -> None:

@@ -23,6 +23,8 @@ _MAX_SIDE: Final = 32_000
 # Cubic interpolation looks at two pixels on each side; below this scale it would skip pixels and show moire.
 _KERNEL: Final = 2
 _SHRINK_BELOW: Final = 0.7
+# A pair is left out only where float32 coordinates of large pictures cannot have hidden that it counts.
+_ROUNDING: Final = 0.02
 
 
 def order_quads(quads: FloatArray) -> FloatArray:
@@ -106,7 +108,7 @@ def clip_quads(quads: FloatArray, width: float, height: float) -> FloatArray:
     return clipped
 
 
-def quad_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+def quad_iou(a: FloatArray, b: FloatArray, *, at_least: float = 0.0) -> FloatArray:
     """Intersection over union of every pair of convex quads.
 
     Only pairs whose bounding boxes meet are clipped against each other. OpenCV's `intersectConvexConvex` is
@@ -115,6 +117,7 @@ def quad_iou(a: FloatArray, b: FloatArray) -> FloatArray:
     Args:
         a: (N, 4, 2).
         b: (M, 4, 2).
+        at_least: Pairs that by their bounding boxes cannot reach this are not clipped; theirs may be given as 0.
 
     Returns:
         (N, M), 0 to 1; 0 where both are empty.
@@ -123,9 +126,14 @@ def quad_iou(a: FloatArray, b: FloatArray) -> FloatArray:
     if iou.size == 0:
         return iou
     low_a, high_a, low_b, high_b = a.min(axis=1), a.max(axis=1), b.min(axis=1), b.max(axis=1)
-    meet = np.all((low_a[:, None] < high_b) & (low_b < high_a[:, None]), axis=2)
+    sides = np.minimum(high_a[:, None], high_b) - np.maximum(low_a[:, None], low_b)
+    meet = np.all(sides > 0, axis=2)
+    area_a, area_b = polygon_area(a), polygon_area(b)
+    if at_least > 0:
+        # What is shared lies in both boxes, and the union is no smaller than the larger quad.
+        meet &= sides.prod(axis=2) >= (at_least - _ROUNDING) * np.maximum(area_a[:, None], area_b)
     corners_a, corners_b = a.tolist(), b.tolist()
-    areas_a, areas_b = polygon_area(a).tolist(), polygon_area(b).tolist()
+    areas_a, areas_b = area_a.tolist(), area_b.tolist()
     for row, column in np.argwhere(meet).tolist():
         shared = intersection_area(corners_a[row], corners_b[column])
         union = areas_a[row] + areas_b[column] - shared

@@ -132,7 +132,7 @@ def _recall(quads: FloatArray, known: Sequence[Mapping[str, Any]]) -> list[LineT
     if not known or not len(quads):
         return texts
     before = np.array([line["quad"] for line in known], np.float32).reshape(-1, 4, 2)
-    overlaps = quad_iou(quads, before)
+    overlaps = quad_iou(quads, before, at_least=_SAME_LINE)
     for index, best in enumerate(overlaps.argmax(axis=1).tolist()):
         if overlaps[index, best] >= _SAME_LINE:
             texts[index] = LineText(str(known[best]["text"]), float(known[best]["text_score"]))

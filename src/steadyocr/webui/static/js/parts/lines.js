@@ -6,6 +6,16 @@ import { percent, t } from '../core/i18n.js';
 import { copyOut } from './widgets.js';
 import { isDoubtful } from './viewer.js';
 
+/** Unmark a row and take it out of the keyboard's way. */
+function leave(row) {
+  row.classList.remove('picked');
+  for (const button of row.querySelectorAll('button')) button.setAttribute('tabindex', '-1');
+}
+
+function explain({ firstChild, line: { score, text_score: sure } }) {
+  firstChild.title = t('lines.scores', { box: percent(score), text: sure === null ? '–' : percent(sure ?? 0) });
+}
+
 export class Lines extends HTMLElement {
   #rows = new Map();
   #ids = [];
@@ -26,8 +36,12 @@ export class Lines extends HTMLElement {
   setLines(lines) {
     const focused = this.list.contains(document.activeElement) ? this.#current : null;
     this.#ids = lines.map((line) => line.id);
-    this.#rows = new Map(lines.map((line) => [line.id, this.#row(line)]));
-    this.list.replaceChildren(...this.#rows.values());
+    const before = [...this.#rows.values()];
+    this.#rows = new Map(lines.map((line) => [line.id, this.#kept(line) ?? this.#row(line)]));
+    const rows = [...this.#rows.values()];
+    before.forEach(leave);
+    // A slider moves quads and leaves most texts: a list that stays as it was is not laid out again.
+    if (rows.length !== before.length || rows.some((row, at) => row !== before[at])) this.list.replaceChildren(...rows);
     this.#current = null;
     const first = this.#rows.get(focused) ?? this.#rows.get(this.#ids[0]);
     first?.querySelector('.line').setAttribute('tabindex', '0');
@@ -56,6 +70,16 @@ export class Lines extends HTMLElement {
     if (next !== undefined) this.pick(next, { focus: true });
   }
 
+  /** The row of this id where it shows the same. */
+  #kept(line) {
+    const row = this.#rows.get(line.id);
+    if (!row || row.line.text !== line.text || row.line.text_score !== line.text_score) return null;
+    if (line.text_score === null && row.line.score !== line.score) return null;
+    row.line = line;
+    explain(row);
+    return row;
+  }
+
   #row(line) {
     const doubtful = isDoubtful(line);
     const text = line.text
@@ -65,10 +89,12 @@ export class Lines extends HTMLElement {
     const body = h('button', { class: 'line', tabindex: '-1', type: 'button' },
       h('span', { class: 'number', 'aria-hidden': 'true' }, String(line.id + 1)), text,
       h('span', { class: 'score' }, doubtful ? h('span', { class: 'visually-hidden', t: 'lines.doubtful' }) : null, percent(Math.floor(score * 100) / 100)));
-    body.title = t('lines.scores', { box: percent(line.score), text: line.text_score === null ? '–' : percent(line.text_score ?? 0) });
     const take = h('button', { class: 'icon copy', icon: 'copy', tabindex: '-1', type: 'button' });
     label(take, 'lines.copy');
-    return h('li', { 'data-line': String(line.id), class: doubtful ? 'doubtful' : '' }, body, line.text ? take : null);
+    const row = h('li', { 'data-line': String(line.id), class: doubtful ? 'doubtful' : '' }, body, line.text ? take : null);
+    row.line = line;
+    explain(row);
+    return row;
   }
 
   #idAt(event) {
@@ -78,8 +104,7 @@ export class Lines extends HTMLElement {
 
   #mark(id) {
     const before = this.#rows.get(this.#current);
-    before?.classList.remove('picked');
-    for (const button of before?.querySelectorAll('button') ?? []) button.setAttribute('tabindex', '-1');
+    if (before) leave(before);
     this.#current = id;
     const row = this.#rows.get(id);
     row.classList.add('picked');
