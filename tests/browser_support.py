@@ -152,11 +152,21 @@ def open_page(browser: Browser, server: RunningServer, watched: list[Watched]) -
 
 @pytest.fixture
 def axe() -> Callable[[Page], list[str]]:
-    """Run axe on a page; returns what it has against it, rule and element."""
+    """Run axe on a page, in light and in dark; returns what it has against it, rule and element.
+
+    The two differ in colours alone, so that the dark page is asked about these only.
+    """
     engine = Axe()
 
+    def violations(page: Page, **options: Any) -> list[Any]:
+        found: list[Any] = engine.run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
+        return found
+
     def run(page: Page) -> list[str]:
-        found = engine.run(page).response["violations"]
+        page.emulate_media(color_scheme="light")
+        found = violations(page)
+        page.emulate_media(color_scheme="dark")
+        found += violations(page, runOnly=["color-contrast"])
         return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
     return run

@@ -73,28 +73,22 @@ def test_busy_is_a_wait_for_the_list_and_for_cancel_too(open_page: OpenPage, run
     assert page.locator(".toast").count() == 0
 
 
-def test_a_tab_entered_while_the_server_is_down_fills_when_it_is_back(open_page: OpenPage, tmp_path: Path) -> None:
-    port = free_port()
-    with running_server(tmp_path, port=port, engines__count="1") as first:
-        assert first.client.post("/v1/jobs", files={"files": ("one.png", b"words")}).status_code == 202
-        page = open_page(base=first.url)
-    page.locator("#tab-batch").click()
-    expect(page.locator("#panel-batch > .wait")).to_contain_text("does not answer")
-    with running_server(tmp_path, port=port, engines__count="1"):
-        page.locator("#panel-batch .card").wait_for()
-        expect(page.locator("#panel-batch > .wait")).to_be_hidden()
-
-
-def test_a_restart_in_the_middle_is_survived(open_page: OpenPage, chinese: KnownPicture, tmp_path: Path) -> None:
-    port, count = free_port(), 6
+def test_a_restart_is_survived_by_a_job_and_by_a_tab_entered_meanwhile(
+    open_page: OpenPage, chinese: KnownPicture, tmp_path: Path
+) -> None:
+    port, count = free_port(), 4
     with running_server(tmp_path, port=port, engines__count="1", jobs__lease_s="2") as first:
-        page = open_page(base=first.url)
+        page, other = open_page(base=first.url), open_page(base=first.url)
         send(page, [picture(f"{number}.png", chinese.data) for number in range(count)])
         page.locator(".items .badge.done").first.wait_for()
         first.process.kill()
         first.process.wait(10)
         expect(page.locator("#banner")).to_be_visible()
+        other.locator("#tab-batch").click()
+        expect(other.locator("#panel-batch > .wait")).to_contain_text("does not answer")
     with running_server(tmp_path, port=port, engines__count="1", jobs__lease_s="2"):
+        other.locator("#panel-batch .card").wait_for()
+        expect(other.locator("#panel-batch > .wait")).to_be_hidden()
         page.locator(ENDED).wait_for()
         expect(page.locator("#banner")).to_be_hidden()
         expect(page.locator(".items .badge.done")).to_have_count(count)

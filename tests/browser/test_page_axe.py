@@ -12,16 +12,14 @@ from fake_lab import FakeLab
 
 pytestmark = needs_chromium
 
-LOOKS = pytest.mark.parametrize(
-    ("size", "dark"), [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)], ids=str
-)
+SIZES = pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 _LOW = {"width": 1360, "height": 130}
 AxeRun = Callable[[Page], list[str]]
 
 
-@LOOKS
-def test_axe_finds_nothing_in_readings(open_page: OpenPage, axe: AxeRun, size: dict[str, int], dark: bool) -> None:
-    page = open_page(size=size, dark=dark)
+@SIZES
+def test_axe_finds_nothing_in_readings(open_page: OpenPage, axe: AxeRun, size: dict[str, int]) -> None:
+    page = open_page(size=size)
     expect(page.locator(".pill.ready")).to_be_visible()
     assert axe(page) == []
     wrong = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"this is no picture at all"}
@@ -63,11 +61,11 @@ def test_axe_finds_nothing_in_a_drawer_that_goes_on_below_the_fold(
     page.locator("#panel-batch[data-job=open]").wait_for()
 
 
-@LOOKS
+@SIZES
 def test_axe_finds_nothing_in_batch_and_laboratory(
-    open_page: OpenPage, axe: AxeRun, running_job: RunningJob, size: dict[str, int], dark: bool
+    open_page: OpenPage, axe: AxeRun, running_job: RunningJob, size: dict[str, int]
 ) -> None:
-    page = open_page("#batch", size=size, dark=dark)
+    page = open_page("#batch", size=size)
     FakeLab().attach(page)
     page.locator("#panel-batch .card").first.wait_for()
     assert axe(page) == []
