@@ -100,6 +100,20 @@ def test_lines_and_quads_point_at_each_other(open_page: OpenPage) -> None:
     expect(quad).to_have_class("picked")
 
 
+def test_the_keyboard_stays_where_it_is_when_other_lines_come(open_page: OpenPage) -> None:
+    page = open_page()
+    read(page)
+    page.locator('.lines [data-line="1"] .line').focus()
+    with page.expect_response("**/lines"):
+        page.locator("#knob-unclip_ratio").evaluate(
+            "(slider) => { slider.stepUp(); slider.dispatchEvent(new Event('input', { bubbles: true })); }"
+        )
+    expect(page.locator("#panel-single:not([data-applying])")).to_be_visible()
+    expect(page.locator('.quads [data-line="1"]')).to_have_class("picked")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator('.lines [data-line="2"] .line')).to_be_focused()
+
+
 def test_the_keyboard_alone_reaches_everything(open_page: OpenPage) -> None:
     page = open_page()
     read(page)

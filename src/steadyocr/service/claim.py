@@ -27,8 +27,8 @@ _PID_BYTES: Final = 32
 def claimed(data_dir: Path) -> Iterator[None]:
     """Hold a data folder for this process; the kernel lets go of it however the process ends.
 
-    Where there can be no lock (a full disk, a file system without them) the service starts all the same and says so:
-    to be up is worth more.
+    Where there can be no lock (a disk without room for the file, a file system without locks) the service starts all
+    the same and says so: to be up is worth more.
 
     Args:
         data_dir: The folder, made when it is not there.
@@ -58,5 +58,7 @@ def _lock(lock: int, data_dir: Path) -> None:
             data_dir=str(data_dir),
             holder=holder,
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    # On a full disk the lock is had all the same; only its holder stays unnamed.
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

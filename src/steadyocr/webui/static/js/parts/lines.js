@@ -45,7 +45,10 @@ export class Lines extends HTMLElement {
     this.#current = null;
     const first = this.#rows.get(focused) ?? this.#rows.get(this.#ids[0]);
     first?.querySelector('.line').setAttribute('tabindex', '0');
-    if (focused !== null) first?.querySelector('.line').focus();
+    if (focused === null || !first) return;
+    first.querySelector('.line').focus();
+    // Where it had the focus all along, nobody is told.
+    if (this.#current === null) this.#enter(first.line.id);
   }
 
   hover(id) {
