@@ -52,6 +52,7 @@ class Sample:
     front_rss: int
     engine_rss: int
     engine_peak: int
+    engine_heap: int
     error: float | None
     engine_pid: int
 
@@ -86,6 +87,7 @@ def drive(server: Server, client: httpx.Client, shapes: Iterable[Shape], count: 
                 server.front_rss_bytes(),
                 engine["rss_bytes"],
                 engine["peak_rss_bytes"],
+                engine["heap_bytes"],
                 round(predictions["last_error"], 4) if fresh else None,
                 engine["pid"],
             )
@@ -115,6 +117,7 @@ def report(samples: list[Sample], settle: int, kills: int | None) -> dict[str, A
     settled = samples[settle:]
     rss = [sample.engine_rss for sample in settled]
     middle = statistics.median(rss)
+    heap = fit_slope([sample.engine_heap for sample in settled])
     slope, front = fit_slope(rss), fit_slope([sample.front_rss for sample in settled])
     errors = [sample.error for sample in settled if sample.error is not None]
     close = sum(abs(error) <= _CLOSE for error in errors) / max(1, len(errors))
@@ -128,6 +131,8 @@ def report(samples: list[Sample], settle: int, kills: int | None) -> dict[str, A
         "engine_mib": {"least": _mib(min(rss)), "median": _mib(middle), "most": _mib(max(rss))},
         "farthest_from_median": round(farthest, 4),
         "slope_kib_a_picture": [round(value / 1024, 2) for value in _interval(slope.value, slope.margin)],
+        "heap_mib": {"first": _mib(settled[0].engine_heap), "last": _mib(settled[-1].engine_heap)},
+        "heap_slope_kib_a_picture": [round(value / 1024, 2) for value in _interval(heap.value, heap.margin)],
         "front_mib": {"first": _mib(samples[0].front_rss), "last": _mib(samples[-1].front_rss)},
         "front_slope_kib_a_picture": [round(value / 1024, 2) for value in _interval(front.value, front.margin)],
         "peak_mib": {
@@ -176,6 +181,8 @@ def plot(samples: list[Sample], settle: int, target: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained", width_ratios=(2, 1))
     left.plot([sample.engine_peak / _MIB for sample in samples], ".", ms=2, color="#b8bcc6", label="engine, peak")
     left.plot(rss, color="#0b5d9b", linewidth=1, label="engine, after the picture")
+    heap = [sample.engine_heap / _MIB for sample in samples]
+    left.plot(heap, color="#7fa9c9", linewidth=0.7, label="of it, heap in use")
     left.plot([sample.front_rss / _MIB for sample in samples], color="#b5521b", linewidth=1, label="front")
     left.axhspan(middle * (1 - _BAND), middle * (1 + _BAND), color="#0b5d9b", alpha=0.12, label="median ±10 %")
     left.axvline(settle, color="#4a4f58", linewidth=0.6)

@@ -174,8 +174,11 @@ ROWS: dict[str, list[Panel]] = {
             "bytes",
         ),
         Panel(
-            "Peak with the last picture",
-            {"{{instance}} engine {{slot}}": f"steadyocr_engine_peak_rss_bytes{{{HERE}}}"},
+            "Peak with the last picture, heap after it",
+            {
+                "{{instance}} engine {{slot}}": f"steadyocr_engine_peak_rss_bytes{{{HERE}}}",
+                "{{instance}} engine {{slot}} heap": f"steadyocr_engine_heap_bytes{{{HERE}}}",
+            },
             "bytes",
         ),
         Panel(

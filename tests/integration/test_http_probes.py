@@ -35,6 +35,7 @@ def test_info_tells_what_runs_here(server: RunningServer, english: KnownPicture)
     assert engine["state"] in ("ready", "busy")
     assert engine["rss_bytes"] > 50 << 20
     assert engine["peak_rss_bytes"] >= engine["rss_bytes"]
+    assert 50 << 20 < engine["heap_bytes"] < 1 << 30
     assert info["queue"]["max_size"] == 64
     assert info["queue"]["completed"] >= 1
     assert info["settings"]["server"]["host"] == "127.0.0.1"

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from steadyocr.runtime.cpu import cgroup_folders
 
@@ -58,6 +59,35 @@ def memory_limit_bytes(root: Path = Path("/sys/fs/cgroup"), membership: Path = P
 def machine_bytes() -> int:
     """Return the machine's memory, in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2`` (malloc.h)."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
+
+
+@cache
+def _mallinfo2() -> Callable[[], _MallInfo] | None:
+    try:
+        tell = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):  # another C library, or glibc before 2.33
+        return None
+    tell.restype = _MallInfo
+    return cast("Callable[[], _MallInfo]", tell)
+
+
+def heap_bytes() -> int:
+    """Return what is in use in the C heap, in bytes, or 0 where the C library does not tell.
+
+    Where memory was taken and not given back, this grows; where it is in pieces, only :func:`rss_bytes` does.
+    """
+    tell = _mallinfo2()
+    if tell is None:
+        return 0
+    info = tell()
+    return int(info.uordblks + info.hblkhd)
 
 
 @cache

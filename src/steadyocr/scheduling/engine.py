@@ -49,6 +49,8 @@ class EngineProcess:
         on_state: Told each step in its life, as the state before and the one after.
         ready: What it said when it became ready: models, defaults, golden result, memory.
         rss_bytes: Resident memory after its last item.
+        heap_bytes: Of it, what was in use in the C heap when it last tidied up: a leak grows here too, memory in
+            pieces only in ``rss_bytes``. 0 where the C library does not tell.
         device_bytes: What it holds on an accelerator, after its last item.
         device_peak_bytes: The most it held there with that item.
         stage: What it is doing with the item in hand, ``None`` when idle.
@@ -70,6 +72,7 @@ class EngineProcess:
         self.ready: Message = {}
         self.rss_bytes = 0
         self.peak_rss_bytes = 0
+        self.heap_bytes = 0
         self.device_bytes = 0
         self.device_peak_bytes = 0
         self.stage: str | None = None
@@ -214,6 +217,7 @@ class EngineProcess:
         message, _ = await receive(reader)
         self.rss_bytes = int(message["rss_bytes"])
         self.peak_rss_bytes = int(message["peak_rss_bytes"])
+        self.heap_bytes = int(message.get("heap_bytes", self.heap_bytes))
         self.device_bytes = int(message.get("device_bytes", 0))
         self.device_peak_bytes = int(message.get("device_peak_bytes", 0))
         self.model_loads = int(message.get("model_loads", self.model_loads))

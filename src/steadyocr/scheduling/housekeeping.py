@@ -51,11 +51,14 @@ class Housekeeping:
         """Tidy up after an item, unless more work waits and there is room; returns the figures to report."""
         peaks = {"peak_rss_bytes": memory.peak_rss_bytes(), "device_peak_bytes": device.peak_bytes()}
         untidy = self._may_stay_untidy(message)
+        heap = {}
         if not untidy and not self._small(message):
             self._return_to_baseline()
+            heap = {"heap_bytes": memory.heap_bytes()}
         self._untidy_items = self._untidy_items + 1 if untidy else 0
         return {
             **peaks,
+            **heap,
             "rss_bytes": memory.rss_bytes(),
             "device_bytes": device.held_bytes(),
             "allocation_failed": self.allocation_failed,

@@ -113,6 +113,7 @@ class Slot:
             "pid": engine.pid if engine else None,
             "rss_bytes": engine.rss_bytes if engine else 0,
             "peak_rss_bytes": engine.peak_rss_bytes if engine else 0,
+            "heap_bytes": engine.heap_bytes if engine else 0,
             "items": engine.items if engine else 0,
             "stage": engine.stage if engine else None,
             "device_bytes": engine.device_bytes if engine else 0,

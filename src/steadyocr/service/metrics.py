@@ -149,6 +149,7 @@ def _of_scheduler(scheduler: Scheduler) -> Iterator[tuple[Definition, Iterable[S
     engines = [((str(slot.index),), slot.engine) for slot in slots if slot.engine is not None]
     yield metrics.ENGINE_RSS, [(label, engine.rss_bytes) for label, engine in engines]
     yield metrics.ENGINE_PEAK, [(label, engine.peak_rss_bytes) for label, engine in engines]
+    yield metrics.ENGINE_HEAP, [(label, engine.heap_bytes) for label, engine in engines]
     yield metrics.ENGINE_DEVICE, [(label, engine.device_bytes) for label, engine in engines]
     yield metrics.ENGINE_ITEMS, [(label, engine.items) for label, engine in engines]
     yield metrics.MODEL_LOADS, [(label, engine.model_loads) for label, engine in engines]

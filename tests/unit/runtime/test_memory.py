@@ -1,0 +1,39 @@
+"""What a process holds, as the C library and the kernel tell it."""
+
+from __future__ import annotations
+
+import pytest
+
+from steadyocr.runtime import memory
+
+_MIB = 1 << 20
+
+
+def test_the_heap_grows_with_what_is_taken_and_shrinks_with_what_is_given_back() -> None:
+    before = memory.heap_bytes()
+    small, large = [bytearray(20_000) for _ in range(1000)], bytearray(64 * _MIB)
+    held = memory.heap_bytes() - before
+    assert 80 * _MIB < held < 90 * _MIB
+    del small, large
+    assert memory.heap_bytes() - before < 2 * _MIB
+
+
+def test_without_a_c_library_that_tells_the_heap_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_mallinfo2", lambda: None)
+    assert memory.heap_bytes() == 0
+
+
+def test_resident_memory_is_what_was_touched() -> None:
+    before = memory.rss_bytes()
+    memory.reset_peak_rss()
+    taken = bytearray(64 * _MIB)
+    taken[:: 1 << 12] = b"x" * len(taken[:: 1 << 12])
+    assert memory.rss_bytes() - before > 60 * _MIB
+    del taken
+    memory.trim()
+    assert memory.rss_bytes() - before < 16 * _MIB
+    assert memory.peak_rss_bytes() - before > 60 * _MIB
+
+
+def test_a_process_that_is_gone_holds_nothing() -> None:
+    assert memory.rss_bytes(2**22 + 1) == 0
