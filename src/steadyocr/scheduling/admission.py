@@ -101,7 +101,7 @@ class AdmissionQueue:
         """
         self.refuse_when_full(item.client)
         now = asyncio.get_running_loop().time()
-        if item.deadline > now and not self._can_be_done_by(item.deadline - now, item.priority):
+        if item.deadline > now and not self._can_be_done(item, item.deadline - now):
             raise self._busy("more is waiting than can be read within the time allowed")
         self._waiting[item.priority].append(item)
         self._arrived.set()
@@ -176,10 +176,11 @@ class AdmissionQueue:
         wait = self._times.expected_s * (len(self) + crew.in_hand + 1) / max(1, crew.servers)
         return min(max(wait, 1.0), _MAX_RETRY_AFTER_S)
 
-    def _can_be_done_by(self, allowed_s: float, priority: Priority) -> bool:
-        """Whether a new item of this priority will almost surely be answered in time; what starts at once is tried."""
+    def _can_be_done(self, item: WorkItem, allowed_s: float) -> bool:
+        """Whether a new item will almost surely be answered in time; what starts at once, or next, is tried."""
         crew = self._crew()
-        rounds = math.ceil((self._ahead_of(priority) + crew.in_hand + 1) / max(1, crew.servers))
+        own = 0 if item.brief else 1
+        rounds = math.ceil((self._ahead_of(item.priority) + crew.in_hand + own) / max(1, crew.servers))
         return rounds <= 1 or self._times.bound_s(rounds) < allowed_s
 
     def _ahead_of(self, priority: Priority) -> int:

@@ -113,6 +113,11 @@ class WorkItem:
         return self._digest
 
     @property
+    def brief(self) -> bool:
+        """Whether it takes next to no time beside a picture: a kept map post-processed again, with nothing to read."""
+        return self.kind == "postprocess" and self.header is None
+
+    @property
     def cautious(self) -> bool:
         """Whether it runs alone and one step smaller."""
         return self.suspect or self.short_of_memory

@@ -109,6 +109,23 @@ async def test_what_starts_at_once_is_tried_however_hasty() -> None:
 
 
 @without_waiting
+async def test_a_sliders_work_needs_time_only_for_what_goes_before_it() -> None:
+    queue = timed(Crew(servers=1, in_hand=1), *[6.0] * 20)
+
+    def slider() -> WorkItem:
+        deadline = asyncio.get_running_loop().time() + 10
+        return WorkItem(b"map", OcrOptions(), deadline, kind="postprocess")
+
+    queue.put(slider())
+    assert await taken(queue) == ["map"]
+    with pytest.raises(QueueFull):
+        queue.put(item(allowed_s=10))
+    queue.put(item("picture", allowed_s=30))
+    with pytest.raises(QueueFull):
+        queue.put(slider())
+
+
+@without_waiting
 async def test_interactive_work_counts_the_batch_items_that_go_in_between() -> None:
     queue = timed(Crew(), *[1.0] * 20)
     for index in range(40):
