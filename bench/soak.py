@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,8 @@ class Sample:
     engine_pid: int
 
 
-def drive(server: Server, client: httpx.Client, shapes: Iterable[Shape], count: int) -> list[Sample]:
+def drive(server: Server, client: httpx.Client, shapes: Iterable[Shape], count: int) -> Iterator[Sample]:
     """Send the pictures one after another; a sample of each."""
-    samples: list[Sample] = []
     compared = _info(server, client)["memory"]["predictions"]["items"]
     for number, shape in enumerate(shapes):
         print(f"\r{number} of {count}", end="", file=sys.stderr, flush=True)
@@ -73,27 +72,34 @@ def drive(server: Server, client: httpx.Client, shapes: Iterable[Shape], count: 
         predictions, engine = info["memory"]["predictions"], info["engines"][0]
         fresh = predictions["items"] > compared
         compared = predictions["items"]
-        samples.append(
-            Sample(
-                shape.width,
-                shape.height,
-                shape.format,
-                shape.mode,
-                len(shape.data),
-                "ok" if good else str(body["code"]),
-                "+".join((body.get("degraded") or {}).get("steps", ())) if good else "",
-                len(body.get("lines", ())),
-                round(seconds, 3),
-                server.front_rss_bytes(),
-                engine["rss_bytes"],
-                engine["peak_rss_bytes"],
-                engine["heap_bytes"],
-                round(predictions["last_error"], 4) if fresh else None,
-                engine["pid"],
-            )
+        yield Sample(
+            shape.width,
+            shape.height,
+            shape.format,
+            shape.mode,
+            len(shape.data),
+            "ok" if good else str(body["code"]),
+            "+".join((body.get("degraded") or {}).get("steps", ())) if good else "",
+            len(body.get("lines", ())),
+            round(seconds, 3),
+            server.front_rss_bytes(),
+            engine["rss_bytes"],
+            engine["peak_rss_bytes"],
+            engine["heap_bytes"],
+            round(predictions["last_error"], 4) if fresh else None,
+            engine["pid"],
         )
     print(file=sys.stderr)
-    return samples
+
+
+def written(samples: Iterable[Sample], target: Path) -> Iterator[Sample]:
+    """Yield the same, each written to a CSV file at once, so that a long run can be watched."""
+    with target.open("w", newline="", encoding="utf-8", buffering=1) as stream:
+        writer = csv.DictWriter(stream, list(Sample.__slots__))
+        writer.writeheader()
+        for sample in samples:
+            writer.writerow(asdict(sample))
+            yield sample
 
 
 def _info(server: Server, client: httpx.Client) -> dict[str, Any]:
@@ -209,6 +215,8 @@ def main() -> int:
     parser.add_argument("--detector", default="", help="detection model; the configured one by default")
     parser.add_argument("--backend", default="auto", help="inference library")
     arguments = parser.parse_args()
+    OUT.mkdir(exist_ok=True)
+    name = f"soak-{arguments.limit_mb}mb" if arguments.limit_mb else "soak"
     settle = arguments.settle or max(20, arguments.count // 10)
     settings = {"STEADYOCR_ENGINES__COUNT": "1", "STEADYOCR_ENGINES__BACKEND": arguments.backend}
     if arguments.detector:
@@ -219,19 +227,14 @@ def main() -> int:
         with running_server(settings, wrapper=wrapper) as server, httpx.Client(timeout=330, trust_env=False) as client:
             _await_measurement(server, client)
             shapes = made_ahead(random_shapes(arguments.count, arguments.seed))
-            samples = drive(server, client, shapes, arguments.count)
+            driven = drive(server, client, shapes, arguments.count)
+            samples = list(written(driven, OUT / f"{name}.csv"))
         kills = limit.oom_kills() if isinstance(limit, Limit) else None
         figures = report(samples, settle, kills)
         if isinstance(limit, Limit):
             figures["cgroup_peak_mib"] = _mib(limit.peak_bytes())
     print(json.dumps(figures, indent=1))
-    OUT.mkdir(exist_ok=True)
-    name = f"soak-{arguments.limit_mb}mb" if arguments.limit_mb else "soak"
     (OUT / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
-    with (OUT / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(Sample.__slots__))
-        writer.writeheader()
-        writer.writerows(asdict(sample) for sample in samples)
     plot(samples, settle, OUT / f"{name}.png")
     return 0 if all(figures["kept"].values()) else 1
 

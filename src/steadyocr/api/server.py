@@ -18,6 +18,7 @@ from steadyocr.api.connections import ConnectionLimits, guarded_protocol
 from steadyocr.api.listeners import Listeners, open_listeners
 from steadyocr.api.reloading import Reloader
 from steadyocr.errors import SteadyOCRError
+from steadyocr.runtime import memory
 from steadyocr.service import Service
 from steadyocr.service.claim import claimed
 from steadyocr.service.companions import Companion
@@ -157,6 +158,7 @@ class _Run:
         except SteadyOCRError:
             _log.critical("The service could not be started")
             raise
+        memory.keep_all_there_is()
         self._notifier.ready(self._signs.status())
         if self._notifier.managed:
             self._loops.start("life-signs", self._signs.run())

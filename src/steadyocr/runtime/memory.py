@@ -99,6 +99,15 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return trim
 
 
+def keep_all_there_is() -> None:
+    """Let the garbage collector leave alone what is there now: modules, models, all that stays to the end.
+
+    To look through a quarter of a million objects that never go takes 35 ms, each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def trim() -> None:
     """Collect garbage and hand freed heap pages back to the system (glibc ``malloc_trim``)."""
     gc.collect()

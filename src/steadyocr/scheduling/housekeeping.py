@@ -30,6 +30,8 @@ class Housekeeping:
         memory.trim()
         self.baseline_bytes = memory.rss_bytes()
         self.device_baseline_bytes = device.held_bytes()
+        # Kernels compiled for new shapes stay, so what is tidy grows for a while after the start.
+        self._tidy_bytes = self.baseline_bytes
         self.allocation_failed = False
         self._device_ran_out = False
         self._untidy_items = 0
@@ -69,7 +71,7 @@ class Housekeeping:
         """Whether an item was a slider's, which leaves next to nothing behind: tidying up costs as much as the work."""
         if message["kind"] != "postprocess" or self._device_ran_out:
             return False
-        return memory.rss_bytes() <= self.baseline_bytes + self._config.memory_slack_bytes
+        return memory.rss_bytes() <= self._tidy_bytes + self._config.memory_slack_bytes
 
     def _may_stay_untidy(self, message: Message) -> bool:
         """Whether scratch memory stays for the next item. Now and then it goes all the same, so that growth shows."""
@@ -89,6 +91,7 @@ class Housekeeping:
         if grown or self._device_has_grown():
             self._pipeline.release_memory()
             memory.trim()
+        self._tidy_bytes = memory.rss_bytes()
         if self._device_ran_out:
             self._device_ran_out = False
             self.allocation_failed |= self._device_has_grown()

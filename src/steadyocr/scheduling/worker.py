@@ -27,7 +27,7 @@ from steadyocr.pipeline.fit_store import FitStore
 from steadyocr.pipeline.golden import GoldenCheck
 from steadyocr.pipeline.ocr import OcrPipeline
 from steadyocr.pipeline.repost import RepostRequest
-from steadyocr.runtime import device
+from steadyocr.runtime import device, memory
 from steadyocr.runtime.base import SessionOptions
 from steadyocr.runtime.cpu import cpu_flags, cpu_model
 from steadyocr.runtime.manifest import find_model
@@ -272,6 +272,7 @@ def main() -> int:
         except SteadyOCRError as error:
             send_blocking(channel, {"kind": "failed", "error": error.to_wire()})
             return 1
+        memory.keep_all_there_is()
         try:
             worker.serve()
         except (BrokenPipeError, ConnectionError):

@@ -4,6 +4,14 @@
 const LOCALES = { en: navigator.language.startsWith('en') ? navigator.language : 'en-GB', zh: 'zh-CN' };
 const spoken = new WeakMap();
 const listeners = new Set();
+// Making one takes a hundred times as long as using it; each language has a few.
+const formats = new Map();
+
+function format(Kind, options) {
+  const key = `${locale()} ${Kind.name} ${JSON.stringify(options)}`;
+  if (!formats.has(key)) formats.set(key, new Kind(locale(), options));
+  return formats.get(key);
+}
 
 let language = window.steadyocr.language;
 let strings = await window.steadyocr.strings;
@@ -12,10 +20,10 @@ let strings = await window.steadyocr.strings;
 export function t(key, values = {}) {
   let text = strings[key];
   if (text === undefined) return key;
-  if (typeof text === 'object') text = text[new Intl.PluralRules(locale()).select(values.n)] ?? text.other;
+  if (typeof text === 'object') text = text[format(Intl.PluralRules).select(values.n)] ?? text.other;
   return text.replace(/\{(\w+)\}/g, (whole, name) => {
     const value = values[name];
-    return typeof value === 'number' ? value.toLocaleString(locale()) : (value ?? whole);
+    return typeof value === 'number' ? format(Intl.NumberFormat).format(value) : (value ?? whole);
   });
 }
 
@@ -61,10 +69,10 @@ export async function setLanguage(wanted) {
 /** Be told of a change of language, to draw again what holds numbers or dates. */
 export const onLanguage = (listener) => listeners.add(listener);
 
-export const percent = (share) => share.toLocaleString(locale(), { style: 'percent' });
+export const percent = (share) => format(Intl.NumberFormat, { style: 'percent' }).format(share);
 
 export const number = (value, digits = 0) =>
-  value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  format(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 
 /** Bytes for people. */
 export function bytes(count) {
