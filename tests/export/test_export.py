@@ -79,7 +79,7 @@ def single(weights: DetectorWeights, tmp_path_factory: pytest.TempPathFactory) -
 def test_file_answers_as_torch_does(weights: DetectorWeights, single: Manifest, backend: Backend) -> None:
     pytest.importorskip(backend)
     reference = TorchSession(weights.network())
-    for entry in compare_outputs(reference, open_session(single, backend, OPTIONS), SHAPES):
+    for entry in compare_outputs(reference, {backend: open_session(single, backend, OPTIONS)}, SHAPES)[backend]:
         assert entry["max_abs_difference"] < 1e-4
     # The comparison would be worth nothing on a flat map.
     spread = reference.run(np.random.default_rng(0).normal(size=(1, 3, 64, 96)).astype(np.float32))
@@ -97,7 +97,7 @@ def test_half_precision_storage_only_rounds_the_weights(
     rounded = tmp_path / "rounded.onnx"
     onnx.save(_with_plain_weights(model), rounded)
     reference = OnnxRuntimeSession(rounded, OPTIONS)
-    for entry in compare_outputs(reference, open_session(manifest, backend, OPTIONS), SHAPES):
+    for entry in compare_outputs(reference, {backend: open_session(manifest, backend, OPTIONS)}, SHAPES)[backend]:
         assert entry["max_abs_difference"] < 1e-5
 
 

@@ -1,6 +1,9 @@
-"""Names and shapes are a contract with ModelScope's checkpoints; shared/docs/original-system.md lists them."""
+"""Names and shapes are a contract with the checkpoints of ModelScope's cv_resnet18_ocr-detection."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 
@@ -17,7 +20,7 @@ def norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:
 
 
 def modelscope_table() -> dict[str, tuple[int, ...]]:
-    """Section 2.3 of the dossier, row by row."""
+    """Its tensors, row by row."""
     table: dict[str, tuple[int, ...]] = {"backbone.conv1.weight": (64, 3, 7, 7), **norm("backbone.bn1", 64)}
     below = 64
     for layer, width in ((1, 64), (2, 128), (3, 256), (4, 512)):
@@ -46,6 +49,16 @@ def test_every_tensor_has_modelscopes_name_and_shape() -> None:
     table = modelscope_table()
     assert len(table) == 158
     assert expected_shapes(256) == table
+
+
+def test_shapes_cost_no_compiler() -> None:
+    code = (
+        "import sys\n"
+        "from steadyocr.training.dialects import expected_shapes\n"
+        "assert len(expected_shapes(64)) == 158\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_parameter_count_is_the_published_one() -> None:

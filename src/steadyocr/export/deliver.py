@@ -143,7 +143,8 @@ def _outputs(
     sessions: Mapping[str, Session], shapes: Sequence[tuple[int, int, int]]
 ) -> dict[str, list[dict[str, Any]]]:
     reference = sessions["torch"]
-    return {name: compare_outputs(reference, each, shapes) for name, each in sessions.items() if each is not reference}
+    others = {name: each for name, each in sessions.items() if each is not reference}
+    return compare_outputs(reference, others, shapes)
 
 
 def _proven(

@@ -53,31 +53,33 @@ class TorchSession:
 
 
 def compare_outputs(
-    reference: Session, other: Session, shapes: Iterable[tuple[int, int, int]] = SHAPES, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Run both on the same random input.
+    reference: Session, others: Mapping[str, Session], shapes: Iterable[tuple[int, int, int]] = SHAPES, seed: int = 0
+) -> dict[str, list[dict[str, Any]]]:
+    """Run all on the same random input.
 
     Args:
         reference: What is right.
-        other: What is to be judged.
+        others: What is to be judged, by name.
         shapes: (N, H, W) each.
         seed: Of the input.
 
     Returns:
-        One entry for each shape: largest and mean absolute difference of the probabilities.
+        By name, one entry for each shape: largest and mean absolute difference of the probabilities.
     """
     rng = np.random.default_rng(seed)
-    entries = []
+    entries: dict[str, list[dict[str, Any]]] = {name: [] for name in others}
     for count, height, width in shapes:
         batch = rng.normal(0.0, 1.0, (count, 3, height, width)).astype(np.float32)
-        difference = np.abs(reference.run(batch) - other.run(batch))
-        entries.append(
-            {
-                "shape": [count, 3, height, width],
-                "max_abs_difference": float(difference.max()),
-                "mean_abs_difference": float(difference.mean()),
-            }
-        )
+        right = reference.run(batch)
+        for name, other in others.items():
+            difference = np.abs(right - other.run(batch))
+            entries[name].append(
+                {
+                    "shape": [count, 3, height, width],
+                    "max_abs_difference": float(difference.max()),
+                    "mean_abs_difference": float(difference.mean()),
+                }
+            )
     return entries
 
 
