@@ -199,6 +199,27 @@ async def test_what_cannot_be_started_is_refused_and_leaves_no_record(
         assert lab.runs.folder(Record(id="", params={})).exists() is False
 
 
+@in_real_time
+async def test_what_has_just_begun_counts_with_what_it_is_going_to_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        needed = lab_gate.training_bytes(8, 640) + lab_gate.export_bytes()
+        free = needed + lab._settings.lab.min_free_memory_bytes - (64 << 20)
+        monkeypatch.setattr(lab_gate, "free_memory_bytes", lambda: free)
+        record = lab.start_run({**SET, "batch_size": 8, "crop_size": 640})
+        with pytest.raises(MemoryPressure):
+            lab.start_export({"model": "resnet18-db"})
+        await until(lambda: started(lab, record))
+        with pytest.raises(MemoryPressure):
+            lab.start_export({"model": "resnet18-db"})
+        lab.cancel(lab.runs, record.id)
+        await until(lambda: record.state.ended and not lab._reserved)
+        monkeypatch.setattr(lab_exports, "commands", lambda *_: [[sys.executable, "-c", ""]])
+        lab.start_export({"model": "resnet18-db"})
+
+
 def test_without_the_packages_there_is_a_reason_and_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     settings = Settings().lab

@@ -56,6 +56,8 @@ class Lab:
         self.exports = Records(root / "exports", max_count=lab.max_exports, max_bytes=lab.max_bytes)
         self._adoption = Adoption(settings, self._limits, self._environment, change_detector)
         self._children: dict[str, Child] = {}
+        # Bytes that each run or export under way was predicted to take; at its start it holds next to nothing yet.
+        self._reserved: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -118,13 +120,12 @@ class Lab:
         params = lab_runs.parse_run(values, models, self.default_base())
         dataset = self.datasets.folder(params["dataset"])
         self._refuse_second(self.runs, "a run")
-        lab_gate.refuse_short_memory(
-            self._settings.lab, lab_gate.training_bytes(params["batch_size"], params["crop_size"])
-        )
+        needed = lab_gate.training_bytes(params["batch_size"], params["crop_size"])
+        self._refuse_short_memory(needed)
         record = self.runs.create(params)
         work = self.runs.folder(record) / WORK_NAME
         command = lab_runs.train_command(dataset, models[params["base_model"]], work, params, self._threads)
-        self._start(self.runs, record, [command], lab_runs.end_run)
+        self._start(self.runs, record, [command], lab_runs.end_run, needed)
         return record
 
     def resume_run(self, run_id: str) -> Record:
@@ -140,11 +141,10 @@ class Lab:
         lab_runs.refuse_resume(record, folder)
         self._refuse_second(self.runs, "a run")
         params = record.params
-        lab_gate.refuse_short_memory(
-            self._settings.lab, lab_gate.training_bytes(params["batch_size"], params["crop_size"])
-        )
+        needed = lab_gate.training_bytes(params["batch_size"], params["crop_size"])
+        self._refuse_short_memory(needed)
         command = lab_runs.resume_command(folder / WORK_NAME)
-        self._start(self.runs, record, [command], lab_runs.end_run, resumed=True)
+        self._start(self.runs, record, [command], lab_runs.end_run, needed, resumed=True)
         return record
 
     def cancel(self, records: Records, record_id: str) -> Record:
@@ -170,12 +170,14 @@ class Lab:
         Raises:
             ConflictError: It has no weights yet, or another model is being changed to.
             InvalidOption: The name cannot be a model's.
+            MemoryPressure: Memory is short.
         """
         self._refuse_unavailable()
         record = self.runs.get(run_id)
         best = self.runs.folder(record) / WORK_NAME / lab_runs.BEST_NAME
         if not record.state.ended or not best.is_file():
             raise ConflictError("only a run that has ended, with weights to show for it, can be used")
+        self._refuse_short_memory(lab_gate.export_bytes())
         work = self._adoption.begin(record, best, name, lambda: self.runs.save(record))
         self._keep(work, f"lab-use-{record.id}")
         return record
@@ -210,12 +212,13 @@ class Lab:
         source = self._source(params["model"])
         calibration = self.datasets.folder(params["dataset"]) if params["dataset"] else None
         self._refuse_second(self.exports, "an export")
-        lab_gate.refuse_short_memory(self._settings.lab, lab_gate.export_bytes())
+        needed = lab_gate.export_bytes()
+        self._refuse_short_memory(needed)
         record = self.exports.create(params)
         record.facts["size"] = lab_exports.snapped(params)
         folder = self.exports.folder(record)
         commands = lab_exports.commands(source, folder, params, calibration, self._threads)
-        self._start(self.exports, record, commands, lab_exports.end_export)
+        self._start(self.exports, record, commands, lab_exports.end_export, needed)
         return record
 
     def _source(self, name: str) -> Path:
@@ -241,12 +244,26 @@ class Lab:
         if any(not record.state.ended for record in records.newest_first()):
             raise ConflictError(f"{what} is under way already, and there is one at a time; wait for it or cancel it")
 
+    def _refuse_short_memory(self, needed_bytes: int) -> None:
+        """Refuse what would not fit beside all that runs, once that has grown to what it was predicted to take."""
+        held = {record_id: child.memory_bytes() for record_id, child in self._children.items()}
+        growing = sum(max(0, most - held.get(record_id, 0)) for record_id, most in self._reserved.items())
+        lab_gate.refuse_short_memory(self._settings.lab, needed_bytes, growing)
+
     def _start(
-        self, records: Records, record: Record, commands: Sequence[Sequence[str]], end: End, *, resumed: bool = False
+        self,
+        records: Records,
+        record: Record,
+        commands: Sequence[Sequence[str]],
+        end: End,
+        needed_bytes: int,
+        *,
+        resumed: bool = False,
     ) -> None:
         """Run commands one after the other in the background, until one fails; the record says how it went."""
         if resumed:
             record.reopen()
+        self._reserved[record.id] = needed_bytes
         self._keep(self._work(records, record, commands, end), f"lab-{record.id}")
 
     async def _work(self, records: Records, record: Record, commands: Sequence[Sequence[str]], end: End) -> None:
@@ -264,6 +281,7 @@ class Lab:
             _log.exception("Something in the laboratory failed unexpectedly")
             record.end(State.FAILED, "an unexpected fault; the service's log has the trace")
         finally:
+            del self._reserved[record.id]
             if not record.state.ended:  # this task was given up itself
                 record.end(State.INTERRUPTED, "the service ended while this ran")
             records.save(record)

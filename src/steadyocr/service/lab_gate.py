@@ -42,8 +42,13 @@ def export_bytes() -> int:
     return _EXPORT_BYTES
 
 
-def refuse_short_memory(settings: LabSettings, needed_bytes: int) -> None:
+def refuse_short_memory(settings: LabSettings, needed_bytes: int, growing_bytes: int = 0) -> None:
     """Refuse what would not fit.
+
+    Args:
+        settings: The limits.
+        needed_bytes: What it will hold.
+        growing_bytes: What runs already will take beyond what it holds now.
 
     Raises:
         InvalidOption: It never will, by the configuration.
@@ -55,14 +60,14 @@ def refuse_short_memory(settings: LabSettings, needed_bytes: int) -> None:
             f"{_in_gb(settings.max_memory_bytes)}; a smaller batch needs less",
             option="batch_size",
         )
-    available = free_memory_bytes()
+    available = free_memory_bytes() - growing_bytes
     if needed_bytes + settings.min_free_memory_bytes > available:
         raise MemoryPressure(
             f"memory is short: this needs about {_in_gb(needed_bytes)} and {_in_gb(max(0, available))} are free, of "
             f"which {_in_gb(settings.min_free_memory_bytes)} belong to serving; try a smaller batch, or later",
             retry_after_s=60.0,
             needed_bytes=needed_bytes,
-            available_bytes=available,
+            available_bytes=max(0, available),
         )
 
 
