@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ BACKENDS: tuple[Backend, ...] = (
     "onnxruntime",
     *(name for name in ("openvino", "torch") if importlib.util.find_spec(name) is not None),
 )
+SHORT_OF_MEMORY = Path(__file__).with_name("short_of_memory.py")
 # One thread: the second of torch spins while others use the core, and waits cost more than it brings.
 OPTIONS = SessionOptions(threads=1, precision="f32")
 
@@ -172,3 +176,16 @@ def test_the_dictionary_comes_with_the_model(recogniser: Session) -> None:
     classes = recogniser.run(noise(64)).shape[-1]
     # Every class but the blank and the space, which the table adds.
     assert len(recogniser.metadata["character"].removesuffix("\n").split("\n")) == classes - 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_memory_there_is_an_error_and_never_the_answer_of_the_picture_before(
+    backend: Backend, threads: int
+) -> None:
+    command = [sys.executable, str(SHORT_OF_MEMORY), backend, str(threads)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    refused, good = map(int, run.stdout.split())
+    assert refused
+    assert good

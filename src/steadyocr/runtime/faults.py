@@ -12,7 +12,7 @@ _HOST_IS_FULL: Final = ("can't allocate memory", "std::bad_alloc")
 _MEMORY_IS_FULL: Final = (
     *_HOST_IS_FULL,
     "out of memory",
-    "failed to allocate memory",
+    "failed to allocate ",
     "cudnn_status_alloc_failed",
     "cublas_status_alloc_failed",
 )
@@ -28,9 +28,10 @@ def memory_error(device: str, reason: str) -> MemoryError:
 
     Args:
         device: Where the network runs: ``cpu``, ``cuda`` or ``cuda:N``.
-        reason: What the library said; its first line goes along.
+        reason: What the library said; the line of it that says so goes along.
     """
-    told = reason.partition("\n")[0]
+    lines = reason.splitlines() or [""]
+    told = next((line for line in lines if _says(line, _MEMORY_IS_FULL)), lines[0])
     if device == "cpu" or _says(reason, _HOST_IS_FULL):
         return MemoryError(f"not enough memory for this picture: {told}")
     return DeviceMemoryError(f"the accelerator has not enough memory for this picture: {told}")

@@ -12,6 +12,7 @@ from openvino import opset13 as ops
 
 from steadyocr.runtime.base import FloatArray, IntArray, SessionOptions
 from steadyocr.runtime.cpu import bf16_is_slow
+from steadyocr.runtime.faults import is_out_of_memory, memory_error
 
 # Each new input shape leaves compiled kernels behind. Unbounded, 120 random shapes took a detector from 0.45 to
 # 1.2 GB. Below this cache oneDNN keeps 1024 kernels of its own, which release_memory() does not drop, so a line
@@ -36,8 +37,8 @@ class OpenVINOSession:
         if options.precision == "f32" or bf16_is_slow():
             config["INFERENCE_PRECISION_HINT"] = "f32"
         self._core, self._config = core, config
-        self._plain: ov.CompiledModel | None = None
-        self._argmax: ov.CompiledModel | None = None
+        self._plain: _Network | None = None
+        self._argmax: _Network | None = None
 
     @property
     def backend(self) -> str:
@@ -53,24 +54,76 @@ class OpenVINOSession:
         return {key: str(entry.value) for key, entry in info["framework"].items()}
 
     def run(self, batch: FloatArray) -> FloatArray:
-        """See :class:`~steadyocr.runtime.base.Session`."""
+        """See :class:`~steadyocr.runtime.base.Session`.
+
+        Raises:
+            MemoryError: Memory is not enough.
+        """
         if self._plain is None:
-            self._plain = self._core.compile_model(self._model, "CPU", self._config)
-        result: FloatArray = self._plain(np.ascontiguousarray(batch), share_inputs=True)[0]
+            self._plain = self._compiled(self._model)
+        (result,) = self._infer(self._plain, batch)
         return result
 
     def run_argmax(self, batch: FloatArray) -> tuple[IntArray, FloatArray]:
-        """See :class:`~steadyocr.runtime.base.Session`; the reduction runs inside the graph."""
+        """See :class:`~steadyocr.runtime.base.Session`; the reduction runs inside the graph.
+
+        Raises:
+            MemoryError: Memory is not enough.
+        """
         if self._argmax is None:
-            self._argmax = self._core.compile_model(_with_argmax(self._model), "CPU", self._config)
-        result = self._argmax(np.ascontiguousarray(batch), share_inputs=True)
-        return result[1][..., 0].astype(np.int64), result[0][..., 0]
+            self._argmax = self._compiled(_with_argmax(self._model))
+        values, indices = self._infer(self._argmax, batch)
+        return indices[..., 0].astype(np.int64), values[..., 0]
 
     def release_memory(self) -> None:
         """See :class:`~steadyocr.runtime.base.Session`."""
-        for compiled in (self._plain, self._argmax):
-            if compiled is not None:
-                compiled.release_memory()
+        for network in (self._plain, self._argmax):
+            if network is not None:
+                network.release_memory()
+
+    def _compiled(self, model: ov.Model) -> _Network:
+        return _Network(self._core.compile_model(model, "CPU", self._config))
+
+    def _infer(self, network: _Network, batch: FloatArray) -> list[FloatArray]:
+        try:
+            return network.run(np.ascontiguousarray(batch))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        self.release_memory()
+        raise memory_error("cpu", reason)
+
+
+class _Network:
+    """A compiled model with its one request."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+
+    def run(self, batch: FloatArray) -> list[FloatArray]:
+        """Run it; copies of all outputs.
+
+        Asked to wait for the result in one call (``infer``), a request of one thread says nothing when memory could
+        not be had, and its outputs are still those of the run before: another picture's. Started and waited for, it
+        raises. The mark in the first output, which is a float's, is there should it ever say nothing again.
+
+        Raises:
+            RuntimeError: Whatever the library met with.
+        """
+        count = len(self._compiled.outputs)
+        self._request.get_output_tensor(0).data.fill(np.nan)
+        self._request.start_async({0: batch}, share_inputs=True)
+        self._request.wait()
+        outputs = [np.array(self._request.get_output_tensor(index).data) for index in range(count)]
+        if len(outputs[0]) != len(batch) or np.isnan(outputs[0].flat[:1]).any():
+            raise RuntimeError("the network has written no result")
+        return outputs
+
+    def release_memory(self) -> None:
+        """Give scratch memory back."""
+        self._compiled.release_memory()
 
 
 def _with_argmax(model: ov.Model) -> ov.Model:
