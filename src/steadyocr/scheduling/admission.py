@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from steadyocr.errors import DeadlineExceeded, QueueFull, RateLimited
@@ -23,7 +23,7 @@ class Crew:
 
     Attributes:
         servers: How many items can be worked on at once now.
-        in_hand: How many have been taken and are not done.
+        in_hand: How many pictures have been taken and are not done.
     """
 
     servers: int = 1
@@ -42,6 +42,16 @@ class _Line:
 
     def waiting_of(self, client: str) -> int:
         return len(self._by_client.get(client, ()))
+
+    def pictures(self) -> int:
+        """How many of them take a picture's time."""
+        return sum(_pictures(items) for items in self._by_client.values())
+
+    def pictures_before(self, client: str) -> int:
+        """How many go before a new one of this client: its own, and of each other client as many and one turn more."""
+        own = _pictures(self._by_client.get(client, ()))
+        others = (items for other, items in self._by_client.items() if other != client)
+        return own + sum(min(_pictures(items), own + 1) for items in others)
 
     def append(self, item: WorkItem) -> None:
         self._by_client.setdefault(item.client, deque()).append(item)
@@ -65,6 +75,10 @@ class _Line:
         self._size -= 1
         if not items:
             del self._by_client[item.client]
+
+
+def _pictures(items: Iterable[WorkItem]) -> int:
+    return sum(not item.brief for item in items)
 
 
 class AdmissionQueue:
@@ -180,12 +194,13 @@ class AdmissionQueue:
         """Whether a new item will almost surely be answered in time; what starts at once, or next, is tried."""
         crew = self._crew()
         own = 0 if item.brief else 1
-        rounds = math.ceil((self._ahead_of(item.priority) + crew.in_hand + own) / max(1, crew.servers))
+        rounds = math.ceil((self._ahead_of(item) + crew.in_hand + own) / max(1, crew.servers))
         return rounds <= 1 or self._times.bound_s(rounds) < allowed_s
 
-    def _ahead_of(self, priority: Priority) -> int:
-        """How many items go before a new one of this priority."""
-        interactive, batch = len(self._waiting[Priority.INTERACTIVE]), len(self._waiting[Priority.BATCH])
-        if priority is Priority.INTERACTIVE:
-            batch = min(batch, math.ceil((interactive + 1) / _INTERACTIVE_PER_BATCH))
-        return len(self._retries) + interactive + batch
+    def _ahead_of(self, item: WorkItem) -> int:
+        """How many pictures go before a new item, by its priority and its client's turns."""
+        interactive, batch = self._waiting[Priority.INTERACTIVE], self._waiting[Priority.BATCH]
+        if item.priority is Priority.INTERACTIVE:
+            before = interactive.pictures_before(item.client)
+            return len(self._retries) + before + min(batch.pictures(), math.ceil((before + 1) / _INTERACTIVE_PER_BATCH))
+        return len(self._retries) + interactive.pictures() + batch.pictures_before(item.client)

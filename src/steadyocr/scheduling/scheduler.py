@@ -311,8 +311,9 @@ class Scheduler:
             self.queue.put_back(item)
             return
         self.aftermath.after_work(item)
-        if item.kind == "run":
-            # A slider's work takes a hundredth of a picture's, and the golden one is small; they say nothing here.
+        if item.kind == "run" and item.answered:
+            # A slider's work takes a hundredth of a picture's, the golden one is small, and what cannot be read is
+            # refused at once; they say nothing here.
             self.queue.record_service(took_s)
         self.completed += 1
         self.degraded += item.cap is not None
@@ -325,7 +326,7 @@ class Scheduler:
         elif self.governor.waiting:
             servers = min(servers, self.governor.in_hand)
         # An engine that has answered only tidies up.
-        return Crew(max(1, servers), sum(not item.answered for item in self._taken))
+        return Crew(max(1, servers), sum(not item.answered and not item.brief for item in self._taken))
 
     def _scratch_may_stay(self) -> bool:
         """Whether engines may keep scratch memory: the next item uses it again at once, and there is room."""

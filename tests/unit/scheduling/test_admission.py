@@ -126,6 +126,31 @@ async def test_a_sliders_work_needs_time_only_for_what_goes_before_it() -> None:
 
 
 @without_waiting
+async def test_who_has_little_waiting_is_not_refused_for_who_has_much() -> None:
+    queue = timed(Crew(servers=1, in_hand=1), *[2.0] * 20)
+
+    def of(client: str, allowed_s: float, priority: Priority = Priority.INTERACTIVE) -> WorkItem:
+        deadline = asyncio.get_running_loop().time() + allowed_s
+        return WorkItem(client.encode(), OcrOptions(), deadline, priority=priority, client=client)
+
+    for _ in range(40):
+        queue.put(of("greedy", 500))
+    for priority in Priority:
+        queue.put(of("modest", 20 if priority is Priority.INTERACTIVE else 200, priority))
+    with pytest.raises(QueueFull):
+        queue.put(of("greedy", 20))
+    assert (await taken(queue))[:3] == ["greedy", "modest", "greedy"]
+
+
+@without_waiting
+async def test_sliders_that_wait_do_not_count_as_pictures() -> None:
+    queue = timed(Crew(), *[6.0] * 20)
+    for _ in range(8):
+        queue.put(WorkItem(b"map", OcrOptions(), asyncio.get_running_loop().time() + 10, kind="postprocess"))
+    queue.put(item("picture", allowed_s=10))
+
+
+@without_waiting
 async def test_interactive_work_counts_the_batch_items_that_go_in_between() -> None:
     queue = timed(Crew(), *[1.0] * 20)
     for index in range(40):

@@ -56,6 +56,18 @@ async def test_an_engines_typed_error_reaches_the_caller_and_spares_the_engine()
 
 
 @without_waiting
+async def test_what_cannot_be_read_says_nothing_of_how_long_a_picture_takes() -> None:
+    async with lab() as made:
+        await made.read("work 4")
+        before = made.scheduler.queue.expected_wait_s()
+        for _ in range(20):
+            with pytest.raises(UndecodableImage):
+                await made.read("bad")
+        assert before >= 4
+        assert made.scheduler.queue.expected_wait_s() == before
+
+
+@without_waiting
 async def test_an_item_whose_engine_dies_is_tried_once_more_elsewhere() -> None:
     async with lab() as made:
         assert await made.read("die once") == "die once"
