@@ -37,6 +37,10 @@ async def _kept_and_given_back(english: KnownPicture) -> None:
         kept_bytes = engine.rss_bytes
         assert not await read(engine, english, more_waits=False)
         assert engine.rss_bytes < kept_bytes
+        assert await read(engine, english, more_waits=True)
+        await engine.ping()
+        assert not engine.untidy, "what was expected has not come"
+        assert engine.rss_bytes < kept_bytes
         kept = [await read(engine, english, more_waits=True) for _ in range(51)]
         assert kept == [True] * 50 + [False]
     finally:

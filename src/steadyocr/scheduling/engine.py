@@ -215,20 +215,23 @@ class EngineProcess:
 
     async def _read_idle(self, reader: asyncio.StreamReader) -> None:
         message, _ = await receive(reader)
-        self.rss_bytes = int(message["rss_bytes"])
         self.peak_rss_bytes = int(message["peak_rss_bytes"])
-        self.heap_bytes = int(message.get("heap_bytes", self.heap_bytes))
-        self.device_bytes = int(message.get("device_bytes", 0))
         self.device_peak_bytes = int(message.get("device_peak_bytes", 0))
         self.model_loads = int(message.get("model_loads", self.model_loads))
-        self.allocation_failed = bool(message.get("allocation_failed", False))
-        self.untidy = bool(message.get("untidy", False))
+        self._note_memory(message)
         self.items += 1
         self.stage = None
         self.state = EngineState.READY
 
+    def _note_memory(self, message: Message) -> None:
+        self.rss_bytes = int(message["rss_bytes"])
+        self.heap_bytes = int(message.get("heap_bytes", self.heap_bytes))
+        self.device_bytes = int(message.get("device_bytes", 0))
+        self.allocation_failed = bool(message.get("allocation_failed", False))
+        self.untidy = bool(message.get("untidy", False))
+
     async def ping(self) -> None:
-        """Make sure that an idle engine answers; the caller sets the time limit.
+        """Make sure that an idle engine answers; it tidies up if it has not. The caller sets the time limit.
 
         Raises:
             EngineDied: It has ended.
@@ -240,6 +243,7 @@ class EngineProcess:
             message, _ = await receive(self._reader)
             if message["kind"] != "pong":
                 raise BrokenFrame("something else than the answer to a ping")
+            self._note_memory(message)
         except _BROKEN as error:
             self.state = EngineState.DEAD
             raise EngineDied(f"the engine ended while idle ({await self._describe_exit()})") from error

@@ -53,18 +53,22 @@ class Housekeeping:
         """Tidy up after an item, unless more work waits and there is room; returns the figures to report."""
         peaks = {"peak_rss_bytes": memory.peak_rss_bytes(), "device_peak_bytes": device.peak_bytes()}
         untidy = self._may_stay_untidy(message)
-        heap = {}
-        if not untidy and not self._small(message):
-            self._return_to_baseline()
-            heap = {"heap_bytes": memory.heap_bytes()}
+        heap = {} if untidy or self._small(message) else self._return_to_baseline()
         self._untidy_items = self._untidy_items + 1 if untidy else 0
+        return {**peaks, **heap, **self._held()}
+
+    def rest(self) -> dict[str, Any]:
+        """Tidy up after all where an item was expected that has not come; returns the figures to report."""
+        heap = self._return_to_baseline() if self._untidy_items else {}
+        self._untidy_items = 0
+        return {**heap, **self._held()}
+
+    def _held(self) -> dict[str, Any]:
         return {
-            **peaks,
-            **heap,
             "rss_bytes": memory.rss_bytes(),
             "device_bytes": device.held_bytes(),
             "allocation_failed": self.allocation_failed,
-            "untidy": untidy,
+            "untidy": self._untidy_items > 0,
         }
 
     def _small(self, message: Message) -> bool:
@@ -85,7 +89,7 @@ class Housekeeping:
     def _device_has_grown(self) -> bool:
         return device.held_bytes() > self.device_baseline_bytes + self._config.memory_slack_bytes
 
-    def _return_to_baseline(self) -> None:
+    def _return_to_baseline(self) -> dict[str, Any]:
         memory.trim()
         grown = memory.rss_bytes() > self.baseline_bytes + self._config.memory_slack_bytes
         if grown or self._device_has_grown():
@@ -95,3 +99,4 @@ class Housekeeping:
         if self._device_ran_out:
             self._device_ran_out = False
             self.allocation_failed |= self._device_has_grown()
+        return {"heap_bytes": memory.heap_bytes()}

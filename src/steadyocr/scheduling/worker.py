@@ -91,7 +91,8 @@ class Worker:
             if message["kind"] == "stop":
                 return
             if message["kind"] == "ping":
-                self._send({"kind": "pong", "id": message["id"]})
+                # Asked for when nothing has come for a while.
+                self._send({"kind": "pong", "id": message["id"], **self._housekeeping.rest()})
                 continue
             self._housekeeping.begin()
             self._handle(message, bytes(payload))

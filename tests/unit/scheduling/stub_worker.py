@@ -45,7 +45,8 @@ def main(mode: str, channel: socket.socket) -> None:
                 signal.pause()
             return
         if message["kind"] == "ping":
-            send_blocking(channel, {"kind": "stage" if mode == "mixes things up" else "pong", "id": 0})
+            kind = "stage" if mode == "mixes things up" else "pong"
+            send_blocking(channel, {"kind": kind, "id": 0, "rss_bytes": 5})
             continue
         answer(mode, channel, message["id"], bytes(payload))
 

@@ -97,3 +97,15 @@ def test_kernels_compiled_since_the_start_do_not_make_a_sliders_work_untidy(
     process.loose = _SLACK
     finish(housekeeping, "postprocess")
     assert process.trims == 0
+
+
+def test_what_was_kept_for_an_item_that_does_not_come_is_given_back(
+    housekeeping: Housekeeping, process: Process
+) -> None:
+    process.scratch = 100 * _MIB
+    assert finish(housekeeping, "run", keep_scratch=True)["untidy"]
+    report = housekeeping.rest()
+    assert (report["untidy"], report["rss_bytes"]) == (False, _BASELINE)
+    process.trims = 0
+    housekeeping.rest()
+    assert process.trims == 0, "there is nothing to tidy"
