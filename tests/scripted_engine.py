@@ -55,7 +55,11 @@ class ScriptedEngine(EngineProcess):
         self.state = EngineState.BUSY
         order = item.payload.decode()
         await self._until_done_or_dead(SERVICE_S)
-        if order == "die" or (order == "die once" and item.attempts == 0):
+        if (
+            order == "die"
+            or (order == "die once" and item.attempts == 0)
+            or (order == "die large" and not item.cautious)
+        ):
             self.die()
         if order == "hang":
             await self._until_done_or_dead(1e9)

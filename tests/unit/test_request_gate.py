@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import tempfile
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from steadyocr.api.incoming_body import BodyRules, IncomingBody
+from steadyocr.api.map_routes import lines
 from steadyocr.api.middleware import RequestGate
 from steadyocr.api.ocr_routes import client_of, unless_disconnected
 from steadyocr.api.uploads import read_upload
@@ -184,5 +186,38 @@ def test_work_for_a_client_that_has_left_has_ended_when_its_request_has() -> Non
             await unless_disconnected(Request(scope, receive), work())
         assert ended
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    scenario()
+
+
+def test_lines_of_a_map_are_not_read_for_a_client_that_has_left() -> None:
+    called_off = False
+
+    @without_waiting
+    async def scenario() -> None:
+        async def reading(map_id: str, options: object, **_: object) -> None:
+            nonlocal called_off
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                called_off = True
+                raise
+
+        messages: list[Message] = [
+            {"type": "http.request", "body": b'{"recognise": true}'},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        service = SimpleNamespace(page=SimpleNamespace(maps=SimpleNamespace(lines=reading)))
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/maps/one/lines", "headers": [], "client": ("10.0.0.1", 1),
+            "app": SimpleNamespace(state=SimpleNamespace(service=service)), "state": {"request_id": "1"},
+        }  # fmt: skip
+        with pytest.raises(Cancelled):
+            await lines(Request(scope, receive), "one")
+        assert called_off
 
     scenario()

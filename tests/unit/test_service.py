@@ -37,6 +37,7 @@ class GoldenReader(ScriptedEngine):
     golden_ok = True
     every_picture_fails = False
     golden_ms = 100.0
+    golden_takes_s = 0.1
     picture_s = 0.1
 
     async def start(self, timeout_s: float) -> None:
@@ -46,7 +47,7 @@ class GoldenReader(ScriptedEngine):
     async def run(self, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
         if item.kind == "golden":
             type(self).golden_runs += 1
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(self.golden_takes_s)
             problem = "" if self.golden_ok else "a text is not what it should be"
             item.succeed(Reply({"golden": {"ok": self.golden_ok, "problem": problem, "duration_ms": self.golden_ms}}))
             return
@@ -123,6 +124,11 @@ async def test_health_checks_cannot_be_used_to_load_the_service(
     async with running(tmp_path) as service:
         await asyncio.gather(*(service.check_health() for _ in range(50)))
         assert golden_reader.golden_runs == 1
+        await asyncio.sleep(60)
+        golden_reader.golden_takes_s = 12.0
+        verdicts = await asyncio.gather(*(service.check_health() for _ in range(50)))
+        assert golden_reader.golden_runs == 2, "those who waited for a slow run share it"
+        assert len(set(verdicts)) == 1
 
 
 @without_waiting
@@ -131,6 +137,36 @@ async def test_a_misread_golden_picture_is_ill_health(tmp_path: Path, golden_rea
         golden_reader.golden_ok = False
         health = await service.check_health()
         assert (health.ok, health.reason) == (False, "a text is not what it should be")
+
+
+@without_waiting
+async def test_an_engine_that_misreads_the_golden_picture_is_replaced(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path) as service:
+        wrong = service.scheduler.slots[0].engine
+        golden_reader.golden_ok = False
+        assert not (await service.check_health()).ok
+        golden_reader.golden_ok = True
+        await asyncio.sleep(60)
+        assert service.scheduler.slots[0].engine is not wrong
+        assert (await service.check_health()).ok
+
+
+@without_waiting
+async def test_an_engine_that_is_far_slower_than_at_its_start_twice_in_a_row_is_replaced(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path) as service:
+        slow = service.scheduler.slots[0].engine
+        for ms in (4001.0, 100.0, 4001.0):
+            golden_reader.golden_ms = ms
+            await service.check_health()
+            await asyncio.sleep(60)
+        assert service.scheduler.slots[0].engine is slow
+        await service.check_health()
+        await asyncio.sleep(60)
+        assert service.scheduler.slots[0].engine is not slow
 
 
 @without_waiting
@@ -294,6 +330,7 @@ async def test_what_is_said_of_an_accelerator_is_what_its_engines_showed(
         assert service.gpu_ok() is False
         await asyncio.sleep(60)
         golden_reader.golden_ok = True
+        engine_of(service).device_bytes = 1 << 30  # another engine by now
         await service.check_health()
         assert service.gpu_ok() is True
         engine_of(service).ready = {}

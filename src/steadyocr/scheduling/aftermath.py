@@ -56,9 +56,9 @@ class Aftermath:
             item.suspect = self.suspicion.holds(item, asyncio.get_running_loop().time())
 
     def after_work(self, item: WorkItem) -> None:
-        """Clear an item that an engine has got through with, whatever the answer."""
+        """Acquit an item that an engine has got through with, whatever the answer."""
         if item.suspect and item.kind == "run":
-            self.suspicion.clear(item)
+            self.suspicion.acquit(item)
 
     def after_death(self, item: WorkItem, death: Death) -> None:
         """Decide about an item and its picture."""
@@ -71,7 +71,7 @@ class Aftermath:
         elif item.kind != "run":
             self._retry_or_give_up(item, death)
         else:
-            deaths = self.suspicion.blame(item, asyncio.get_running_loop().time())
+            deaths = self.suspicion.blame(item, asyncio.get_running_loop().time(), proven=True)
             if item.suspect:
                 self._condemn(item, death, deaths)
             elif not item.abandoned:

@@ -57,6 +57,8 @@ class EngineProcess:
         items: How many items it has finished.
         model_loads: How many times it has loaded its models; anything but 1 is a fault.
         allocation_failed: It has run out of memory once and is not to be trusted any more.
+        misreads: It read the golden picture wrongly when it was asked last.
+        slow_golden_runs: So many times in a row that took far longer than at its start.
         untidy: It has kept scratch memory of its last item for the next one.
     """
 
@@ -79,6 +81,8 @@ class EngineProcess:
         self.items = 0
         self.model_loads = 0
         self.allocation_failed = False
+        self.misreads = False
+        self.slow_golden_runs = 0
         self.untidy = False
 
     @property

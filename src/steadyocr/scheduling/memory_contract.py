@@ -141,11 +141,18 @@ class MemoryContract:
         return at(fitting)
 
     def _plan_internal(self, item: WorkItem) -> WorkPlan:
-        """What work of our own takes: no front knows what a calibration costs before it is done, so it is guessed."""
+        """What work of our own takes: no front knows what a calibration costs before it is done, so it is guessed.
+
+        Raises:
+            MemoryPressure: A calibration does not fit the budget.
+        """
         if item.kind != "calibrate":
             return WorkPlan(None, 0.0)
         picture, fit = _CALIBRATION_PICTURE, self.fit
-        return WorkPlan(None, fit.extra_bytes(picture, _DEFAULT_SIDE), fit.device_extra_bytes(picture, _DEFAULT_SIDE))
+        plan = WorkPlan(None, fit.extra_bytes(picture, _DEFAULT_SIDE), fit.device_extra_bytes(picture, _DEFAULT_SIDE))
+        if not self._fits(plan):
+            raise MemoryPressure("there is too little memory to measure what pictures cost")
+        return plan
 
     def _fits(self, plan: WorkPlan) -> bool:
         governor = self._governor

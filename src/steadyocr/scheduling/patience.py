@@ -14,7 +14,7 @@ _MOST = 0.5
 
 
 class Overdue(Exception):
-    """Nobody waits any more, and has not for a while.
+    """Nobody waits any more, and has not for a while; or it gets on, and takes longer than any item may.
 
     Attributes:
         silent: The engine, though given a processor, had shown no sign of life for most of the time.
@@ -111,7 +111,7 @@ class _Watch:
         if now >= self._overdue_at and not self._on_trial:
             self._end(Overdue(silent=self._silent_for_most(now)))
         elif now >= self._hung_at:
-            self._end(Hung(starved=self._whole.starved()))
+            self._end(self._verdict_at_the_limit(now))
         elif now >= self._silent_since + self._heartbeat_s and not self._recent.starved():
             self._end(Hung(starved=False))
         else:
@@ -119,6 +119,14 @@ class _Watch:
                 self.note_sign_of_life()
             self._timer.cancel()
             self._timer = self._loop.call_at(self._next_bound(), self._check)
+
+    def _verdict_at_the_limit(self, now: float) -> Overdue | Hung:
+        """A picture that gets on and still takes longer than any may is heavy; it does not hang, and is not blamed."""
+        if self._whole.starved():
+            return Hung(starved=True)
+        if now - self._silent_since <= _MOST * (now - self._began_at):
+            return Overdue(silent=False)
+        return Hung(starved=False)
 
     def _silent_for_most(self, now: float) -> bool:
         return now - self._silent_since > _MOST * (now - self._began_at) and not self._recent.starved()

@@ -18,6 +18,7 @@ from steadyocr.errors import NotFoundError, Quarantined
 _log = logging.getLogger("steadyocr.quarantine")
 
 MAX_ENTRIES: Final = 1000
+_NEEDED: Final = {"deaths", "cause", "condemned_at"}
 
 
 class Quarantine:
@@ -95,8 +96,12 @@ def _load(path: Path | None) -> dict[str, dict[str, Any]]:
     if path is None or not path.is_file():
         return {}
     try:
-        entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         _log.exception("The quarantine list cannot be read and starts empty")
         return {}
-    return entries
+    found = dict(entries) if isinstance(entries, dict) else {}
+    good = {digest: entry for digest, entry in found.items() if isinstance(entry, dict) and entry.keys() >= _NEEDED}
+    if not isinstance(entries, dict) or len(good) < len(found):
+        _log.error("The quarantine list holds what is no entry; that is left out")
+    return good

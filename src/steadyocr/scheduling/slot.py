@@ -18,7 +18,7 @@ from steadyocr.scheduling.ending import end_if_deaf, put_down, stop_for_good
 from steadyocr.scheduling.engine import EngineProcess, EngineState
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.patience import Hung, Overdue, Patience, run_patiently
-from steadyocr.scheduling.retirement import why_retire
+from steadyocr.scheduling.retirement import note_golden, why_retire
 from steadyocr.scheduling.slot_owner import SlotOwner
 from steadyocr.scheduling.standby import Standby
 
@@ -371,6 +371,8 @@ class Slot:
         course.untidy_after = engine.untidy
         course.peak_bytes, course.rss_bytes = engine.peak_rss_bytes, engine.rss_bytes
         course.allocation_failed = engine.allocation_failed
+        if item.kind == "golden" and item.answered:
+            note_golden(engine, item.outcome.result().message["golden"])
         return engine.peak_rss_bytes
 
     def _consider_retiring(self, engine: EngineProcess, *, idle: bool) -> None:

@@ -1,8 +1,9 @@
 """Pictures under suspicion: those in whose hand an engine died lately, by content hash, whoever sends them again.
 
 Without this, a client that does not wait for the verdict could cost an engine with each upload of the same picture.
-Suspicion alone refuses nobody: a suspect runs alone, and only an engine that dies of it there condemns it. It is
-cleared by an engine that gets through with it.
+Suspicion alone refuses nobody: a suspect runs alone and smaller, and only an engine that dies of it there condemns it.
+An engine that gets through with it so clears it, once: what kills engines at full size again would cost one with each
+upload, and runs alone and smaller from then on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from steadyocr.scheduling.items import WorkItem
 MAX_ENTRIES: Final = 1000
 # What has not been sent again for so long may begin anew.
 KEEP_S: Final = 86_400.0
+_TOO_MANY: Final = 2
 
 
 @dataclass(slots=True)
@@ -23,6 +25,8 @@ class _Entry:
     size: int
     deaths: int
     last_at: float
+    proven: int = 0
+    acquitted: bool = False
 
 
 class Suspicion:
@@ -40,13 +44,21 @@ class Suspicion:
 
     def __len__(self) -> int:
         """How many pictures are under suspicion."""
-        return len(self._entries)
+        return sum(not entry.acquitted for entry in self._entries.values())
 
-    def blame(self, item: WorkItem, now: float) -> int:
-        """Count a death against a picture; returns how many there are now."""
+    def blame(self, item: WorkItem, now: float, *, proven: bool = False) -> int:
+        """Count a death against a picture; returns how many there are now.
+
+        Args:
+            item: It.
+            now: Event-loop time.
+            proven: The engine died of it; otherwise it was ended while that was still open.
+        """
         self._forget_old(now)
         entry = self._entries.pop(item.digest, None) or _Entry(len(item.payload), 0, now)
         entry.deaths += 1
+        entry.proven += proven
+        entry.acquitted = False
         entry.last_at = now
         while len(self._entries) >= self._max_entries:
             self._entries.popitem(last=False)
@@ -57,7 +69,15 @@ class Suspicion:
         """Whether a picture is under suspicion. Costs a hash only where the size already matches."""
         self._forget_old(now)
         size = len(item.payload)
-        return any(entry.size == size for entry in self._entries.values()) and item.digest in self._entries
+        if not any(entry.size == size and not entry.acquitted for entry in self._entries.values()):
+            return False
+        return item.digest in self._entries and not self._entries[item.digest].acquitted
+
+    def acquit(self, item: WorkItem) -> None:
+        """An engine got through with it: after a first death that is taken for chance."""
+        entry = self._entries.get(item.digest) if self._entries else None
+        if entry is not None and entry.proven < _TOO_MANY:
+            entry.acquitted = True
 
     def clear(self, item: WorkItem) -> None:
         """Drop what there is against a picture."""

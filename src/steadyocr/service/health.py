@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from steadyocr.errors import DeadlineExceeded, MemoryPressure, QueueFull, RateLimited, SteadyOCRError
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.pressure import PressureLevel
+from steadyocr.scheduling.retirement import golden_bound_s
 from steadyocr.scheduling.scheduler import Scheduler
 from steadyocr.service.progress import gets_on
 from steadyocr.telemetry.events import Events
@@ -18,10 +19,6 @@ from steadyocr.types import OcrOptions
 _FRESH_S = 10.0
 # In all, with the wait for an engine: busy is not dead.
 _GOLDEN_TIMEOUT_S = 15.0
-# What a run may take, as a multiple of what it took when the engine started, and whatever that says. Neighbours that
-# take the processor slow a healthy engine several times over; a model that swaps or has lost its device, a hundred.
-_SLOWER = 10.0
-_LEAST_BOUND_S = 3.0
 # With work waiting and none in hand for so long, nothing will come: a replacement starts within seconds.
 _STANDSTILL_S = 10.0
 _LOOK_EVERY_S = 0.1
@@ -80,7 +77,8 @@ class HealthCheck:
             now = asyncio.get_running_loop().time()
             if self._last is None or now - self._last[0] >= fresh_s:
                 health = await self._read_golden()
-                self._last = (now, health)
+                # From its end: those who have waited for a slow one share it.
+                self._last = (asyncio.get_running_loop().time(), health)
                 if health.source == "golden":
                     self._golden_is_wrong = not health.ok
                 self._events.emit("golden_checked", ok=health.ok, problem=health.reason, source=health.source)
@@ -101,7 +99,7 @@ class HealthCheck:
 
     async def _read_golden(self) -> Health:
         scheduler, loop = self._scheduler(), asyncio.get_running_loop()
-        bound_s = golden_bound_s(scheduler)
+        bound_s = min(golden_bound_s(scheduler.engine_facts()), _GOLDEN_TIMEOUT_S)
         item = WorkItem(b"", OcrOptions(), loop.time() + _GOLDEN_TIMEOUT_S, kind="golden")
         completed = scheduler.completed
         try:
@@ -134,9 +132,3 @@ class HealthCheck:
                 return Health(False, "pictures wait, and no engine gets on with any", "busy")
             await asyncio.sleep(_LOOK_EVERY_S)
         return Health(True, "", "busy")
-
-
-def golden_bound_s(scheduler: Scheduler) -> float:
-    """Return how long reading the golden picture may take, in seconds, by what it took when the engine started."""
-    at_start_s: float = scheduler.engine_facts().get("golden", {}).get("duration_ms", 0.0) / 1000
-    return min(max(_SLOWER * at_start_s, _LEAST_BOUND_S), _GOLDEN_TIMEOUT_S)

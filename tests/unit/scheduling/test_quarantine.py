@@ -56,6 +56,17 @@ def test_a_damaged_list_starts_empty(tmp_path: Path, content: bytes) -> None:
     assert len(Quarantine(path)) == 0
 
 
+@pytest.mark.parametrize("content", ["null", "[]", "3", '{"a": {}}', '{"a": null}', '{"a": {"deaths": 2}}', "[" * 9999])
+def test_what_is_no_list_of_ours_is_left_out(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "quarantine.json"
+    path.write_text(content)
+    quarantine = Quarantine(path)
+    assert len(quarantine) == 0
+    quarantine.check("a")
+    quarantine.condemn("b", RECORD)
+    assert [entry["sha256"] for entry in Quarantine(path).entries()] == ["b"]
+
+
 def test_a_full_disk_does_not_stop_the_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")

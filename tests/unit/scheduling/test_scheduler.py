@@ -668,6 +668,16 @@ async def test_a_silent_engine_with_a_processor_hangs() -> None:
 
 
 @without_waiting
+async def test_a_picture_that_gets_on_for_longer_than_any_may_is_given_up_and_not_blamed() -> None:
+    async with lab(heartbeat_s=10.0, item_limit_s=60.0) as made:
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                await made.read("work 70", allowed_s=300)
+        assert len(made.scheduler.quarantine) == len(made.scheduler.aftermath.suspicion) == 0
+        assert await made.read("ok") == "ok"
+
+
+@without_waiting
 async def test_a_slot_whose_loop_dies_while_starting_ends_the_start() -> None:
     def broken(number: int) -> EngineProcess:
         raise RuntimeError("no such thing")

@@ -131,6 +131,15 @@ async def test_an_engine_that_gives_any_answer_clears_a_suspect() -> None:
 
 
 @without_waiting
+async def test_what_kills_engines_at_full_size_again_costs_no_more_of_them() -> None:
+    async with lab() as made:
+        for _ in range(5):
+            assert await made.read("die large") == "die large"
+        assert made.scheduler.slots[0].restarts == 2
+        assert len(made.scheduler.quarantine) == 0
+
+
+@without_waiting
 async def test_kills_from_outside_cast_no_suspicion() -> None:
     async with lab() as made:
         unlucky = asyncio.create_task(made.read("take 5"))
