@@ -15,7 +15,7 @@ Quad = tuple[Point, Point, Point, Point]
 Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 Quality = Literal["shrink", "tile"]
-DegradationReason = Literal["max_side", "memory_pressure"]
+DegradationReason = Literal["max_side", "memory_pressure", "engine_died"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class Degradation:
     """What was taken away from full quality, and why.
 
     Attributes:
-        reason: What forced it.
+        reason: What forced it: the request's or the default side, memory, or an engine that died of the picture at
+            full size.
         steps: The steps taken, in order, as short stable words.
         effective_scale: Detector pixels per picture pixel, at most 1.
     """
@@ -114,15 +115,17 @@ class OcrOptions:
 
 @dataclass(frozen=True, slots=True)
 class SideCap:
-    """A side limit that the service sets below what the request asked for, because memory is short.
+    """A side limit that the service sets below what the request asked for.
 
     Attributes:
         max_side: Longest side given to the detector, in pixels.
         steps: The steps of the ladder behind it, as short stable words.
+        reason: Why.
     """
 
     max_side: int
     steps: tuple[str, ...]
+    reason: DegradationReason = "memory_pressure"
 
 
 @dataclass(frozen=True, slots=True)

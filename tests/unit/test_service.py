@@ -11,6 +11,7 @@ import pytest
 from scripted_engine import ScriptedEngine
 from steadyocr.errors import (
     DeadlineExceeded,
+    Draining,
     EngineDied,
     InternalError,
     MemoryPressure,
@@ -335,6 +336,22 @@ async def test_what_is_said_of_an_accelerator_is_what_its_engines_showed(
         assert service.gpu_ok() is True
         engine_of(service).ready = {}
         assert service.gpu_ok() is False
+
+
+@without_waiting
+async def test_nothing_new_is_taken_while_jobs_are_put_back(
+    tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as service:
+        back = asyncio.Event()
+        monkeypatch.setattr(service.batches, "drain", back.wait)
+        stopping = asyncio.create_task(service.stop())
+        await asyncio.sleep(1)
+        with pytest.raises(Draining):
+            await service.read(PICTURE, OcrOptions())
+        assert service.unready_reason() == "shutting down"
+        back.set()
+        await stopping
 
 
 @without_waiting

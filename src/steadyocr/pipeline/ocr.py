@@ -262,5 +262,5 @@ def _degradation(detection: Detection, cap: SideCap | None) -> Degradation | Non
     if scale >= 1.0:
         return None
     if cap is not None:
-        return Degradation("memory_pressure", (*cap.steps, "shrink"), round(scale, 4))
+        return Degradation(cap.reason, (*cap.steps, "shrink"), round(scale, 4))
     return Degradation("max_side", ("shrink",), round(scale, 4))

@@ -11,7 +11,7 @@ from steadyocr.imaging.header import ImageHeader
 from steadyocr.scheduling.governor import MemoryGovernor
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.memory_model import SIDE_STEPS, TILE_SIDE, MemoryFit, largest_fitting_side
-from steadyocr.types import SideCap
+from steadyocr.types import DegradationReason, SideCap
 
 _DEFAULT_SIDE = 1280
 _ERROR_SMOOTHING = 0.05
@@ -122,11 +122,13 @@ class MemoryContract:
             if self._fits(tiled):
                 return tiled
 
+        reason: DegradationReason = "engine_died" if item.suspect else "memory_pressure"
+
         def at(side: int) -> WorkPlan:
             # A cap that the picture does not reach takes nothing away.
             matters = side < min(wanted, max(header.viewed_size)) or item.options.quality == "tile"
             return WorkPlan(
-                SideCap(side, (f"side_{side}",)) if matters else None,
+                SideCap(side, (f"side_{side}",), reason) if matters else None,
                 self.fit.extra_bytes(header, side, len(item.payload)),
                 self.fit.device_extra_bytes(header, side),
             )

@@ -239,9 +239,13 @@ class Scheduler:
             await replace_engines(self.slots, engine, self.config.slot.engine, self.room_for_standby)
             self.config = dataclasses.replace(self.config, slot=dataclasses.replace(self.config.slot, engine=engine))
 
+    def refuse_new(self) -> None:
+        """Take nothing new from now on."""
+        self._draining = True
+
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work and wait until accepted work is done; returns whether all of it was."""
-        self._draining = True
+        self.refuse_new()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._nothing_outstanding.wait()

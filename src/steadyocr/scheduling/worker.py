@@ -164,7 +164,7 @@ class Worker:
             payload,
             OcrOptions(**message["options"]),
             on_stage=lambda stage: self._send({"kind": "stage", "id": item_id, "stage": stage}),
-            cap=SideCap(cap["max_side"], tuple(cap["steps"])) if cap else None,
+            cap=SideCap(cap["max_side"], tuple(cap["steps"]), cap["reason"]) if cap else None,
             extras=Extras(**message["extras"]) if "extras" in message else None,
         )
         answer = {"kind": "result", "id": item_id, "page": result.page.to_wire()}

@@ -108,6 +108,8 @@ class Service:
         if self._scheduler is None:
             return
         self.events.emit("drain_started")
+        # At once: to put jobs back may take long where their store is away.
+        self._scheduler.refuse_new()
         # Beside the drain: a run that is stopped may take a while to write its checkpoint.
         laboratory = asyncio.create_task(self.page.stop(), name="page-stop")
         # Jobs first: what they have in hand goes back to their queue, so that only people are waited for.

@@ -289,7 +289,9 @@ async def test_under_pressure_no_side_that_a_client_asks_for_lets_tiles_through(
     assert planned(governor, 1280, quality="tile", max_side=736).cap is None
     assert planned(governor, 960, quality="tile", max_side=736).cap == SideCap(736, ("side_736",))
     assert planned(governor, 960, quality="tile").cap == SideCap(960, ("side_960",))
-    assert planned(governor, None, quality="tile", max_side=320, cautious=True).cap == SideCap(320, ("side_320",))
+    assert planned(governor, None, quality="tile", max_side=320, cautious=True).cap == SideCap(
+        320, ("side_320",), "engine_died"
+    )
 
 
 @without_waiting

@@ -173,7 +173,7 @@ async def test_a_suspect_is_retried_alone_and_one_step_smaller() -> None:
         item = made.item("die once")
         item.header = ImageHeader("jpeg", 4000, 3000, 1, 1, 8, 3)
         reply = await made.scheduler.submit(item)
-        assert reply.message["cap"] == SideCap(960, ("side_960",))
+        assert reply.message["cap"] == SideCap(960, ("side_960",), "engine_died")
         assert item.suspect
 
 
