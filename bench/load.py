@@ -27,6 +27,7 @@ from bench.server import OUT, Server, running_server, send
 _LEAST_GOODPUT = 0.9
 _SLOWEST_REFUSAL_MS = 50.0
 _MOST_FRONT_BYTES = 256 << 20
+_LOOK_EVERY_S = 0.2
 
 FIXTURES = Path(__file__).parent.parent / "tests/fixtures"
 
@@ -58,6 +59,12 @@ class Outcome:
         return sum(answer.status == 200 for answer in self.answers)
 
     @property
+    def lost(self) -> int:
+        """Requests that ended in neither an answer nor a typed refusal or expiry."""
+        typed = ((200, ""), (503, "queue_full"), (503, "memory_pressure"), (504, "deadline_exceeded"))
+        return sum((answer.status, answer.code) not in typed for answer in self.answers)
+
+    @property
     def goodput_per_s(self) -> float:
         """Pictures answered a second."""
         return self.answered / self.seconds
@@ -72,6 +79,7 @@ class Outcome:
             "offered_per_s": round(self.offered_per_s, 2),
             "sent": len(self.answers),
             "answered": self.answered,
+            "lost": self.lost,
             "expired": sum(answer.status == 504 for answer in self.answers),
             "goodput_per_s": round(self.goodput_per_s, 3),
             "wrong": sum(answer.status == 200 and not answer.right for answer in self.answers),
@@ -113,15 +121,24 @@ async def load(
     server: Server, client: httpx.AsyncClient, factor: float, rate: float, seconds: float, timeout_s: float
 ) -> Outcome:
     """Send at a fixed rate."""
+    rss = [server.front_rss_bytes()]
+
+    async def watch() -> None:
+        while True:
+            rss.append(server.front_rss_bytes())
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    watching = asyncio.create_task(watch())
     start = time.monotonic()
     tasks = []
     for index in range(int(rate * seconds)):
         intended = start + index / rate
         await asyncio.sleep(max(0.0, intended - time.monotonic()))
         tasks.append(asyncio.create_task(_ask(server, client, index, intended, timeout_s)))
-    rss = server.front_rss_bytes()
     answers = await asyncio.gather(*tasks)
-    return Outcome(factor, rate, max(seconds, time.monotonic() - start), list(answers), rss)
+    took = max(seconds, time.monotonic() - start)
+    watching.cancel()
+    return Outcome(factor, rate, took, list(answers), max(rss))
 
 
 async def _ask(server: Server, client: httpx.AsyncClient, index: int, intended: float, timeout_s: float) -> Answer:
@@ -144,6 +161,8 @@ def broken_promises(outcomes: list[Outcome], timeout_s: float) -> Iterator[str]:
         row = outcome.row()
         if wrong := row["wrong"]:
             yield f"{where}: {wrong} answers were wrong"
+        if outcome.lost:
+            yield f"{where}: {outcome.lost} requests got no typed answer"
         if outcome.factor > 1.0 and full and outcome.goodput_per_s < _LEAST_GOODPUT * full:
             yield f"{where}: goodput {outcome.goodput_per_s:.2f}/s is below 90 % of {full:.2f}/s at 1 x"
         for name, value, bound_ms in (

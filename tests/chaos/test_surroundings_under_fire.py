@@ -15,11 +15,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from chaos_support import outcome, running, weak, weak_engines
 from steadyocr.scheduling.quarantine import Quarantine
-from support import KnownPicture, RunningServer, in_real_time, known_picture, running_server, texts_of, wait_until
+from support import (
+    KnownPicture,
+    RunningServer,
+    encoded,
+    in_real_time,
+    known_picture,
+    running_server,
+    texts_of,
+    wait_until,
+)
 
 ROUNDS = max(1, int(os.environ.get("STEADYOCR_CHAOS_ITEMS", "16")) // 16)
 
@@ -104,7 +115,9 @@ async def test_on_a_full_disk_pictures_are_read_and_poison_is_still_refused(tmp_
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("data"), engines__count="1", queue__max_size="200") as running:
+    with running_server(
+        tmp_path_factory.mktemp("data"), engines__count="1", queue__max_size="200", server__write_stall_s="300"
+    ) as running:
         yield running
 
 
@@ -112,9 +125,11 @@ def connect(
     server: RunningServer, data: bytes, *, announced: int | None = None, path: str = "/v1/ocr"
 ) -> socket.socket:
     host, _, port = server.url.removeprefix("http://").rstrip("/").rpartition(":")
-    channel = socket.create_connection((host, int(port)), timeout=60)
-    # A tiny window: the server cannot leave the answer with the kernel.
+    channel = socket.socket()
+    # A tiny window, from the first moment on: little of an answer can be left with the kernel.
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    channel.settimeout(60)
+    channel.connect((host, int(port)))
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {announced or len(data)}\r\n\r\n"
     channel.sendall(head.encode() + data)
     return channel
@@ -124,7 +139,9 @@ def test_clients_that_do_not_behave_hold_nobody_up(
     server: RunningServer, english: KnownPicture, chinese: KnownPicture
 ) -> None:
     before = server.info()["queue"]["completed"]
-    lazy = [connect(server, english.data, path="/v1/ocr?format=overlay.png") for _ in range(4)]
+    # Noise packs badly: an answer of several megabytes, more than a kernel buffers.
+    noise = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)))
+    lazy = [connect(server, noise, path="/v1/ocr?format=overlay.png") for _ in range(4)]
     half = [connect(server, english.data[:500], announced=len(english.data)) for _ in range(4)]
     gone = 0
     with ThreadPoolExecutor(4) as pool:
@@ -141,6 +158,7 @@ def test_clients_that_do_not_behave_hold_nobody_up(
         return bool(info["queue"]["waiting"] == 0 and info["engines"][0]["state"] == "ready")
 
     wait_until(settled)
+    assert server.info()["bodies"]["held_bytes"] > 4 << 20, "nobody has taken the large answers yet"
     # Every request was read or given up; those whose client had gone cost no more than one reading each.
     assert len(pictures) <= server.info()["queue"]["completed"] - before <= len(pictures) + len(lazy) + gone
     for channel in half:
