@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from browser_support import DESKTOP, ENDED, PHONE, OpenPage, RunningJob, Watched, needs_chromium, picture, row, send
 from support import KnownPicture
@@ -115,16 +115,21 @@ def test_on_a_phone_a_row_is_one_line(open_page: OpenPage, english: KnownPicture
     assert max(middles) - min(middles) < 12, middles
 
 
+def drop_on(page: Page, *paths: Path) -> None:
+    """Drop files or folders from the file manager on the page."""
+    devtools = page.context.new_cdp_session(page)
+    what = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 300, "data": what})
+
+
 def test_a_dropped_folder_keeps_its_paths(open_page: OpenPage, english: KnownPicture, tmp_path: Path) -> None:
     for name in ("a/scan.png", "b/scan.png"):
         file = tmp_path / "scans" / name
         file.parent.mkdir(parents=True)
         file.write_bytes(english.data)
     page = open_page("#batch")
-    devtools = page.context.new_cdp_session(page)
-    what = {"items": [], "files": [str(tmp_path / "scans")], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
-        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 300, "data": what})
+    drop_on(page, tmp_path / "scans")
     for name in ("scans/a/scan.png", "scans/b/scan.png"):
         expect(row(page, name)).to_be_visible()
 
@@ -199,3 +204,63 @@ def test_a_chosen_folder_keeps_its_paths(open_page: OpenPage, english: KnownPict
     with zipfile.ZipFile(Path(waiting.value.path())) as archive:
         read = [name for name in archive.namelist() if name.endswith("1.png.txt")]
     assert len(read) == 2, "files of one name in two folders stay apart"
+
+
+def test_what_cannot_be_read_is_left_out_of_a_dropped_folder(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page("#batch")
+    page.evaluate(
+        """() => {
+            const no = (take, refuse) => refuse(new DOMException('locked', 'NotReadableError'));
+            const file = (name, read) => ({ name, isFile: true, fullPath: `/scans/${name}`, file: read });
+            const folder = (name, readEntries) => ({ name, isDirectory: true, createReader: () => ({ readEntries }) });
+            const good = file('good.png', (take) => take(new File(['x'], 'good.png', { type: 'image/png' })));
+            const parts = [[file('locked.png', no), good, folder('locked', no)], []];
+            const scans = folder('scans', (take) => take(parts.shift()));
+            DataTransferItem.prototype.webkitGetAsEntry = () => scans;
+        }"""
+    )
+    drop_on(page, tmp_path)
+    expect(page.locator(".toast")).to_contain_text("2 items cannot be read")
+    expect(row(page, "scans/good.png")).to_be_visible()
+    expect(page.locator(".items tbody tr")).to_have_count(1)
+
+
+def test_a_folder_is_no_picture(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    drop_on(page, tmp_path)
+    expect(page.locator(".toast")).to_contain_text("1 item cannot be read")
+    expect(page.locator("#panel-single .drop")).to_be_visible()
+
+
+def test_a_phone_is_not_asked_for_a_photograph_where_there_is_no_camera(open_page: OpenPage) -> None:
+    page = open_page("#batch", size=PHONE)
+    expect(page.locator("#panel-batch .drop h2")).to_have_text("Drop pictures, a zip or a folder")
+    expect(page.locator("#panel-single .drop h2")).to_have_text("Choose or take a picture")
+
+
+def test_rows_and_cards_change_their_language(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#tab-batch").click()
+    send(page, [picture("bad.png", b"words and no pixels")])
+    page.locator(ENDED).wait_for()
+    page.locator("#language-button").click()
+    expect(row(page, "bad.png").locator(".why")).to_contain_text("不支持此文件")
+    page.get_by_role("link", name="全部批次").click()
+    expect(page.locator("#panel-batch .card").first).to_contain_text("1 张图片")
+    page.locator("#language-button").click()
+    expect(page.locator("#panel-batch .card").first).to_contain_text("1 picture")
+
+
+def test_a_line_without_text_is_not_copied(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page()
+    send(page, [picture("one.png", english.data)])
+    row(page, "one.png").get_by_role("button", name="Open").click()
+    lines = page.locator("dialog.reader so-lines")
+    lines.locator(".line").first.wait_for()
+    lines.evaluate("(one) => one.setLines([{ id: 0, text: null, text_score: null, score: 0.9 }])")
+    lines.locator(".line").focus()
+    page.keyboard.press("c")
+    lines.evaluate("(one) => one.setLines([{ id: 0, text: 'words', text_score: 0.9, score: 0.9 }])")
+    page.keyboard.press("c")
+    expect(page.locator(".toast")).to_have_text(["Copied"])
+    assert page.evaluate("navigator.clipboard.readText()") == "words"

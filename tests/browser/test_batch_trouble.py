@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, send
+from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
 from support import KnownPicture, free_port, running_server
 
 pytestmark = needs_chromium
+
+FILES = "#panel-batch input[data-role=files]"
+
+
+def sent_by(page: Page) -> list[Route]:
+    """Hold what is sent as a job from now on; who releases it calls ``fallback``."""
+    held: list[Route] = []
+    page.route("**/v1/jobs", lambda route: held.append(route) if route.request.method == "POST" else route.fallback())
+    return held
+
+
+def with_limits(page: Page, **limits: int) -> None:
+    """Let the service say that jobs have these limits."""
+
+    def change(route: Route) -> None:
+        answer = route.fetch()
+        info = answer.json()
+        info["settings"]["jobs"].update(limits)
+        route.fulfill(response=answer, json=info)
+
+    page.route("**/v1/info", change)
+    page.reload()
+    expect(page.locator(".pill.ready")).to_be_visible()
 
 
 def test_busy_is_a_wait_and_the_job_is_made_once(open_page: OpenPage, english: KnownPicture) -> None:
@@ -92,3 +116,116 @@ def test_a_restart_is_survived_by_a_job_and_by_a_tab_entered_meanwhile(
         page.locator(ENDED).wait_for()
         expect(page.locator("#banner")).to_be_hidden()
         expect(page.locator(".items .badge.done")).to_have_count(count)
+
+
+def test_a_file_that_changed_meanwhile_is_named_and_not_sent_again(
+    open_page: OpenPage, english: KnownPicture, tmp_path: Path
+) -> None:
+    page = open_page("#batch")
+    file = tmp_path / "late.png"
+    file.write_bytes(english.data)
+
+    def change_and_refuse(route: Route) -> None:
+        file.write_bytes(english.data[:100])
+        os.utime(file, (1, 1))
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json={"code": "queue_full", "detail": "full"})
+
+    page.route("**/v1/jobs", change_and_refuse, times=1)
+    page.locator(FILES).set_input_files(file)
+    problem = page.get_by_role("alert")
+    expect(problem).to_contain_text("cannot read late.png")
+    expect(problem.get_by_role("button")).to_have_count(0)
+    expect(page.locator(".sending")).to_be_hidden()
+    expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_what_is_dropped_meanwhile_is_sent_next(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page("#batch")
+    held = sent_by(page)
+    with page.expect_request("**/v1/jobs"):
+        page.locator(FILES).set_input_files([picture("first.png", english.data)])  # type: ignore[arg-type]
+    page.locator(FILES).set_input_files([picture("second.png", english.data)])  # type: ignore[arg-type]
+    expect(page.locator(".toast")).to_contain_text("after the ones under way")
+    assert len(held) == 1
+    with page.expect_request("**/v1/jobs"):
+        held[0].fallback()
+    expect(page.locator(".sending")).to_be_visible()
+    expect(row(page, "first.png")).to_be_visible()
+    held[1].fallback()
+    expect(row(page, "second.png")).to_be_visible()
+    expect(page.locator(".sending")).to_be_hidden()
+
+
+def test_sending_that_fails_says_so_over_an_open_batch_too(
+    open_page: OpenPage, english: KnownPicture, running_job: RunningJob
+) -> None:
+    page = open_page(f"#batch/{running_job.id}")
+    held = sent_by(page)
+    expect(page.locator(".items .badge.leased")).to_be_visible()
+    with page.expect_request("**/v1/jobs"):
+        page.locator(FILES).set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
+    expect(page.locator(".sending")).to_be_visible()
+    held[0].fulfill(status=507, json={"code": "insufficient_storage", "detail": "full"})
+    problem = page.get_by_role("alert")
+    expect(problem).to_contain_text("nearly full")
+    with page.expect_request("**/v1/jobs"):
+        problem.get_by_role("button", name="Try again").click()
+    expect(problem).to_have_count(0)
+    held[1].fallback()
+    expect(row(page, "one.png")).to_be_visible()
+
+
+def test_an_answer_that_is_none_is_said(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page("#batch")
+    held = sent_by(page)
+    with page.expect_request("**/v1/jobs"):
+        page.locator(FILES).set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
+    expect(page.locator(".sending")).to_be_visible()
+    held[0].fulfill(status=200, body="<html>Please log in</html>")
+    expect(page.get_by_role("alert")).to_contain_text("answered with an error")
+    expect(page.locator(".sending")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"max_files": 1}, "Too many files at once; at most 1."),
+        ({"max_upload_bytes": 2000}, "too large together; at most 2.0 kB"),
+    ],
+    ids=str,
+)
+def test_what_the_server_would_refuse_is_not_sent(
+    open_page: OpenPage, english: KnownPicture, limits: dict[str, int], sentence: str
+) -> None:
+    page = open_page("#batch")
+    with_limits(page, **limits)
+    held = sent_by(page)
+    page.locator(FILES).set_input_files([picture(f"{name}.png", english.data) for name in "ab"])  # type: ignore[arg-type]
+    expect(page.get_by_role("alert")).to_contain_text(sentence)
+    assert held == []
+
+
+def test_ten_thousand_and_one_pictures_are_too_many_and_are_pictures(open_page: OpenPage) -> None:
+    page = open_page("#batch")
+    expect(page.locator(".pill.ready")).to_be_visible()
+    held = sent_by(page)
+    page.locator(FILES).evaluate(
+        """(input) => {
+            const held = new DataTransfer();
+            for (let n = 0; n <= 10_000; n += 1) held.items.add(new File(['x'], `${n}.png`, { type: 'image/png' }));
+            input.files = held.files;
+            input.dispatchEvent(new Event('change'));
+        }"""
+    )
+    expect(page.get_by_role("alert")).to_contain_text("at most 10,000")
+    expect(page.locator(".toast")).to_have_count(0)
+    assert held == []
+
+
+def test_a_batch_that_is_gone_shows_nothing_of_the_one_before(open_page: OpenPage, running_job: RunningJob) -> None:
+    page = open_page(f"#batch/{running_job.id}")
+    expect(page.locator(".items .badge.leased")).to_be_visible()
+    page.evaluate("location.hash = 'batch/none'")
+    expect(page.get_by_role("alert")).to_contain_text("not there any more")
+    expect(page.locator(".job").get_by_role("button")).to_have_count(0)
+    expect(page.locator(".job h2")).to_be_hidden()

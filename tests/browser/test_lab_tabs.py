@@ -192,3 +192,39 @@ def test_a_list_of_exports_that_fails_says_so(open_page: OpenPage) -> None:
     page.route("**/v1/lab/exports", lambda route: route.fulfill(status=500, json={"code": "internal", "detail": "oh"}))
     page.locator("#tab-export").click()
     expect(page.get_by_role("alert")).to_contain_text("The service has a fault")
+
+
+def test_the_model_to_start_from_stays_chosen(open_page: OpenPage) -> None:
+    page = open_tab(open_page, "tune", FakeLab())
+    model = page.locator("#tune-model")
+    expect(model).to_have_value("resnet18-db")
+    page.locator(".more summary").click()
+    model.select_option("receipts-v2")
+    page.locator("#tab-single").click()
+    with page.expect_response("**/v1/lab/runs"):
+        page.locator("#tab-tune").click()
+    expect(model).to_have_value("receipts-v2")
+
+
+def test_the_report_on_a_data_set_changes_its_language(open_page: OpenPage) -> None:
+    page = open_tab(open_page, "tune", FakeLab())
+    report = page.locator(".report")
+    expect(report).to_contain_text("240 pictures")
+    page.locator("#language-button").click()
+    expect(report).to_contain_text("240 张图片")
+    expect(report.locator("summary")).to_contain_text("查看 3 条")
+
+
+def test_focus_stays_on_an_export_under_way(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    lab.patience = 100
+    page = open_tab(open_page, "export", lab)
+    page.locator("#panel-export button[type=submit]").click()
+    stop = page.locator(".export-card").get_by_role("button", name="Cancel")
+    stop.focus()
+    for _ in range(2):
+        with page.expect_response("**/v1/lab/exports"):
+            pass
+    expect(stop).to_be_focused()
+    lab.patience = 1
+    expect(page.locator(".export-card .figures")).to_be_visible()

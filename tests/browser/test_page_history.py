@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from browser_support import OpenPage, Watched, by_name, needs_chromium, read_one
 from support import RunningServer
 
 pytestmark = needs_chromium
+
+HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 def test_history_brings_a_reading_back(open_page: OpenPage) -> None:
@@ -78,3 +82,24 @@ def test_the_history_can_be_left(open_page: OpenPage, watched: list[Watched]) ->
     page.keyboard.press("Escape")
     read_one(page)
     assert "keep=false" in next(path for path in watched[0].requests if path.startswith("/v1/ocr"))
+
+
+def test_the_history_speaks_the_new_language_before_it_is_asked_for_again(open_page: OpenPage) -> None:
+    page = open_page(locale="zh-CN")
+    entry = {"id": "1", "at": 1_795_480_000, "first_line": "", "lines": 3, "width": 40, "height": 30}
+    known = {"enabled": True, "shared": True, "keep_s": 604_800, "entries": [entry]}
+    job = {"id": "1", "created_at": 1_795_480_000, "state": "finished", "done": 2, "total": 2}
+    page.route("**/v1/history?*", lambda route: route.fulfill(json=known), times=1)
+    page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"jobs": [job]}), times=1)
+    page.locator("#history-button").click()
+    drawer = page.locator(".drawer")
+    expect(drawer.locator(".entry")).to_have_count(2)
+    assert HAN.search(drawer.locator(".entries").first.inner_text())
+    page.keyboard.press("Escape")
+    page.locator("#language-button").click()
+    expect(page.get_by_role("tab", name="Batch")).to_be_visible()
+    for path in ("**/v1/history?*", "**/v1/jobs?*"):
+        page.route(path, lambda _: None)
+    page.locator("#history-button").click()
+    expect(drawer.locator(".entry")).to_have_count(2)
+    assert [line for line in drawer.inner_text().splitlines() if HAN.search(line)] == []

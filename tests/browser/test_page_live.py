@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from browser_support import OpenPage, RunningJob, needs_chromium, read_one
 from prefix_proxy import prefix_proxy
@@ -20,6 +22,48 @@ NO_POLLING = """() => {
     const set = window.setTimeout;
     window.setTimeout = (work, wait, ...rest) => set(work, wait >= 1000 ? 2 ** 31 - 1 : wait, ...rest);
 }"""
+
+
+# Twenty seconds pass in one.
+FAST = """() => {
+    const [set, now, start] = [window.setTimeout, Date.now, Date.now()];
+    window.setTimeout = (work, wait, ...rest) => set(work, wait >= 1000 ? wait / 20 : wait, ...rest);
+    Date.now = () => start + (now() - start) * 20;
+}"""
+
+
+class LongJob:
+    """A job that goes on for ever, without a stream; looks at it are counted. Its second picture is read meanwhile."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.looks: list[float] = []
+        self.streams = 0
+        page.route("**/v1/jobs/long", self._job)
+        page.route("**/v1/jobs/long/items?*", self._items)
+        page.route("**/v1/jobs/long/events", self._events)
+
+    def look_on(self, times: int) -> None:
+        """Wait for so many more looks."""
+        for _ in range(times):
+            with self.page.expect_response(lambda answer: "/v1/jobs/long/items" in answer.url):
+                pass
+
+    def _job(self, route: Route) -> None:
+        self.looks.append(time.monotonic())
+        counts = {"total": 60, "done": 1, "failed": 0, "dead": 0, "expired": 0, "cancelled": 0}
+        times = {"created_at": 1_795_480_000, "started_at": 1_795_480_001, "finished_at": None, "eta_s": 60}
+        route.fulfill(json={"id": "long", "state": "running", **counts, **times})
+
+    def _items(self, route: Route) -> None:
+        states = ["done", "done" if len(self.looks) > 3 else "leased", "queued"]
+        same: dict[str, Any] = {"kind": "ocr", "attempts": 1, "parent": None, "error": None, "size_bytes": 1000}
+        items = [{"position": at, "name": f"{at}.png", "state": state, **same} for at, state in enumerate(states)]
+        route.fulfill(json={"items": items})
+
+    def _events(self, route: Route) -> None:
+        self.streams += 1
+        route.fulfill(status=500, json={"code": "internal", "detail": "no stream"})
 
 
 class Streams:
@@ -109,3 +153,55 @@ def test_a_batch_under_a_prefix_is_live_and_is_taken_away(
     running_job.end()
     expect(page.locator(".items .badge.failed")).to_be_visible()
     assert len(streams.opened) == 1
+
+
+@pytest.mark.parametrize("name", ["Open", "Next page"])
+def test_focus_stays_where_it_is_while_a_batch_goes_on(open_page: OpenPage, name: str) -> None:
+    page = open_page()
+    job = LongJob(page)
+    page.evaluate("location.hash = 'batch/long'")
+    button = page.locator("#panel-batch").get_by_role("button", name=name, exact=True).first
+    button.focus()
+    button.evaluate("(one) => { one.mark = 'the same'; }")
+    expect(page.locator(".items .badge.done")).to_have_count(2)
+    job.look_on(1)
+    expect(button).to_be_focused()
+    assert button.evaluate("(one) => one.mark") == "the same"
+
+
+def test_a_stream_that_fails_is_tried_again_and_again(open_page: OpenPage) -> None:
+    page = open_page()
+    job = LongJob(page)
+    page.evaluate(FAST)
+    page.evaluate("location.hash = 'batch/long'")
+    for _ in range(100):
+        job.look_on(1)
+        if job.streams == 5:
+            break
+    assert job.streams == 5
+
+
+def test_a_busy_server_is_asked_again_when_it_says(open_page: OpenPage) -> None:
+    page = open_page()
+    job = LongJob(page)
+    refused: list[float] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(time.monotonic())
+        route.fulfill(status=503, headers={"Retry-After": "4"}, json={"code": "unavailable", "detail": "busy"})
+
+    page.route("**/v1/jobs/long", refuse, times=1)
+    page.evaluate("location.hash = 'batch/long'")
+    expect(page.locator(".items tbody tr")).to_have_count(3)
+    assert job.looks[0] - refused[0] >= 4
+
+
+def test_a_server_that_never_answers_is_one_that_does_not_answer(open_page: OpenPage) -> None:
+    page = open_page()
+    page.evaluate(FAST)
+    held: list[Route] = []
+    page.route("**/v1/jobs?*", lambda route: held.append(route), times=1)
+    page.locator("#tab-batch").click()
+    expect(page.locator("#panel-batch > .wait")).to_contain_text("does not answer")
+    expect(page.locator("#panel-batch > .wait")).to_be_hidden()
+    assert held

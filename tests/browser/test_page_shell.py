@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, Page, expect
 
 from browser_support import OpenPage, Watched, needs_chromium, read_one
 from fake_lab import FakeLab
-from support import RunningServer, running_server
+from support import FIXTURES, RunningServer, running_server
 
 pytestmark = needs_chromium
 
@@ -57,17 +57,45 @@ def test_nothing_stays_behind_in_the_other_language(open_page: OpenPage) -> None
     page = open_page(locale="zh-CN")
     FakeLab().attach(page)
     read_one(page)
+    page.route("**/v1/maps/*/lines", lambda route: route.fulfill(status=500, json={"code": "internal"}))
+    page.locator("#panel-single .chip[data-preset=hand]").click()
+    expect(page.get_by_role("alert")).to_be_visible()
     for tab in ("batch", "tune", "export", "single"):
         page.locator(f"#tab-{tab}").click()
         expect(page.locator(f"#panel-{tab} h2:visible").first).to_be_visible()
+    seen = page.locator("#panel-single")
+    assert HAN.search(seen.inner_text())
     page.locator("#language-button").click()
     expect(page.get_by_role("tab", name="Batch")).to_be_visible()
-    said = page.evaluate(
-        """() => [...document.querySelectorAll('[data-said]')].flatMap((one) =>
-            [one.children.length ? '' : one.textContent, one.getAttribute('aria-label'), one.title]).filter(Boolean)"""
+    # The picture's own text is English, and its name too.
+    assert [line for line in seen.inner_text().splitlines() if HAN.search(line)] == []
+    named = page.evaluate(
+        """() => [...document.querySelectorAll('header *, #panel-single :not(.lines *)')]
+            .flatMap((one) => [one.getAttribute('aria-label'), one.getAttribute('title')]).filter(Boolean)"""
     )
-    left = [text for text in said if HAN.search(text) and text not in ("切换到中文", "中")]
-    assert left == []
+    assert [name for name in named if HAN.search(name)] == ["切换到中文"] * 2
+
+
+def test_a_chart_of_nothing_says_nothing(open_page: OpenPage) -> None:
+    page = open_page()
+    said = page.evaluate(
+        """async () => {
+            await import('./ui/js/parts/chart.js');
+            const { setLanguage } = await import('./ui/js/core/i18n.js');
+            const chart = document.createElement('so-chart');
+            chart.dataset.title = 'tune.loss';
+            document.body.append(chart);
+            const readout = chart.querySelector('.readout');
+            const said = [];
+            for (const points of [[{ x: 1, y: 0.5 }], []]) {
+                chart.setPoints(points);
+                said.push(readout.textContent);
+            }
+            await setLanguage('zh');
+            return [...said, readout.textContent];
+        }"""
+    )
+    assert said == ["0.500 at step 1", "", ""]
 
 
 def test_the_theme_follows_the_system_and_then_the_button(open_page: OpenPage) -> None:
@@ -128,6 +156,85 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(open_page: OpenPage, locked: Ru
     other.goto(f"{locked.url}/")
     expect(other.locator(".pill.locked")).to_be_visible()
     other.context.close()
+
+
+def test_a_wrong_key_is_said_to_be(open_page: OpenPage, locked: RunningServer) -> None:
+    page = open_page(base=locked.url)
+    box = page.get_by_role("dialog", name="API key")
+    field = page.get_by_label("Key", exact=True)
+    expect(field).to_be_visible()
+    expect(box.get_by_role("alert")).to_have_count(0)
+    field.fill("open-barley")
+    page.get_by_role("button", name="Use this key").click()
+    expect(box.get_by_role("alert")).to_have_text("The key is not accepted.")
+    field.fill(KEY)
+    page.get_by_role("button", name="Use this key").click()
+    expect(box).to_be_hidden()
+    expect(page.locator(".pill.ready")).to_be_visible()
+
+
+def test_a_closed_key_dialog_stays_closed_until_something_needs_the_key(
+    open_page: OpenPage, locked: RunningServer
+) -> None:
+    page = open_page(base=locked.url)
+    box = page.get_by_role("dialog", name="API key")
+    expect(box).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(box).to_be_hidden()
+    for _ in range(2):
+        with page.expect_response("**/v1/info"):
+            # As every few seconds.
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_timeout(100)
+        expect(box).to_be_hidden()
+        page.locator("#theme-button").click()
+    expect(page.locator(".pill.locked")).to_be_visible()
+    page.locator("#panel-single input[data-role=files]").set_input_files(FIXTURES / "english.png")
+    expect(box).to_be_visible()
+    page.get_by_label("Key", exact=True).fill(KEY)
+    page.keyboard.press("Enter")
+    page.locator("#panel-single[data-state=done]").wait_for()
+
+
+def opacity(page: Page) -> str:
+    found: str = page.evaluate("getComputedStyle(document.body).opacity")
+    return found
+
+
+def test_a_page_that_does_not_start_says_so(browser: Browser, server: RunningServer) -> None:
+    page = browser.new_page()
+    page.route("**/ui/i18n/*.json", lambda route: route.abort())
+    page.goto(f"{server.url}/")
+    assert opacity(page) == "0"
+    # It takes its time.
+    page.evaluate("document.getAnimations().forEach((one) => one.finish())")
+    assert opacity(page) == "1"
+    expect(page.locator("#banner")).to_contain_text("has not loaded")
+    page.unroute("**/ui/i18n/*.json")
+    page.locator("#banner a").click()
+    page.locator("html[data-ready]").wait_for()
+    expect(page.locator("#banner")).to_be_hidden()
+    page.close()
+
+
+def test_a_page_whose_strings_come_at_the_third_try_starts(browser: Browser, server: RunningServer) -> None:
+    page = browser.new_page()
+    troubles = [lambda route: route.abort(), lambda route: route.fulfill(status=503, json={})]
+    page.route("**/ui/i18n/*.json", lambda route: troubles.pop()(route) if troubles else route.fallback())
+    page.goto(f"{server.url}/")
+    page.locator("html[data-ready]").wait_for()
+    assert opacity(page) == "1"
+    expect(page.locator("#tab-batch")).not_to_have_text("tab.batch")
+    page.close()
+
+
+def test_without_scripts_the_page_points_at_the_api(browser: Browser, server: RunningServer) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(f"{server.url}/")
+    expect(page.locator("body")).to_have_css("opacity", "1")
+    expect(page.locator("noscript")).to_be_visible()
+    expect(page.locator("#banner")).to_be_hidden()
+    page.close()
 
 
 def test_the_pill_tells_the_truth(open_page: OpenPage) -> None:

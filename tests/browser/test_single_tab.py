@@ -9,13 +9,13 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Download, Page, Route, expect
+from playwright.sync_api import Download, Page, Request, Route, expect
 
 from browser_support import DESKTOP, PHONE, OpenPage, Watched, needs_chromium
 from steadyocr.page_formats import render_page
@@ -325,7 +325,8 @@ def test_sliders_and_presets_run_no_network(
     set_slider(page, "unclip_ratio", 2.6)
     expect(quads.first).not_to_have_attribute("points", before or "")
     expect(page.locator("#panel-single:not([data-applying])")).to_be_visible()
-    assert [text for text in lines_of(page) if text], "what was read is kept, and what is new is read"
+    texts = page.locator("#panel-single .lines .text:not(.none)")
+    assert 0 < texts.count() == quads.count(), "what was read is kept, and what is new is read"
     set_slider(page, "bin_threshold", 0.95)
     expect(page.locator("#panel-single:not([data-applying])")).to_be_visible()
     page.get_by_role("button", name="Standard").click()
@@ -333,6 +334,173 @@ def test_sliders_and_presets_run_no_network(
     expect(quads.first).to_have_attribute("points", before or "")
     assert lines_of(page) == english.texts
     assert len([path for path in watched[0].requests if path.startswith("/v1/ocr")]) == asked == 1
+
+
+def held(page: Page, path: str, *, when: Callable[[Request], bool] = lambda _: True) -> list[Route]:
+    """Hold the answer to the first such request; returns where it is found once it is there."""
+    waiting: list[Route] = []
+    page.route(path, lambda route: route.fallback() if waiting or not when(route.request) else waiting.append(route))
+    return waiting
+
+
+def wait_for(page: Page, waiting: list[Route]) -> Route:
+    while not waiting:  # the test's own time limit bounds this
+        page.wait_for_timeout(20)
+    return waiting[0]
+
+
+def test_boxes_move_before_their_texts_are_read_and_a_new_move_calls_the_reading_off(open_page: OpenPage) -> None:
+    page = open_page()
+    read(page)
+    waiting = held(page, "**/v1/maps/*/lines", when=lambda request: '"recognise":true' in (request.post_data or ""))
+    quad = page.locator('.quads [data-line="0"]')
+    before = quad.get_attribute("points") or ""
+    page.get_by_role("button", name="Handwriting").click()
+    expect(quad).not_to_have_attribute("points", before)
+    wait_for(page, waiting)
+    by_preset = quad.get_attribute("points") or ""
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/lines")):
+        set_slider(page, "unclip_ratio", 2.6, final=False)
+    expect(quad).not_to_have_attribute("points", by_preset)
+    set_slider(page, "unclip_ratio", 1.0)
+    expect(page.locator("#panel-single:not([data-applying])")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_slider_that_works_again_takes_its_complaint_back(open_page: OpenPage) -> None:
+    page = open_page()
+    read(page)
+    page.route("**/v1/maps/*/lines", lambda route: route.fulfill(status=500, json={"code": "internal"}))
+    set_slider(page, "unclip_ratio", 2.6)
+    expect(page.get_by_role("alert")).to_have_count(1)
+    page.unroute("**/v1/maps/*/lines")
+    set_slider(page, "unclip_ratio", 2)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_slider_moved_while_the_picture_is_read_again_counts(open_page: OpenPage, watched: list[Watched]) -> None:
+    page = open_page()
+    read(page)
+    quad = page.locator('.quads [data-line="0"]')
+    before = quad.get_attribute("points") or ""
+    waiting = held(page, "**/v1/ocr?*")
+    page.get_by_role("button", name="Read again").click()
+    wait_for(page, waiting)
+    with page.expect_request("**/v1/ocr?*unclip_ratio=2*"):
+        set_slider(page, "unclip_ratio", 2)
+    page.locator(DONE).wait_for()
+    expect(quad).not_to_have_attribute("points", before)
+    assert not [path for path in watched[0].requests if path.endswith("/lines")]
+
+
+def test_after_a_stopped_reading_the_page_before_is_still_adjusted(open_page: OpenPage) -> None:
+    page = open_page()
+    read(page)
+    waiting = held(page, "**/v1/ocr?*")
+    page.get_by_role("button", name="Read again").click()
+    wait_for(page, waiting)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".problem")).to_contain_text("Stopped")
+    quad = page.locator('.quads [data-line="0"]')
+    before = quad.get_attribute("points") or ""
+    set_slider(page, "unclip_ratio", 2.6)
+    expect(quad).not_to_have_attribute("points", before)
+    expect(page.locator(".problem")).to_be_empty()
+
+
+# The browser takes as long to decode a picture as the test wants; what is sent and how it goes is written down.
+SLOW_DECODING = """() => {
+    const decode = HTMLImageElement.prototype.decode;
+    window.decoded = new Promise((resolve) => (window.letGo = resolve));
+    HTMLImageElement.prototype.decode = async function () {
+        await window.decoded;
+        return decode.call(this);
+    };
+    window.sent = [];
+    const send = XMLHttpRequest.prototype.send;
+    XMLHttpRequest.prototype.send = function (body) {
+        window.sent.push(body.name);
+        send.call(this, body);
+    };
+    window.states = [];
+    const panel = document.querySelector('#panel-single');
+    const note = () => window.states.push(panel.dataset.state);
+    new MutationObserver(note).observe(panel, { attributes: true, attributeFilter: ['data-state'] });
+}"""
+
+
+def test_a_picture_is_read_while_the_browser_still_decodes_it(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page()
+    page.evaluate(SLOW_DECODING)
+    read(page)
+    quads = page.locator(".quads polygon")
+    expect(quads).to_have_count(len(english.texts))
+    page.evaluate("window.letGo()")
+    expect(page.locator(".sheet img")).to_be_visible()
+    assert quads.count() == len(english.texts)
+    assert page.locator("so-viewer.without-picture, so-viewer.with-words").count() == 0
+
+
+def test_a_second_picture_takes_the_place_of_the_first_at_once(open_page: OpenPage, chinese: KnownPicture) -> None:
+    page = open_page()
+    page.evaluate(SLOW_DECODING)
+    held(page, "**/v1/ocr?*")
+    page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
+    page.wait_for_timeout(200)
+    page.locator("#panel-single input[data-role=files]").set_input_files(FIXTURES / "chinese.png")
+    expect(page.locator(".file-name").first).to_have_text("chinese.png")
+    page.evaluate("window.letGo()")
+    page.locator(DONE).wait_for()
+    expect(page.locator(".sheet img")).to_be_visible()
+    assert lines_of(page) == chinese.texts
+    assert page.evaluate("window.sent") == ["english.png", "chinese.png"]
+    assert "failed" not in page.evaluate("window.states")
+
+
+def test_what_is_stopped_before_it_is_sent_is_not_sent(open_page: OpenPage, watched: list[Watched]) -> None:
+    page = open_page()
+    waiting = held(page, "**/v1/options")
+    page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
+    route = wait_for(page, waiting)
+    page.get_by_role("button", name="Cancel").click()
+    route.continue_()
+    expect(page.locator(".problem")).to_contain_text("Stopped")
+    assert not [path for path in watched[0].requests if path.startswith("/v1/ocr")]
+
+
+def test_a_late_heat_map_is_not_laid_over_the_next_picture(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page()
+    waiting = held(page, "**/heat.png")
+    read(page, as_file("wide.png", encoded(english.image.resize((640, 64)))))
+    late = wait_for(page, waiting)
+    read(page)
+    heat = page.get_by_role("button", name="Heat map")
+    expect(heat).to_be_visible()
+    size = page.locator("canvas.heat").evaluate("(canvas) => [canvas.width, canvas.height]")
+    with page.expect_response("**/heat.png"):
+        late.continue_()
+    page.wait_for_timeout(200)
+    assert page.locator("canvas.heat").evaluate("(canvas) => [canvas.width, canvas.height]") == size
+
+
+def test_a_picture_that_the_browser_cannot_draw_shows_its_text_and_is_drawn_by_the_server(
+    open_page: OpenPage, english: KnownPicture
+) -> None:
+    page = open_page()
+    read(page, as_file("page.tif", encoded(english.image, "TIFF"), "image/tiff"))
+    words = page.locator("#panel-single .words text")
+    expect(words).to_have_count(len(english.texts))
+    page.locator("#max-side").select_option("960")
+    page.get_by_label("in tiles").check()
+    page.get_by_role("button", name="Read again").click()
+    page.locator(DONE).wait_for()
+    with page.expect_request("**/v1/ocr?format=overlay.png*") as asked:
+        assert content(download(page, "Annotated")).startswith(b"\x89PNG")
+    assert "max_side=960" in asked.value.url
+    assert "quality=tile" in asked.value.url
+    read(page)
+    expect(page.locator(".sheet img")).to_be_visible()
+    expect(page.locator("#panel-single so-viewer")).not_to_have_class(re.compile("with-words"))
 
 
 def test_what_is_saved_names_the_knobs_it_was_found_with(open_page: OpenPage) -> None:
@@ -352,7 +520,7 @@ def test_a_slider_waits_for_a_busy_server_and_sends_no_picture(
     read(page)
     busy = {"code": "queue_full", "detail": "full", "retryable": True}
     path = "**/v1/maps/*/lines"
-    page.route(path, lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json=busy), times=2)
+    page.route(path, lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json=busy), times=3)
     quad = page.locator(".quads polygon").first
     before = quad.get_attribute("points") or ""
     set_slider(page, "unclip_ratio", 2.6)

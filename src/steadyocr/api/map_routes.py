@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from steadyocr.api.bodies import read_json_object
-from steadyocr.api.ocr_routes import client_of
+from steadyocr.api.ocr_routes import client_of, unless_disconnected
 from steadyocr.api.schemas import Point, ProblemOut
 from steadyocr.errors import InvalidOption
 from steadyocr.options import parse_options
@@ -68,10 +68,8 @@ async def lines(request: Request, map_id: str) -> JSONResponse:
         if name not in _KNOBS:
             raise InvalidOption(f"unknown option {name[:40]!r}; known: {', '.join(_KNOBS)}", option=name[:40])
     options = parse_options(values, recognise=False)
-    answer = await service.page.maps.lines(
-        map_id, options, client=client_of(request), request_id=request.state.request_id
-    )
-    return JSONResponse(answer)
+    work = service.page.maps.lines(map_id, options, client=client_of(request), request_id=request.state.request_id)
+    return JSONResponse(await unless_disconnected(request, work))
 
 
 @router.get(

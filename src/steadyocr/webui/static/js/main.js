@@ -1,12 +1,12 @@
 // The page: tabs, language, theme, key, banner; each tab's own work is in its module.
 
-import { apiKey, late, signals } from './core/api.js';
+import { apiKey, getJson, late, signals } from './core/api.js';
 import { h, show } from './core/dom.js';
 import { adopt, currentLanguage, say, setLanguage } from './core/i18n.js';
 import { icon } from './core/icons.js';
 import { keep, recall } from './core/store.js';
 import './parts/health.js';
-import { attempt, dialog, Wait } from './parts/widgets.js';
+import { attempt, dialog, note, Wait } from './parts/widgets.js';
 import { Single } from './tabs/single.js';
 
 const TABS = ['single', 'batch', 'tune', 'export'];
@@ -99,27 +99,38 @@ function furnishLanguage() {
 /** The key field comes up when the server asks for one. It stays in this tab's session and nowhere else. */
 function furnishKey() {
   const field = h('input', { type: 'password', id: 'key-field', autocomplete: 'off', spellcheck: false, required: true });
-  const form = h('form', {}, h('p', { class: 'muted', t: 'key.hint' }), h('label', { for: 'key-field', t: 'key.field' }), field,
+  const wrong = show(note('bad', 'error.unauthorized'), false);
+  const form = h('form', {}, h('p', { class: 'muted', t: 'key.hint' }), h('label', { for: 'key-field', t: 'key.field' }), field, wrong,
     h('div', { class: 'actions' }, h('button', { class: 'primary', type: 'submit', t: 'key.use' })));
   const box = dialog('key.title', form);
-  const ask = () => {
+  let closed = false;
+  const ask = (refused) => {
+    show(wrong, refused);
     show(byId('key-button'), true);
-    if (!box.open) box.showModal();
+    if (!closed && !box.open) box.showModal();
   };
-  form.addEventListener('submit', (event) => {
+  form.addEventListener('submit', async (event) => {
     event.preventDefault();
     apiKey.set(field.value.trim());
+    show(wrong, false);
+    // A wrong key is refused while the form is there to say so.
+    const error = await getJson('v1/info').catch((reason) => reason);
+    if (error.status === 401) return;
     box.close();
     signals.dispatchEvent(new CustomEvent('key-given'));
     attempt(open);
   });
-  signals.addEventListener('key', ask);
-  byId('key-button').addEventListener('click', ask);
+  // Once closed it stays so until somebody does something that needs a key.
+  box.addEventListener('close', () => (closed = true));
+  for (const deed of ['click', 'change', 'drop', 'paste', 'hashchange']) addEventListener(deed, () => (closed = false), true);
+  signals.addEventListener('key', () => ask(Boolean(apiKey.get())));
+  byId('key-button').addEventListener('click', () => ask(false));
   show(byId('key-button'), Boolean(apiKey.get()));
 }
 
 function furnishBanner() {
-  const banner = byId('banner');
+  // Until now it said that the page had not loaded.
+  const banner = show(byId('banner'), false);
   signals.addEventListener('lost', () => {
     say(banner, 'shell.lost');
     show(banner, true);

@@ -7,6 +7,8 @@ const KEY_NAME = 'steadyocr.key';
 const PAUSE_S = 2;
 const MAX_PAUSE_S = 60;
 const MAX_TRIES = 60;
+// A server that has not begun to answer by then does not answer.
+const ANSWER_S = 30;
 const WAITING_STATUS = new Set([429, 502, 503]);
 
 export const signals = new EventTarget();
@@ -75,6 +77,15 @@ function headersWithKey(headers = {}) {
   return key ? { ...headers, Authorization: `Bearer ${key}` } : headers;
 }
 
+/** What an answer says. Some proxy's page is none, whatever its status. */
+function parsed(status, text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ApiError(status, { retryable: true });
+  }
+}
+
 function errorOf(status, text, retryAfter) {
   let body = {};
   try {
@@ -92,29 +103,53 @@ function heard(status) {
   if (status === 401) signals.dispatchEvent(new CustomEvent('key'));
 }
 
-/** Send a request; returns the Response when it is a good one, throws an ApiError otherwise. */
-export async function request(path, { method = 'GET', json, body, headers, signal } = {}) {
+/**
+ * Send a request; returns the Response when it is a good one, throws an ApiError otherwise. The answer has to begin
+ * within `limitS` seconds; 0 waits for ever, as what sends or reads pictures does.
+ */
+export async function request(path, { method = 'GET', json, body, headers, signal, limitS = body || json?.recognise ? 0 : ANSWER_S } = {}) {
   const content = json === undefined ? body : JSON.stringify(json);
   const typed = json === undefined ? headers : { 'Content-Type': 'application/json', ...headers };
+  const overdue = new AbortController();
+  const alarm = limitS && setTimeout(() => overdue.abort(), limitS * 1000);
+  const either = signal ? AbortSignal.any([signal, overdue.signal]) : overdue.signal;
   let answer;
   try {
-    answer = await fetch(path, { method, body: content, headers: headersWithKey(typed), signal });
+    answer = await fetch(path, { method, body: content, headers: headersWithKey(typed), signal: either });
   } catch (error) {
     if (signal?.aborted) throw error;
     heard(0);
     throw unreachable();
+  } finally {
+    clearTimeout(alarm);
   }
   heard(answer.status);
   if (!answer.ok) throw errorOf(answer.status, await answer.text(), answer.headers.get('Retry-After'));
   return answer;
 }
 
-export const getJson = async (path, options) => (await request(path, options)).json();
+export async function getJson(path, options) {
+  const answer = await request(path, options);
+  return parsed(answer.status, await answer.text());
+}
+
 export const post = (path, json = {}, options = {}) => getJson(path, { method: 'POST', json, ...options });
 
 /** A picture of the server's as a blob URL, so that the key goes along; whoever asks revokes it. */
 export async function objectUrl(path, signal) {
   return URL.createObjectURL(await (await request(path, { signal })).blob());
+}
+
+/** The error for a picture that the browser itself cannot read: a changed, moved or locked file, a folder. */
+async function unreadable(body) {
+  for (const file of body instanceof FormData ? body.values() : [body]) {
+    try {
+      await file.slice(0, 1).arrayBuffer();
+    } catch {
+      return new ApiError(400, { code: 'unreadable_file', name: file.name, retryable: false });
+    }
+  }
+  return null;
 }
 
 /** Upload with progress. `onProgress` gets a share of 1; resolves to the parsed answer. */
@@ -128,13 +163,20 @@ export function upload(path, body, { headers, onProgress, signal } = {}) {
     });
     call.upload.addEventListener('load', () => onProgress?.(1));
     call.addEventListener('load', () => {
-      heard(call.status);
-      if (call.status < 300) resolve(JSON.parse(call.responseText));
-      else reject(errorOf(call.status, call.responseText, call.getResponseHeader('Retry-After')));
+      const { status, responseText: text } = call;
+      heard(status);
+      try {
+        if (status >= 300) throw errorOf(status, text, call.getResponseHeader('Retry-After'));
+        resolve(parsed(status, text));
+      } catch (error) {
+        reject(error);
+      }
     });
-    call.addEventListener('error', () => {
-      heard(0);
-      reject(unreachable());
+    // A file that cannot be read looks like a server that is gone, and would be sent again for ever.
+    call.addEventListener('error', async () => {
+      const error = await unreadable(body);
+      if (!error) heard(0);
+      reject(error ?? unreachable());
     });
     call.addEventListener('abort', () => reject(new DOMException('given up', 'AbortError')));
     signal?.addEventListener('abort', () => call.abort(), { once: true });

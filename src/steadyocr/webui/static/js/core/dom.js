@@ -42,6 +42,12 @@ export function label(element, key) {
   say(element, key, 'title');
 }
 
+/** Make these the children, moving none that stays: it would lose the focus, or the click under way. */
+export function arrange(parent, nodes) {
+  for (const child of [...parent.children]) if (!nodes.includes(child)) child.remove();
+  nodes.forEach((node, at) => node === parent.children[at] || parent.insertBefore(node, parent.children[at] ?? null));
+}
+
 /** Show or hide; returns the element. */
 export function show(element, visible) {
   element.hidden = !visible;

@@ -30,7 +30,10 @@ export function t(key, values = {}) {
 export const locale = () => LOCALES[language];
 export const currentLanguage = () => language;
 
-/** Set an element's text, or one attribute, from a key or [key, values]; it follows the language from now on. */
+/**
+ * Set an element's text, or one attribute, from a key, [key, values] or a function that makes it; it follows the
+ * language from now on.
+ */
 export function say(element, what, attribute = 'text') {
   const kept = spoken.get(element) ?? {};
   kept[attribute] = Array.isArray(what) ? what : [what];
@@ -40,7 +43,7 @@ export function say(element, what, attribute = 'text') {
 }
 
 function write(element, attribute, [key, values]) {
-  const text = t(key, values);
+  const text = typeof key === 'function' ? key() : t(key, values);
   if (attribute === 'text') element.textContent = text;
   else element.setAttribute(attribute, text);
 }

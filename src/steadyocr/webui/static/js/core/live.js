@@ -6,7 +6,8 @@ const POLL_S = 1.5;
 // Events may come by the hundred; the state is asked for this often at most.
 const GAP_S = 0.4;
 const SILENCE_MS = 45_000;
-const MAX_FAILURES = 3;
+// A stream that fails is tried again after twice as long each time, so many times doubled at most.
+const DOUBLINGS = 6;
 // Browsers allow six connections to a server. Tabs share them, so only a few may hold a stream; others ask.
 const STREAMS = 3;
 
@@ -16,17 +17,28 @@ const STREAMS = 3;
  */
 export async function follow({ events, refresh, signal }) {
   let failures = 0;
+  let streamAt = 0;
+  const stream = async () => {
+    try {
+      const ended = await withStream(() => listen(events, refresh, signal));
+      failures = 0;
+      return ended;
+    } catch (error) {
+      failures = Math.min(failures + 1, DOUBLINGS);
+      streamAt = Date.now() + Math.max(error.retryAfter ?? 0, POLL_S * 2 ** failures) * 1000;
+      return false;
+    }
+  };
   while (!signal.aborted) {
+    let rest = POLL_S;
     try {
       await visible(signal);
-      if (await refresh()) return;
-      if (failures < MAX_FAILURES && (await withStream(() => listen(events, refresh, signal)))) return;
-      await pause(POLL_S, signal);
+      if ((await refresh()) || (Date.now() >= streamAt && (await stream()))) return;
     } catch (error) {
-      if (isAbort(error) || signal.aborted) return;
-      failures += 1;
-      await pause(POLL_S, signal).catch(() => {});
+      if (isAbort(error)) return;
+      rest = error.retryAfter ?? rest;
     }
+    await pause(rest, signal).catch(() => {});
   }
 }
 

@@ -30,7 +30,10 @@ export class Chart extends HTMLElement {
     this.#points = points;
     this.empty.hidden = points.length > 0;
     this.svg.toggleAttribute('data-empty', points.length === 0);
-    if (!points.length) return;
+    if (!points.length) {
+      say(this.readout, () => '');
+      return;
+    }
     const ys = points.map((point) => point.y);
     this.low = Number(this.dataset.low ?? Math.min(...ys));
     this.high = niceAbove(Number(this.dataset.high ?? Math.max(...ys)), this.low);
@@ -42,7 +45,8 @@ export class Chart extends HTMLElement {
     this.area.setAttribute('d', `${path}L${this.#x(points.at(-1).x).toFixed(1)} ${floor}L${this.#x(this.first).toFixed(1)} ${floor}Z`);
     this.#drawGrid();
     this.#point(points.at(-1));
-    this.svg.setAttribute('aria-label', t('chart.name', { title: this.heading.textContent, value: number(points.at(-1).y, 3), n: points.length }));
+    const name = () => t('chart.name', { title: t(this.dataset.title), value: number(points.at(-1).y, 3), n: points.length });
+    say(this.svg, name, 'aria-label');
   }
 
   #x(x) {

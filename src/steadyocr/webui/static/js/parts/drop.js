@@ -1,11 +1,11 @@
 // Where pictures come in: choose, drop, folder, camera. Pasting is the page's business, see main.js.
 
 import { h, show } from '../core/dom.js';
-import { dialog, attempt } from './widgets.js';
+import { dialog, attempt, toast } from './widgets.js';
 
 const ACCEPT = 'image/*,.tif,.tiff,.bmp,.webp';
-// A dropped folder is walked this far and no further.
-export const MAX_FILES = 10_000;
+// A dropped folder is walked this far and no further; a batch takes far fewer.
+const MAX_FILES = 100_000;
 const PHOTO_TYPE = 'image/jpeg';
 const PHOTO_QUALITY = 0.92;
 
@@ -45,7 +45,7 @@ export function dropZone({ take, title, hint, many = false, extra = [], target }
     'div',
     { class: 'drop' },
     h('div', { class: 'drop-art', 'aria-hidden': 'true' }, h('span'), h('span'), h('span')),
-    h('h2', { t: touch ? 'drop.title_touch' : title }),
+    h('h2', { t: touch && !many ? 'drop.title_touch' : title }),
     h('p', { class: 'muted', t: touch && !many ? 'drop.hint_touch' : hint }),
     h('div', { class: 'actions' }, ...buttons, ...extra),
     ...inputs,
@@ -72,27 +72,36 @@ function acceptDrops(target, take, many) {
     event.preventDefault();
     depth = 0;
     mark(0);
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    const loose = [...event.dataTransfer.files];
-    const files = many && entries.some((entry) => entry.isDirectory) ? await walk(entries) : loose;
+    const items = [...event.dataTransfer.items].filter((item) => item.kind === 'file');
+    const entries = items.map((item) => item.webkitGetAsEntry?.());
+    const folders = entries.filter((entry) => entry?.isDirectory).length;
+    // A folder comes as a file too, one that cannot be read.
+    const loose = items.map((item) => item.getAsFile()).filter((file, at) => file && !entries[at]?.isDirectory);
+    const [files, lost] = many && folders ? await walk(entries) : [loose, folders];
+    if (lost) toast('drop.left_out', { n: lost });
     if (files.length) take(files);
   });
 }
 
-/** The files of dropped folders, all levels, in the order of their names. */
+/** The files of dropped folders, all levels, in the order of their names; and how many files and folders refuse. */
 async function walk(entries) {
   const files = [];
-  const waiting = [...entries];
-  while (waiting.length && files.length < MAX_FILES) {
-    const entry = waiting.shift();
-    if (entry.isFile) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      // The browser itself fills this in for chosen folders only (webkitRelativePath, which cannot be set).
-      file.path = entry.fullPath.slice(1);
-      files.push(file);
-    } else waiting.push(...(await children(entry)));
+  let lost = 0;
+  const waiting = entries.filter(Boolean);
+  for (const entry of waiting) {
+    if (files.length >= MAX_FILES) break;
+    try {
+      if (entry.isFile) {
+        const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+        // The browser itself fills this in for chosen folders only (webkitRelativePath, which cannot be set).
+        file.path = entry.fullPath.slice(1);
+        files.push(file);
+      } else waiting.push(...(await children(entry)));
+    } catch {
+      lost += 1;
+    }
   }
-  return files;
+  return [files, lost];
 }
 
 async function children(folder) {

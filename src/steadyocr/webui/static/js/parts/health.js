@@ -1,6 +1,6 @@
 // <so-health>: how the service is, in a pill; the details behind it. Asks the cheap routes, only while it is looked at.
 
-import { ApiError, getJson, request, signals } from '../core/api.js';
+import { ApiError, apiKey, getJson, request, signals } from '../core/api.js';
 import { h, label } from '../core/dom.js';
 import { bytes, duration, number, onLanguage, say, t } from '../core/i18n.js';
 import { icon } from '../core/icons.js';
@@ -12,6 +12,7 @@ const WORDS = [['not started', 'starting'], ['engine is ready', 'starting'], ['s
 export class Health extends HTMLElement {
   #info = null;
   #state = 'unknown';
+  #locked = false;
 
   connectedCallback() {
     if (this.button) return;
@@ -44,12 +45,19 @@ export class Health extends HTMLElement {
     const signal = AbortSignal.timeout(ANSWER_MS);
     try {
       await request('readyz', { signal });
+      if (this.#locked && (await refused(signal))) {
+        this.#is('locked');
+        return;
+      }
       this.#info = await getJson('v1/info', { signal });
+      this.#locked = false;
       this.#is(this.#info.memory?.pressure && this.#info.memory.pressure !== 'full' ? 'pressed' : 'ready');
     } catch (error) {
       if (!(error instanceof ApiError)) this.#is('lost');
-      else if (error.status === 401) this.#is('locked');
-      else if (error.status !== 0) this.#is(WORDS.find(([part]) => error.message.includes(part))?.[1] ?? 'starting');
+      else if (error.status === 401) {
+        this.#locked = true;
+        this.#is('locked');
+      } else if (error.status !== 0) this.#is(WORDS.find(([part]) => error.message.includes(part))?.[1] ?? 'starting');
     }
   }
 
@@ -87,6 +95,12 @@ export class Health extends HTMLElement {
     ];
     return [h('h2', {}, icon('info'), h('span', { t: 'health.title' })), h('dl', {}, ...rows)];
   }
+}
+
+/** Whether the key is still missing. Asked past request(), which would bring up the key's dialog every few seconds. */
+async function refused(signal) {
+  const headers = { Authorization: `Bearer ${apiKey.get()}` };
+  return (await fetch('v1/info', { headers, signal })).status === 401;
 }
 
 customElements.define('so-health', Health);

@@ -63,7 +63,7 @@ export class History {
   /** Who sees the readings and for how long; returns their rows. */
   #rules({ enabled, shared, keep_s: keepS, entries }) {
     show(this.switch, enabled);
-    say(this.who, enabled ? [shared ? 'history.shared' : 'history.own', { time: duration(keepS) }] : 'history.off');
+    say(this.who, () => t(enabled ? (shared ? 'history.shared' : 'history.own') : 'history.off', { time: duration(keepS) }));
     return entries.map((entry) => this.#reading(entry));
   }
 
@@ -80,10 +80,12 @@ export class History {
 
   #reading(entry) {
     const thumb = h('span', { class: 'thumb' });
+    const name = () => entry.first_line || moment(entry.at);
+    const facts = () => `${moment(entry.at)} · ${t('result.lines', { n: entry.lines })} · ${entry.width} × ${entry.height}`;
     if (entry.thumb_url) this.#thumbnail(thumb, entry.thumb_url);
     const open = h('button', { class: 'entry', on: { click: () => attempt(() => this.#show(entry)) } }, thumb,
-      h('span', { class: 'entry-text' }, h('span', { class: 'file-name', dir: 'auto' }, entry.first_line || moment(entry.at)),
-        h('small', { class: 'muted' }, `${moment(entry.at)} · ${t('result.lines', { n: entry.lines })} · ${entry.width} × ${entry.height}`)));
+      h('span', { class: 'entry-text' }, h('span', { class: 'file-name', dir: 'auto', t: name }),
+        h('small', { class: 'muted', t: facts })));
     const row = h('li', {}, open, h('button', { class: 'icon', icon: 'trash', label: 'delete', on: { click: () => attempt(async () => {
       await request(`v1/history/${entry.id}`, { method: 'DELETE' });
       row.remove();
@@ -94,7 +96,8 @@ export class History {
   #job(job) {
     // A bare fragment below the fold of a fixed box passes for a skip link that leads nowhere; a whole address does not.
     const link = h('a', { class: 'entry', href: new URL(`#batch/${job.id}`, location) }, h('span', { class: 'entry-text' },
-      h('span', {}, moment(job.created_at)), h('small', { class: 'muted' }, `${number(job.done)} / ${t('batch.count', { n: job.total })}`)), badge(job.state));
+      h('span', { t: () => moment(job.created_at) }),
+      h('small', { class: 'muted', t: () => `${number(job.done)} / ${t('batch.count', { n: job.total })}` })), badge(job.state));
     link.addEventListener('click', () => this.box.close());
     return h('li', {}, link);
   }

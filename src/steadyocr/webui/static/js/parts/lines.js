@@ -128,7 +128,8 @@ export class Lines extends HTMLElement {
   }
 
   #copy(id) {
-    copyOut(this.#rows.get(id).querySelector('.text').textContent);
+    const { text } = this.#rows.get(id).line;
+    if (text) copyOut(text);
   }
 
   #key(event) {

@@ -110,7 +110,7 @@ export class Result extends HTMLElement {
   setFacts(page) {
     const total = Object.values(page.timings_ms ?? {}).reduce((sum, value) => sum + value, 0);
     const size = `${page.image.width} × ${page.image.height}`;
-    this.facts.textContent = total ? `${size} · ${duration(total / 1000)}` : size;
+    say(this.facts, () => (total ? `${size} · ${duration(total / 1000)}` : size));
     this.facts.title = Object.entries(page.timings_ms ?? {}).map(([stage, ms]) => `${stage}: ${ms} ms`).join('\n');
   }
 }

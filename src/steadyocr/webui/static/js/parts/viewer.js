@@ -2,7 +2,7 @@
 // text where it was read. Tells its owner "line-hover" and "line-pick".
 
 import { calm, eachFrame, h, label, s, tell } from '../core/dom.js';
-import { t } from '../core/i18n.js';
+import { say } from '../core/i18n.js';
 
 export const LOW_SCORE = 0.8;
 const MAX_ZOOM = 16;
@@ -45,17 +45,24 @@ export class Viewer extends HTMLElement {
     new ResizeObserver(() => this.#atFit && this.fit()).observe(this);
   }
 
-  /** Show a picture; `url` may be null when the browser cannot draw it. */
+  /**
+   * Show a picture; `url` may be null when the browser cannot draw it. Says whether it is drawn; null when another one
+   * came meanwhile.
+   */
   async setPicture(url, width, height) {
+    const size = this.#size;
     this.image.hidden = true;
     this.setHeat(null);
     this.setLines([]);
     if (url) {
       this.image.src = url;
       const drawable = await this.image.decode().then(() => true, () => false);
+      if (this.image.src !== url) return null;
       if (drawable && !width) ({ naturalWidth: width, naturalHeight: height } = this.image);
       this.image.hidden = !drawable;
     } else this.image.removeAttribute('src');
+    // Whoever said the size meanwhile knows it better.
+    if (this.#size !== size) ({ width, height } = this.#size);
     if (width) this.resize(width, height);
     return !this.image.hidden;
   }
@@ -79,7 +86,7 @@ export class Viewer extends HTMLElement {
       }),
     );
     this.quads.replaceChildren(...this.#marks.values());
-    this.svg.setAttribute('aria-label', t('viewer.lines', { n: lines.length }));
+    say(this.svg, ['viewer.lines', { n: lines.length }], 'aria-label');
     this.#picked = null;
     this.#hovered = null;
     if (this.classList.contains('with-words')) this.#write();

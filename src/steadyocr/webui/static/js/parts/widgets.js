@@ -35,14 +35,15 @@ export function note(kind, what, ...actions) {
 /** What went wrong, for a person, with the id that the log has; retry if that may help. */
 export function failure(error, retry) {
   const known = error instanceof ApiError;
-  const sentence = known ? error.sentence : t('error.unexpected');
+  const words = () => (known ? error.sentence : t('error.unexpected'));
+  const sentence = words();
   if (!known) console.error(error);
   const id = error.body?.request_id;
   // The server's own words, where the page has a shorter sentence, may name the number that matters.
   // A sentence with the numbers in it needs no other.
   const own = known && !/\d/.test(sentence) && error.body.detail;
   const detail = own && own !== sentence ? h('small', { class: 'block muted' }, own) : null;
-  const text = h('span', {}, sentence, detail, id ? h('small', { class: 'id' }, ` ${id.slice(0, 12)}`) : null);
+  const text = h('span', { t: words }, detail, id ? h('small', { class: 'id' }, ` ${id.slice(0, 12)}`) : null);
   const again = retry && (!known || error.retryable) ? [h('button', { icon: 'retry', t: 'again', on: { click: retry } })] : [];
   return note('bad', text, ...again);
 }

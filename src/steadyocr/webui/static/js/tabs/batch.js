@@ -1,11 +1,11 @@
 // The second tab: many pictures as one job. The job lives on the server; the page only looks at it.
 
-import { getJson, isAbort, post, request, upload } from '../core/api.js';
-import { h, show } from '../core/dom.js';
+import { ApiError, getJson, isAbort, post, request, upload } from '../core/api.js';
+import { arrange, h, show } from '../core/dom.js';
 import { bytes, duration, moment, number, onLanguage, percent, say, sentenceOf, t } from '../core/i18n.js';
 import { follow } from '../core/live.js';
 import { saveFrom } from '../core/save.js';
-import { dropZone, MAX_FILES } from '../parts/drop.js';
+import { dropZone } from '../parts/drop.js';
 import { openReader } from '../parts/reader.js';
 import { act, attempt, badge, bar, failure, sure, toast, Wait } from '../parts/widgets.js';
 
@@ -27,6 +27,8 @@ export class Batch {
   #onlyBad = false;
   #watch = null;
   #sending = null;
+  #queue = Promise.resolve();
+  #recent = [];
   // The files of the job sent last, by position, so that their pictures need not come back from the server.
   #sent = { id: null, files: [] };
 
@@ -38,13 +40,19 @@ export class Batch {
     this.start = h('div', { class: 'batch-start' }, this.drop, this.recentBox);
     this.#furnishUpload();
     this.#furnishJob();
-    panel.append(this.upload, this.start, this.detail);
-    onLanguage(() => this.#job && this.#draw());
+    panel.append(this.upload, this.problems, this.start, this.detail);
+    onLanguage(() => {
+      this.#drawRecent();
+      // Else the rows would be kept as they are.
+      this.rows.replaceChildren();
+      if (this.#job) this.#draw();
+    });
   }
 
   async enter(jobId) {
     this.#watch?.abort();
     this.#watch = new AbortController();
+    if (jobId !== this.#jobId) this.#forget();
     this.#jobId = jobId || null;
     show(this.start, !jobId);
     show(this.detail, Boolean(jobId));
@@ -65,16 +73,26 @@ export class Batch {
     this.uploadText = h('span');
     this.wait = new Wait();
     const stop = h('button', { icon: 'stop', t: 'cancel', on: { click: () => this.#sending?.abort() } });
-    this.uploadProblem = h('div');
+    this.problems = h('div', { class: 'problem' });
     this.upload = show(h('section', { class: 'column sending', role: 'status' }, h('div', { class: 'row' }, this.uploadText, stop), this.uploadBar, this.wait.element), false);
   }
 
-  /** Send files as one job, then go and watch it. */
-  async send(chosen) {
-    const files = chosen.filter((file) => PICTURE.test(file.name) || file.type.startsWith('image/')).slice(0, MAX_FILES);
+  /** Send files as one job, after those that are being sent. */
+  send(chosen) {
+    const files = chosen.filter((file) => PICTURE.test(file.name) || file.type.startsWith('image/'));
     if (files.length < chosen.length) toast('batch.left_out', { n: chosen.length - files.length });
     if (!files.length) return;
-    this.#sending?.abort();
+    this.problems.replaceChildren();
+    if (!this.upload.hidden) toast('batch.sent_next');
+    this.#line(files);
+  }
+
+  #line(files) {
+    this.#queue = this.#queue.then(() => attempt(() => this.#send(files)));
+  }
+
+  /** Send files as one job, then go and watch it. */
+  async #send(files) {
     const sending = new AbortController();
     this.#sending = sending;
     const form = new FormData();
@@ -82,22 +100,25 @@ export class Batch {
     // The same try again must not make a second job.
     const headers = { 'Idempotency-Key': `${Date.now()}-${Math.random().toString(36).slice(2)}` };
     show(this.upload, true);
-    this.uploadProblem.remove();
     try {
+      refuseTooMuch(files);
       const job = await this.wait.through(() => this.#post(form, files, headers, sending.signal), sending.signal);
       this.#sent = { id: job.id, files };
       location.hash = `batch/${job.id}`;
     } catch (error) {
       if (isAbort(error)) return;
-      this.uploadProblem = failure(error, () => attempt(() => this.send(files)));
-      this.start.prepend(this.uploadProblem);
+      const problem = failure(error, () => {
+        problem.remove();
+        this.#line(files);
+      });
+      this.problems.append(problem);
     } finally {
       show(this.upload, false);
     }
   }
 
   #post(form, files, headers, signal) {
-    const size = files.reduce((sum, file) => sum + file.size, 0);
+    const size = sizeOf(files);
     const onProgress = (share) => {
       this.uploadBar.set(share < 1 ? share : null);
       say(this.uploadText, ['batch.sending_files', { n: files.length, size: bytes(size), share: percent(share) }]);
@@ -107,9 +128,13 @@ export class Batch {
   }
 
   async #list() {
-    const { jobs } = await getJson(`v1/jobs?limit=${RECENT}`);
-    show(this.recentBox, jobs.length > 0);
-    this.recent.replaceChildren(...jobs.map((job) => this.#card(job)));
+    ({ jobs: this.#recent } = await getJson(`v1/jobs?limit=${RECENT}`));
+    this.#drawRecent();
+  }
+
+  #drawRecent() {
+    show(this.recentBox, this.#recent.length > 0);
+    this.recent.replaceChildren(...this.#recent.map((job) => this.#card(job)));
   }
 
   #card(job) {
@@ -136,27 +161,38 @@ export class Batch {
     this.all = h('button', { t: 'batch.all', 'aria-pressed': 'true', on: { click: () => this.#filter(false) } });
     this.bad = h('button', { t: 'batch.only_bad', 'aria-pressed': 'false', on: { click: () => this.#filter(true) } });
     this.rows = h('tbody');
-    this.pager = h('div', { class: 'pager' });
+    const turn = (by) => attempt(() => this.#turn(this.#offset + by));
+    this.range = h('span', { class: 'muted' });
+    this.before = h('button', { class: 'icon', icon: 'back', label: 'batch.previous', on: { click: () => turn(-PAGE) } });
+    this.after = h('button', { class: 'icon', icon: 'open', label: 'batch.next', on: { click: () => turn(PAGE) } });
+    this.pager = h('div', { class: 'pager' }, this.range, this.before, this.after);
     this.problem = h('div');
     this.doing = new Wait();
+    const head = h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.cancel, this.retry, this.remove, this.archive));
+    const tools = h('div', { class: 'row' }, h('div', { class: 'segment', role: 'group', label: 'batch.filter' }, this.all, this.bad), this.pager);
+    this.table = h('table', { class: 'items' },
+      h('thead', {}, h('tr', {}, ...['file', 'state', 'lines', 'size', 'time', 'actions'].map((name) => h('th', { scope: 'col', t: `batch.${name}` })))),
+      this.rows);
+    this.parts = [head, this.bar, this.counts, tools, this.table];
     this.detail = show(
       h('section', { class: 'column job' },
         h('a', { class: 'back', href: '#batch', icon: 'back', t: 'batch.back' }),
-        h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.cancel, this.retry, this.remove, this.archive)),
-        this.bar, this.counts, this.doing.element, this.problem,
-        h('div', { class: 'row' }, h('div', { class: 'segment', role: 'group', label: 'batch.filter' }, this.all, this.bad), this.pager),
-        this.table = h('table', { class: 'items' },
-          h('thead', {}, h('tr', {}, ...['file', 'state', 'lines', 'size', 'time', 'actions'].map((name) => h('th', { scope: 'col', t: `batch.${name}` })))),
-          this.rows)),
+        head, this.bar, this.counts, this.doing.element, this.problem, tools, this.table),
       false,
     );
   }
 
-  #follow(jobId, signal) {
+  /** Show nothing of a job: it is another one, or it is gone. */
+  #forget() {
     this.#job = null;
     this.#items = [];
     this.#offset = 0;
     this.rows.replaceChildren();
+    delete this.panel.dataset.job;
+    for (const part of this.parts) show(part, false);
+  }
+
+  #follow(jobId, signal) {
     this.problem.replaceChildren();
     follow({ events: `v1/jobs/${jobId}/events`, signal, refresh: () => this.#refresh(jobId, signal) });
   }
@@ -177,6 +213,7 @@ export class Batch {
       return !isOpen(job);
     } catch (error) {
       if (!isAbort(error) && !error.waits) {
+        if (error.status === 404) this.#forget();
         this.problem.replaceChildren(failure(error));
         return true;
       }
@@ -187,6 +224,7 @@ export class Batch {
   #draw() {
     const job = this.#job;
     const open = isOpen(job);
+    for (const part of this.parts) show(part, true);
     say(this.heading, ['batch.heading', { when: moment(job.created_at) }]);
     this.state.replaceChildren(badge(job.state));
     this.panel.dataset.job = open ? 'open' : 'ended';
@@ -204,7 +242,7 @@ export class Batch {
     this.table.classList.toggle('without-lines', !this.#items.some((item) => Number.isInteger(item.lines)));
     const seen = new Map([...this.rows.children].map((row) => [row.dataset.key, row]));
     // A row is made again only when something about it changed, so that focus and pictures stay.
-    this.rows.replaceChildren(...this.#items.map((item) => seen.get(keyOf(item)) ?? this.#row(item)));
+    arrange(this.rows, this.#items.map((item) => seen.get(keyOf(item)) ?? this.#row(item)));
     this.#page();
   }
 
@@ -229,10 +267,10 @@ export class Batch {
   #page() {
     const total = this.#onlyBad ? badOf(this.#job) : this.#job.total;
     const last = Math.min(this.#offset + PAGE, total);
-    const turn = (by) => attempt(() => this.#turn(this.#offset + by));
-    const before = h('button', { class: 'icon', icon: 'back', label: 'batch.previous', disabled: this.#offset === 0, on: { click: () => turn(-PAGE) } });
-    const after = h('button', { class: 'icon', icon: 'open', label: 'batch.next', disabled: last >= total, on: { click: () => turn(PAGE) } });
-    this.pager.replaceChildren(...(total > PAGE ? [h('span', { class: 'muted' }, `${number(this.#offset + 1)}–${number(last)} / ${number(total)}`), before, after] : []));
+    this.range.textContent = `${number(this.#offset + 1)}–${number(last)} / ${number(total)}`;
+    this.before.disabled = this.#offset === 0;
+    this.after.disabled = last >= total;
+    show(this.pager, total > PAGE);
   }
 
   async #turn(offset) {
@@ -270,8 +308,19 @@ export class Batch {
 }
 
 const nameOf = (file) => file.path || file.webkitRelativePath || file.name;
+const sizeOf = (files) => files.reduce((sum, file) => sum + file.size, 0);
 const shortName = (item) => item.name || `#${item.position + 1}`;
 const keyOf = (item) => `${item.position}/${item.state}/${item.attempts ?? 0}`;
+
+/** Refuse what the server is known to refuse before gigabytes of it travel. */
+function refuseTooMuch(files) {
+  const { max_files: limit, max_upload_bytes: most } = document.querySelector('so-health').info?.settings?.jobs ?? {};
+  const no = (code, body) => {
+    throw new ApiError(413, { code, retryable: false, ...body });
+  };
+  if (files.length > limit) no('payload_too_large', { limit });
+  if (sizeOf(files) > most) no('upload_too_large', { limit_bytes: most });
+}
 
 function smallBar(job) {
   const line = bar('batch.progress');

@@ -1,7 +1,7 @@
 // The fourth tab: take a model away as ONNX or OpenVINO, with the proof that it is the same network.
 
 import { getJson, isAbort, pause, post } from '../core/api.js';
-import { h, show } from '../core/dom.js';
+import { arrange, h, show } from '../core/dom.js';
 import { bytes, moment, number, onLanguage, say, t } from '../core/i18n.js';
 import { saveFrom } from '../core/save.js';
 import { checkField, choiceField, numberField, openLab, segmentField } from '../parts/fields.js';
@@ -15,6 +15,8 @@ const OPEN_STATES = ['running', 'stopping'];
 export class Export {
   #watch = null;
   #exports = [];
+  #cards = new Map();
+  #models = [[], []];
   #names = new Map();
 
   constructor(panel) {
@@ -26,7 +28,11 @@ export class Export {
     this.open = h('div', { class: 'bench' }, h('div', { class: 'bench-form' }, this.#furnishForm()),
       h('div', { class: 'bench-view' }, this.wait.element, this.blank, this.list));
     panel.append(this.closed, this.open);
-    onLanguage(() => this.#draw());
+    onLanguage(() => {
+      this.#nameModels();
+      this.#cards.clear();
+      this.#draw();
+    });
   }
 
   async enter(model) {
@@ -36,11 +42,17 @@ export class Export {
     const lab = await getJson('v1/lab', { signal });
     if (!openLab(this, lab, 'export.title')) return;
     const { runs } = await getJson('v1/lab/runs', { signal });
-    const tuned = runs.filter((run) => run.usable).map((run) => [run.id, `${run.params.dataset} · ${moment(run.created_at)}`]);
-    this.#names = new Map([...tuned, ...lab.base_models.map((name) => [name, name])]);
-    this.model.setOptions([...this.#names]);
+    this.#models = [runs.filter((run) => run.usable), lab.base_models];
+    this.#nameModels();
     if (this.#names.has(model)) this.model.input.value = model;
     this.#follow(signal).catch((error) => isAbort(error) || this.problem.replaceChildren(failure(error)));
+  }
+
+  #nameModels() {
+    const [runs, bases] = this.#models;
+    const tuned = runs.map((run) => [run.id, `${run.params.dataset} · ${moment(run.created_at)}`]);
+    this.#names = new Map([...tuned, ...bases.map((name) => [name, name])]);
+    this.model.setOptions([...this.#names]);
   }
 
   leave() {
@@ -128,7 +140,11 @@ export class Export {
 
   #draw() {
     show(this.blank, this.#exports.length === 0);
-    this.list.replaceChildren(...this.#exports.map((one) => this.#card(one)));
+    // A card is made again only when something about it changed.
+    const known = this.#cards;
+    this.#cards = new Map(this.#exports.map((one) => [JSON.stringify(one), one]));
+    for (const [key, one] of this.#cards) this.#cards.set(key, known.get(key) ?? this.#card(one));
+    arrange(this.list, [...this.#cards.values()]);
   }
 
   #card(one) {

@@ -18,6 +18,7 @@ export class Single {
   #file = null;
   #url = null;
   #run = null;
+  #texts = null;
   #mapId = null;
   #wanted = null;
   #applying = false;
@@ -75,9 +76,11 @@ export class Single {
     this.result.addEventListener('knobs', (event) => this.#turn(event.detail.final));
   }
 
-  /** Take a picture: show it at once, then have it read. */
+  /** Take a picture: show it and have it read, both at once. */
   async open(file) {
     this.#run?.abort();
+    // What that ends was about the picture before.
+    this.#run = null;
     if (this.#url) URL.revokeObjectURL(this.#url);
     this.#file = file;
     this.#url = URL.createObjectURL(file);
@@ -92,9 +95,15 @@ export class Single {
     this.name.title = `${file.name} · ${bytes(file.size)}`;
     this.problem.replaceChildren();
     this.result.notes.replaceChildren();
-    this.result.facts.textContent = '';
-    await this.result.viewer.setPicture(this.#url);
-    await this.read();
+    say(this.result.facts, () => '');
+    await Promise.all([this.#picture(this.#url), this.read()]);
+  }
+
+  async #picture(url) {
+    const { viewer } = this.result;
+    if (viewer.image.hidden) viewer.showWords(false);
+    // On a white sheet the text shows where it stood.
+    if ((await viewer.setPicture(url)) === false) viewer.showWords();
   }
 
   paste([file]) {
@@ -104,6 +113,7 @@ export class Single {
   /** Send the picture and show what comes back. */
   async read() {
     this.#run?.abort();
+    this.#texts?.abort();
     const run = new AbortController();
     this.#run = run;
     this.panel.dataset.state = 'busy';
@@ -111,7 +121,9 @@ export class Single {
     show(this.busy, true);
     this.#stage('upload', 0);
     try {
-      this.#show(await this.wait.through(() => this.#send(run.signal), run.signal));
+      const page = await this.wait.through(() => this.#send(run.signal), run.signal);
+      run.signal.throwIfAborted();
+      this.#show(page);
     } catch (error) {
       if (this.#run !== run) return;
       this.panel.dataset.state = 'failed';
@@ -125,6 +137,7 @@ export class Single {
 
   async #send(signal) {
     await this.#load().catch(() => {});
+    signal.throwIfAborted();
     const limit = document.querySelector('so-health').info?.settings?.limits?.max_bytes;
     if (limit && this.#file.size > limit) {
       throw new ApiError(413, { code: 'payload_too_large', max_bytes: limit, retryable: false });
@@ -199,17 +212,25 @@ export class Single {
   async #heat(page) {
     const { viewer } = this.result;
     viewer.setHeat(null);
-    if (!this.#mapId) return;
-    const answer = await request(`v1/maps/${this.#mapId}/heat.png`);
+    const id = this.#mapId;
+    if (!id) return;
+    const answer = await request(`v1/maps/${id}/heat.png`);
     const map = await colourHeat(await answer.blob());
+    if (this.#mapId !== id) return;
     const scale = page.degraded?.effective_scale ?? 1;
     viewer.setHeat(map, map.width / scale, map.height / scale);
+  }
+
+  /** The kept map of the page shown; none while another reading is on its way. */
+  get #map() {
+    return this.panel.dataset.state === 'busy' ? null : this.#mapId;
   }
 
   /** A knob was turned: new quads from the kept map; without one the picture is read again once the hand is off. */
   async #turn(final) {
     if (!this.result.page) return;
-    if (!this.#mapId) {
+    this.#texts?.abort();
+    if (!this.#map) {
       if (final) this.read();
       return;
     }
@@ -218,7 +239,7 @@ export class Single {
     this.#applying = true;
     this.panel.dataset.applying = 'true';
     try {
-      while (this.#wanted) await this.#apply();
+      while (this.#wanted && this.#map) await this.#apply();
     } finally {
       this.#applying = false;
       delete this.panel.dataset.applying;
@@ -228,24 +249,37 @@ export class Single {
   async #apply() {
     const { final } = this.#wanted;
     this.#wanted = null;
-    const { signal } = this.#run;
-    // A wait takes the knobs as they are when it ends.
-    const ask = () => post(`v1/maps/${this.#mapId}/lines`, { ...this.knobs.values, recognise: final }, { signal });
+    const id = this.#map;
+    this.#texts = new AbortController();
+    const { signal } = this.#texts;
+    const ask = (recognise) => post(`v1/maps/${id}/lines`, { ...this.knobs.values, recognise }, recognise ? { signal } : {});
     try {
-      const { lines, options } = await (final ? this.wait.through(ask, signal) : ask());
-      this.result.setLines(lines, options);
+      // Quads come at once; what keeps them away, the second question meets too.
+      const quads = await ask(false).catch((error) => {
+        if (!final) throw error;
+      });
+      if (quads) this.#put(id, quads);
+      // Reading takes seconds; the next turn calls it off. A wait takes the knobs as they are when it ends.
+      if (final && !signal.aborted) this.#put(id, await this.wait.through(() => ask(true), signal));
     } catch (error) {
-      if (isAbort(error)) return;
+      if (isAbort(error) || this.#map !== id) return;
       if (error.status === 404) {
         // Kept maps go after a while; the picture is still here.
         this.#mapId = null;
-        if (final) this.read();
+        if (final || this.#wanted?.final) this.read();
       } else if (final || !error.waits) this.problem.replaceChildren(failure(error));
     }
   }
 
+  #put(id, { lines, options }) {
+    if (this.#map !== id) return;
+    this.result.setLines(lines, options);
+    this.problem.replaceChildren();
+  }
+
   async #drawnByServer() {
-    const query = new URLSearchParams({ format: 'overlay.png', ...this.knobs.changed });
+    const { bin_threshold, box_threshold, unclip_ratio, max_side, quality } = this.result.page.options;
+    const query = new URLSearchParams({ format: 'overlay.png', bin_threshold, box_threshold, unclip_ratio, max_side, quality });
     const headers = { 'Content-Type': 'application/octet-stream' };
     return (await request(`v1/ocr?${query}`, { method: 'POST', headers, body: this.#file })).blob();
   }

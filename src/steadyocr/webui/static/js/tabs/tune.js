@@ -24,6 +24,9 @@ export class Tune {
   #watch = null;
   #run = null;
   #reportOf = null;
+  #report = null;
+  #runs = [];
+  #models = '';
 
   constructor(panel) {
     this.panel = panel;
@@ -35,7 +38,11 @@ export class Tune {
     this.blank = h('div', { class: 'blank-state muted' }, h('p', { t: 'tune.none' }));
     this.open = h('div', { class: 'bench' }, h('div', { class: 'bench-form' }, this.form, this.runs), h('div', { class: 'bench-view' }, this.blank, this.detail));
     panel.append(this.closed, this.open);
-    onLanguage(() => this.#run && this.#draw(this.#run));
+    onLanguage(() => {
+      this.#drawReport();
+      this.#drawRuns();
+      if (this.#run) this.#draw(this.#run);
+    });
   }
 
   async enter(runId) {
@@ -45,9 +52,17 @@ export class Tune {
     const lab = await getJson('v1/lab', { signal });
     if (!openLab(this, lab, 'tune.title')) return;
     this.place = lab.datasets_dir;
-    this.model.setOptions(lab.base_models.map((name) => [name, name]));
-    this.model.input.value = lab.base_model;
+    this.#offerModels(lab);
     await Promise.all([this.#loadDatasets(signal), this.#loadRuns(signal, runId)]);
+  }
+
+  /** What was chosen stays, unless there is something else to choose from. */
+  #offerModels({ base_models: models, base_model: usual }) {
+    const offered = [usual, ...models].join();
+    if (offered === this.#models) return;
+    this.#models = offered;
+    this.model.setOptions(models.map((name) => [name, name]));
+    this.model.input.value = usual;
   }
 
   leave() {
@@ -99,24 +114,32 @@ export class Tune {
   async #check() {
     const name = this.dataset.get();
     this.#reportOf = name;
+    this.#report = null;
     this.report.replaceChildren(h('p', { class: 'muted', t: 'tune.checking' }));
     this.go.disabled = true;
     let report;
     try {
-      report = await getJson(`v1/lab/datasets/${encodeURIComponent(name)}/report`);
+      // All its files are looked at.
+      report = await getJson(`v1/lab/datasets/${encodeURIComponent(name)}/report`, { limitS: 0 });
     } catch (error) {
       this.report.replaceChildren(failure(error, () => attempt(() => this.#check())));
       return;
     }
     if (this.#reportOf !== name) return;
-    const { pictures, errors: bad, problems, left_out: leftOut } = report;
+    this.#report = report;
+    this.#drawReport();
+    this.go.disabled = !report.usable;
+  }
+
+  #drawReport() {
+    if (!this.#report) return;
+    const { pictures, errors: bad, problems, left_out: leftOut } = this.#report;
     const remarks = problems.length + leftOut;
     const summary = h('span', {}, t('tune.report', { n: pictures }));
     const verdict = h('small', { class: 'block' }, remarks ? t(bad ? 'tune.errors' : 'tune.remarks', { n: bad || remarks }) : t('tune.clean'));
     summary.append(verdict);
     this.report.replaceChildren(note(bad ? 'bad' : problems.length ? 'warn' : 'info', summary));
     if (problems.length) this.report.append(problemList(problems, remarks));
-    this.go.disabled = !report.usable;
   }
 
   async #start() {
@@ -124,7 +147,7 @@ export class Tune {
     const order = { dataset: this.dataset.get(), batch_size: this.batch.get(), epochs: this.epochs.get(), lr: this.rate.get(), base_model: this.model.get(), crop_size: this.crop.get(), crops_per_picture: this.crops.get() };
     this.go.disabled = true;
     try {
-      const run = await post('v1/lab/runs', order);
+      const run = await post('v1/lab/runs', order, { limitS: 0 });
       location.hash = `tune/${run.id}`;
     } catch (error) {
       this.problem.replaceChildren(failure(error));
@@ -134,18 +157,22 @@ export class Tune {
   }
 
   async #loadRuns(signal, runId) {
-    const { runs } = await getJson('v1/lab/runs', { signal });
-    show(this.runs, runs.length > 0);
-    const chosen = runId || runs[0]?.id;
-    this.list.replaceChildren(...runs.map((run) => h('li', {},
-      h('a', { class: 'card', href: `#tune/${run.id}`, 'aria-current': run.id === chosen ? 'true' : null },
-        h('span', { class: 'card-title' }, run.params.dataset, h('span', { data: { run: run.id } }, badge(run.state))),
-        h('span', { class: 'muted' }, moment(run.created_at))))));
+    ({ runs: this.#runs } = await getJson('v1/lab/runs', { signal }));
+    const chosen = runId || this.#runs[0]?.id;
+    this.#drawRuns(chosen);
     show(this.blank, !chosen);
     show(this.detail, Boolean(chosen));
     if (!chosen) return;
     const path = `v1/lab/runs/${chosen}`;
     follow({ events: `${path}/events`, signal, refresh: () => this.#refresh(path, signal) });
+  }
+
+  #drawRuns(chosen = this.#run?.id) {
+    show(this.runs, this.#runs.length > 0);
+    this.list.replaceChildren(...this.#runs.map((run) => h('li', {},
+      h('a', { class: 'card', href: `#tune/${run.id}`, 'aria-current': run.id === chosen ? 'true' : null },
+        h('span', { class: 'card-title' }, run.params.dataset, h('span', { data: { run: run.id } }, badge(run.state))),
+        h('span', { class: 'muted' }, moment(run.created_at))))));
   }
 
   async #refresh(path, signal) {
