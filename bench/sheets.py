@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import queue
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
@@ -15,6 +16,7 @@ from bench.pictures import load_font
 
 _SHEET_SIDE = 4000
 _SHEETS = 3
+_SMALL_SIDES = (300, 480, 660, 840, 1020, 1240)
 _TEXTS = (
     "城市图书馆开放时间 上午九点到晚上八点",
     "Harbour ferry timetable, weekdays",
@@ -58,11 +60,10 @@ def random_shapes(
         max_bytes: Formats without compression are replaced by JPEG above this.
     """
     chance = random.Random(seed)
-    sheets = [_sheet(random.Random(seed + index)) for index in range(_SHEETS)]
+    sheets = _sheets(seed)
     for _ in range(count):
         size = (chance.randint(least, most), chance.randint(least, most))
-        x, y = (chance.randint(0, _SHEET_SIDE - side) for side in size)
-        crop = chance.choice(sheets).crop((x, y, x + size[0], y + size[1]))
+        crop = _crop(chance, sheets, size)
         kind, _, options = chance.choices(_FORMATS, [share for _, share, _ in _FORMATS])[0]
         mode = chance.choices([name for name, _ in _MODES], [share for _, share in _MODES])[0]
         if mode == "RGBA" and kind not in _WITH_ALPHA:
@@ -72,6 +73,30 @@ def random_shapes(
         stream = io.BytesIO()
         crop.convert(mode).save(stream, kind, **options)
         yield Shape(stream.getvalue(), *size, kind.lower(), mode)
+
+
+def kinds_of_shape(seed: int) -> Iterator[Shape]:
+    """Yield a picture of each kind of shape, JPEG: every ratio from 1:13 to 13:1 when shrunk to 1280, and small ones.
+
+    At a shape of a new kind (very thin, very large) an inference library lays weights out anew and keeps both. It is
+    warm when it has met them all; at random that takes a thousand pictures and more.
+    """
+    chance = random.Random(seed)
+    sheets = _sheets(seed)
+    shrunk = [size for step in range(3, 41) for size in ((2560, 64 * step), (64 * step, 2560))]
+    for size in (*shrunk, *itertools.product(_SMALL_SIDES, repeat=2)):
+        stream = io.BytesIO()
+        _crop(chance, sheets, size).save(stream, "JPEG", quality=85)
+        yield Shape(stream.getvalue(), *size, "jpeg", "RGB")
+
+
+def _crop(chance: random.Random, sheets: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:
+    x, y = (chance.randint(0, _SHEET_SIDE - side) for side in size)
+    return chance.choice(sheets).crop((x, y, x + size[0], y + size[1]))
+
+
+def _sheets(seed: int) -> list[Image.Image]:
+    return [_sheet(random.Random(seed + index)) for index in range(_SHEETS)]
 
 
 def made_ahead(shapes: Iterator[Shape], depth: int = 2) -> Iterator[Shape]:

@@ -27,7 +27,7 @@ import httpx
 from bench.limits import Limit, memory_limit
 from bench.memory import fit_slope
 from bench.server import OUT, Server, running_server
-from bench.sheets import Shape, made_ahead, random_shapes
+from bench.sheets import Shape, kinds_of_shape, made_ahead, random_shapes
 
 _MIB = 1 << 20
 _BAND = 0.10
@@ -227,6 +227,9 @@ def main() -> int:
         with running_server(settings, wrapper=wrapper) as server, httpx.Client(timeout=330, trust_env=False) as client:
             _await_measurement(server, client)
             shapes = made_ahead(random_shapes(arguments.count, arguments.seed))
+            warming = list(kinds_of_shape(arguments.seed))
+            for _ in drive(server, client, warming, len(warming)):
+                continue
             driven = drive(server, client, shapes, arguments.count)
             samples = list(written(driven, OUT / f"{name}.csv"))
         kills = limit.oom_kills() if isinstance(limit, Limit) else None

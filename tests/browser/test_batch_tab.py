@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browser_support import DESKTOP, ENDED, PHONE, OpenPage, RunningJob, Watched, needs_chromium, picture, row, send
-from support import KnownPicture
+from support import KnownPicture, RunningServer
 
 pytestmark = needs_chromium
 
@@ -186,6 +186,31 @@ def test_what_failed_is_read_again_all_or_one(
     assert waiting.value.json()["dead"] == 0
     # The service takes it up where the other node gave up, and finds that its picture is gone.
     expect(page.locator(".items .why")).to_contain_text("not there any more")
+
+
+def test_the_rows_of_an_ended_job_are_its_last(
+    open_page: OpenPage, running_job: RunningJob, server: RunningServer
+) -> None:
+    page = open_page(f"#batch/{running_job.id}")
+    expect(page.locator(".items .badge.leased")).to_be_visible()
+    before = server.client.get(f"/v1/jobs/{running_job.id}/items").text
+    told = []
+
+    def tell_of_the_job(route: Route) -> None:
+        answer = route.fetch()
+        told.append(answer.json()["state"])
+        route.fulfill(response=answer)
+
+    def tell_of_items(route: Route) -> None:
+        if told and told[-1] == "done":
+            route.continue_()
+        else:
+            route.fulfill(body=before, content_type="application/json")
+
+    page.route(f"**/v1/jobs/{running_job.id}", tell_of_the_job)
+    page.route(f"**/v1/jobs/{running_job.id}/items?*", tell_of_items)
+    running_job.give_up()
+    expect(page.locator(".items .badge.dead")).to_be_visible()
 
 
 def test_a_chosen_folder_keeps_its_paths(open_page: OpenPage, english: KnownPicture, tmp_path: Path) -> None:

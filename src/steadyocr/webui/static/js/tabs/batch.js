@@ -201,10 +201,9 @@ export class Batch {
     try {
       const query = new URLSearchParams({ offset: this.#offset, limit: PAGE });
       if (this.#onlyBad) query.set('state', BAD.join(','));
-      const [job, { items }] = await Promise.all([
-        getJson(`v1/jobs/${jobId}`, { signal }),
-        getJson(`v1/jobs/${jobId}/items?${query}`, { signal }),
-      ]);
+      // In this order: the items of a job that has ended do not change any more, and nobody asks again.
+      const job = await getJson(`v1/jobs/${jobId}`, { signal });
+      const { items } = await getJson(`v1/jobs/${jobId}/items?${query}`, { signal });
       if (signal.aborted) return true;
       this.#job = job;
       this.#items = items;
