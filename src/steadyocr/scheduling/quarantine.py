@@ -38,6 +38,10 @@ class Quarantine:
         """How many pictures are condemned."""
         return len(self._entries)
 
+    def may_hold(self, size: int) -> bool:
+        """Whether one of so many bytes is condemned: a hash of every large upload would hold all others up."""
+        return any(entry.get("bytes", size) == size for entry in self._entries.values())
+
     def check(self, digest: str) -> None:
         """Refuse a condemned picture.
 

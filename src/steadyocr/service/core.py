@@ -197,7 +197,7 @@ class Service:
         header = probe(data)
         check_limits(header, self.limits)
         quarantine = self.scheduler.quarantine
-        if len(quarantine):
+        if quarantine.may_hold(len(data)):
             quarantine.check(hashlib.sha256(data).hexdigest())
         return header
 

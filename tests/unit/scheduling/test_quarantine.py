@@ -67,6 +67,16 @@ def test_what_is_no_list_of_ours_is_left_out(tmp_path: Path, content: str) -> No
     assert [entry["sha256"] for entry in Quarantine(path).entries()] == ["b"]
 
 
+def test_only_a_picture_of_a_condemned_ones_size_needs_a_look() -> None:
+    quarantine = Quarantine(None)
+    assert not quarantine.may_hold(100)
+    quarantine.condemn("a" * 64, {**RECORD, "bytes": 100})
+    assert quarantine.may_hold(100)
+    assert not quarantine.may_hold(101)
+    quarantine.condemn("b" * 64, RECORD)
+    assert quarantine.may_hold(101), "its size is not known"
+
+
 def test_a_full_disk_does_not_stop_the_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
