@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import queue
 import random
 import threading
@@ -84,7 +83,8 @@ def kinds_of_shape(seed: int) -> Iterator[Shape]:
     chance = random.Random(seed)
     sheets = _sheets(seed)
     shrunk = [size for step in range(3, 41) for size in ((2560, 64 * step), (64 * step, 2560))]
-    for size in (*shrunk, *itertools.product(_SMALL_SIDES, repeat=2)):
+    small = [(width, height) for width in _SMALL_SIDES for height in _SMALL_SIDES]
+    for size in shrunk + small:
         stream = io.BytesIO()
         _crop(chance, sheets, size).save(stream, "JPEG", quality=85)
         yield Shape(stream.getvalue(), *size, "jpeg", "RGB")
