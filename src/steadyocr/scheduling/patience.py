@@ -64,7 +64,7 @@ async def run_patiently(engine: EngineProcess, item: WorkItem, patience: Patienc
         async with asyncio.timeout(None) as limit:
             watch = _Watch(engine.pid, item, patience, limit)
             try:
-                await engine.run(item, on_frame=watch.note_sign_of_life)
+                await engine.run(item, on_frame=watch.hear)
             finally:
                 watch.stop()
     except TimeoutError as error:
@@ -83,12 +83,17 @@ class _Watch:
         self._heartbeat_s, self._kill_grace_s = patience.heartbeat_s, patience.kill_grace_s
         self._overdue_at = max(item.deadline, now) + patience.kill_grace_s
         self._hung_at = now + patience.item_limit_s
-        self._silent_since = now
+        # The one also moves on while the engine gets no processor; the other is what it has really said.
+        self._silent_since = self._heard_at = now
         self._recent, self._whole = CpuClock(pid), CpuClock(pid)
         self._timer = self._loop.call_at(self._next_bound(), self._check)
 
-    def note_sign_of_life(self) -> None:
-        """The engine gets on."""
+    def hear(self) -> None:
+        """The engine says that it gets on."""
+        self._heard_at = self._loop.time()
+        self._note_sign_of_life()
+
+    def _note_sign_of_life(self) -> None:
         self._silent_since = self._loop.time()
         self._recent.restart()
         if self._on_trial and self._silent_since >= self._overdue_at:
@@ -116,7 +121,7 @@ class _Watch:
             self._end(Hung(starved=False))
         else:
             if now >= self._silent_since + self._heartbeat_s:
-                self.note_sign_of_life()
+                self._note_sign_of_life()
             self._timer.cancel()
             self._timer = self._loop.call_at(self._next_bound(), self._check)
 
@@ -124,7 +129,7 @@ class _Watch:
         """A picture that gets on and still takes longer than any may is heavy; it does not hang, and is not blamed."""
         if self._whole.starved():
             return Hung(starved=True)
-        if now - self._silent_since <= _MOST * (now - self._began_at):
+        if now - self._heard_at <= _MOST * (now - self._began_at):
             return Overdue(silent=False)
         return Hung(starved=False)
 

@@ -677,6 +677,27 @@ async def test_a_picture_that_gets_on_for_longer_than_any_may_is_given_up_and_no
         assert await made.read("ok") == "ok"
 
 
+class StarvedForAWhile:
+    """In the place of a processor clock: the engine got too little at first, and enough in all."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._enough_at = asyncio.get_running_loop().time() + 59
+
+    def restart(self) -> None:
+        return
+
+    def starved(self) -> bool:
+        return asyncio.get_running_loop().time() < self._enough_at
+
+
+@without_waiting
+async def test_time_without_a_processor_is_no_sign_of_life_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steadyocr.scheduling.patience.CpuClock", StarvedForAWhile)
+    async with lab(heartbeat_s=10.0, item_limit_s=60.0) as made:
+        with pytest.raises(Quarantined, match="hang"):
+            await made.read("hang", allowed_s=1000)
+
+
 @without_waiting
 async def test_a_slot_whose_loop_dies_while_starting_ends_the_start() -> None:
     def broken(number: int) -> EngineProcess:
