@@ -22,8 +22,9 @@ from steadyocr.scheduling.protocol import BrokenFrame, Message, receive, send
 
 # The descriptor of the channel follows as the last argument.
 WORKER_COMMAND: Final = (sys.executable, "-m", "steadyocr.scheduling.worker")
-# Few heaps to hold freed memory; torch's idle threads sleep, as spinning ones burn the cores that others wait for.
-_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+# One heap: malloc_trim() gives back the top of the main one only, and networks run in a thread of the library's; with
+# two 20 to 30 MiB came and went. torch's idle threads sleep, as spinning ones burn the cores that others wait for.
+_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _STREAM_LIMIT_BYTES = 1 << 20
 _STOP_GRACE_S = 3.0
 # What reading a frame raises that is a message, but not the one that should come now.
