@@ -136,7 +136,7 @@ class DBNet(nn.Module):
 
     def _initialise(self) -> None:
         if self.backbone.conv1.weight.is_meta:
-            # Only shapes are wanted. To fill them, torch would import its compiler: 5 s and 100 MB.
+            # Only shapes are wanted. To fill them, torch would import its compiler, which takes seconds.
             return
         # He initialisation for a random start; the last BatchNorm of a block starts small rather than at one so that
         # the deep part begins close to the identity, which lets the learning rate be high from the first steps.

@@ -2,7 +2,7 @@
 // line. Tells its owner "line-hover", "line-pick" and "line-centre".
 
 import { h, label, tell } from '../core/dom.js';
-import { percent, t } from '../core/i18n.js';
+import { percent, say, t } from '../core/i18n.js';
 import { copyOut } from './widgets.js';
 import { isDoubtful } from './viewer.js';
 
@@ -13,7 +13,7 @@ function leave(row) {
 }
 
 function explain({ firstChild, line: { score, text_score: sure } }) {
-  firstChild.title = t('lines.scores', { box: percent(score), text: sure === null ? '–' : percent(sure ?? 0) });
+  say(firstChild, () => t('lines.scores', { box: percent(score), text: sure === null ? '–' : percent(sure ?? 0) }), 'title');
 }
 
 export class Lines extends HTMLElement {
