@@ -54,7 +54,8 @@ def test_processes_that_race_never_get_the_same_item(url: str) -> None:
         assert racer.exitcode == 0
     times = Counter(item_id for mine in claimed for item_id in mine)
     assert len(times) == times.total() == 1000
-    assert all(len(mine) >= job_worker.HEATS for mine in claimed), "there was a race"
+    # The last heat's claim may come too late: nobody waits after it, and SQLite's lock is not fair.
+    assert all(len(mine) >= job_worker.HEATS - 1 for mine in claimed), "there was a race"
     store.close()
 
 
