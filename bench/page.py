@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import base64
 import io
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, sync_playwright
+
+from bench.chromium import find_chromium
 
 LINES = 50
 # What is promised, as medians: upload to boxes beyond the API's own time, a slider's move to its repaint.
@@ -125,7 +126,7 @@ def main() -> int:
         url, server = (arguments.url, None) if arguments.url else _serve(Path(folder))
         try:
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+                browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
                 page = browser.new_page()
                 page.goto(f"{url}/")
                 page.locator(".pill.ready").wait_for()

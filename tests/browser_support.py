@@ -5,7 +5,8 @@ The fixtures reach the tests through the conftest beside them.
 
 from __future__ import annotations
 
-import shutil
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect, sync_playwright
 
+import remembering_engine
+from bench.chromium import find_chromium
 from ci_must import skipped_unless
 from steadyocr.errors import UndecodableImage
 from steadyocr.jobs.models import Lease, NewItem, NewJob
 from steadyocr.jobs.sql_store import open_job_store
-from support import FIXTURES, RunningServer
+from support import FIXTURES, RunningServer, running_server
 
 DESKTOP = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}
@@ -44,10 +47,6 @@ def by_name(url: str) -> str:
     return url.replace("127.0.0.1", "ocr.lan")
 
 
-def find_chromium() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser")
-
-
 # Ended with the last browser test: it keeps an event loop running in this thread, and asyncio.run() refuses that.
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
@@ -61,6 +60,24 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     running = playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS)
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """The program with engines that read each picture once, for tests that judge the page and not the reading."""
+    base = tmp_path_factory.getbasetemp()
+    # Under xdist each process has a folder of its own in that of the run.
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(remembering_engine.FOLDER, str(run / "remembered"))
+        yield sys.executable, remembering_engine.__file__
+
+
+@pytest.fixture(scope="package")
+def server(remembering: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server for all tests of the page that leave it as it was."""
+    with running_server(tmp_path_factory.mktemp("server"), remembering) as running:
+        yield running
 
 
 @dataclass(slots=True)
@@ -104,7 +121,7 @@ class Watched:
 OpenPage = Callable[..., Page]
 
 needs_chromium = skipped_unless(
-    find_chromium() is not None, "no Chromium is installed (Debian's package is named chromium)"
+    find_chromium() is not None, "no Chromium is installed (Debian's package is named chromium-headless-shell)"
 )
 
 
@@ -156,13 +173,18 @@ def axe() -> Callable[[Page], list[str]]:
 
     The two differ in colours alone, so that the dark page is asked about these only.
     """
-    engine = Axe()
+    script = Axe().axe_script
 
     def violations(page: Page, **options: Any) -> list[Any]:
-        found: list[Any] = engine.run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
+        found: list[Any] = page.evaluate(
+            "async (options) => (await axe.run(options)).violations", {"resultTypes": ["violations"], **options}
+        )
         return found
 
     def run(page: Page) -> list[str]:
+        # Half a megabyte: once a page is enough.
+        if not page.evaluate("'axe' in window"):
+            page.evaluate(script)
         page.emulate_media(color_scheme="light")
         found = violations(page)
         page.emulate_media(color_scheme="dark")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import ImageOps
 from playwright.sync_api import Page, expect
 
 from browser_support import OpenPage, needs_chromium
-from support import RunningServer, run_cli, running_server
+from support import RunningServer, encoded, known_picture, running_server
 
 pytestmark = needs_chromium
 
@@ -18,33 +19,29 @@ pytestmark = needs_chromium
 LONG_MS = 240_000
 
 
-def make_rendered(root: Path, folder: Path) -> None:
-    """Render three pictures of text with our own command; two to train on and one to judge by, as ICDAR has them."""
-    made = run_cli("synth", "--out", str(root), "--count", "3", data_dir=root)
-    assert made.returncode == 0, made.stderr
-    pictures = sorted((root / "images").iterdir())
-    for split, some in (("train", pictures[:2]), ("test", pictures[2:])):
+def make_set(folder: Path) -> None:
+    """Three known pictures as ICDAR has them, two to train on and one to judge by."""
+    chinese, english = known_picture("chinese"), known_picture("english")
+    dark = replace(english, data=encoded(ImageOps.invert(english.image.convert("RGB"))))
+    for split, some in (("train", [chinese, english]), ("test", [dark])):
         for kind in ("images", "gts"):
             (folder / f"{split}_{kind}").mkdir(parents=True)
-        for picture in some:
-            picture.rename(folder / f"{split}_images" / picture.name)
-            label = f"{picture.stem}.txt"
-            (root / "labels" / label).rename(folder / f"{split}_gts" / label)
-        (folder / f"{split}_list.txt").write_text("".join(f"{picture.name}\n" for picture in some), encoding="utf-8")
+        for number, picture in enumerate(some):
+            (folder / f"{split}_images" / f"{number}.png").write_bytes(picture.data)
+            rows = [f"{','.join(str(round(n)) for point in quad for n in point)},text\n" for quad in picture.quads]
+            (folder / f"{split}_gts" / f"{number}.txt").write_text("".join(rows), encoding="utf-8")
+        (folder / f"{split}_list.txt").write_text("".join(f"{number}.png\n" for number in range(len(some))))
 
 
 @pytest.fixture
-def laboratory(tmp_path: Path) -> Iterator[RunningServer]:
+def laboratory(remembering: tuple[str, ...], tmp_path: Path) -> Iterator[RunningServer]:
     """A server with one data set and everything that training needs."""
     pytest.importorskip("torch", reason="training needs torch")
     pytest.importorskip("onnx", reason="exports need onnx")
-    # The pictures are drawn while the server starts.
-    with ThreadPoolExecutor(1) as beside:
-        made = beside.submit(make_rendered, tmp_path / "rendered", tmp_path / "datasets" / "signs")
-        # On a busy machine a nice trainer waits for everybody else, and so would this test.
-        with running_server(tmp_path, engines__count="1", lab__nice="0", lab__threads="2") as running:
-            made.result()
-            yield running
+    make_set(tmp_path / "datasets" / "signs")
+    # On a busy machine a nice trainer waits for everybody else, and so would this test.
+    with running_server(tmp_path, remembering, engines__count="1", lab__nice="0", lab__threads="2") as running:
+        yield running
 
 
 def train(page: Page) -> None:

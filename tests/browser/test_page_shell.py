@@ -134,8 +134,9 @@ def test_tabs_are_tabs(open_page: OpenPage) -> None:
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("locked"), auth__api_keys=KEY, engines__count="1") as running:
+def locked(remembering: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("locked")
+    with running_server(folder, remembering, auth__api_keys=KEY, engines__count="1") as running:
         yield running
 
 
