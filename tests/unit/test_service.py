@@ -303,6 +303,35 @@ async def test_shedding_is_no_ill_health_while_engines_stand_ready(
 
 
 @without_waiting
+async def test_refusing_all_for_minutes_for_its_own_memory_is_unreadiness(
+    tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, engines__count="1") as service:
+
+        def feel(used: float, own: float) -> None:
+            monkeypatch.setattr(service.scheduler, "_signals", lambda: MemorySignals(used=used, own=own))
+
+        feel(0.99, own=0.85)
+        await asyncio.sleep(300)
+        assert not service.unready_reason(), "somebody else's hunger"
+        feel(0.99, own=0.97)
+        await asyncio.sleep(100)
+        assert not service.unready_reason(), "engines that have grown are being replaced"
+        await asyncio.sleep(30)
+        assert "holds nearly all memory" in service.unready_reason()
+        health = await service.check_health()
+        assert (health.ok, health.source) == (False, "state")
+        feel(0.5, own=0.5)
+        await asyncio.sleep(15)
+        assert not service.unready_reason()
+        assert (await service.check_health()).ok
+        # What came and went counts for nothing.
+        feel(0.99, own=0.97)
+        await asyncio.sleep(100)
+        assert not service.unready_reason()
+
+
+@without_waiting
 async def test_an_engine_without_memory_in_calm_times_is_ill_health(
     tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,10 +34,12 @@ class MemorySignals:
     Attributes:
         used: Of the budget: the cgroup's limit, or the machine's memory where there is none.
         stalled: Of the last ten seconds in which work waited for memory (PSI ``some``); 0 where unknown.
+        own: Of the budget, what the service itself holds; 0 where unknown.
     """
 
     used: float
     stalled: float = 0.0
+    own: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class LadderParams:
         stalled_at: Stalled share that counts as one step more.
         slack: A level is left only when the share is this much below the one that made it.
         calm_s: And has been for so long, in seconds.
+        outgrown_s: So long may all be refused for the service's own memory before it counts as unfit, in seconds.
         smaller_side: Side limit from the second step on, in pixels.
     """
 
@@ -60,6 +63,7 @@ class LadderParams:
     stalled_at: float = 0.20
     slack: float = 0.05
     calm_s: float = 10.0
+    outgrown_s: float = 120.0
     smaller_side: int = 960
 
 
@@ -70,14 +74,31 @@ class PressureLadder:
         self.params = params or LadderParams()
         self.level = PressureLevel.FULL
         self._calm_since: float | None = None
+        self._outgrown_since: float | None = None
 
     @property
     def side_limit(self) -> int | None:
         """Side limit that the level asks for, in pixels; ``None`` for none."""
         return self.params.smaller_side if self.level >= PressureLevel.SMALLER else None
 
+    def outgrown(self, now: float) -> bool:
+        """Whether all is refused, and has been for minutes, for what the service itself holds.
+
+        Engines that have grown are replaced within that time. What is left is the front, or a budget that is too small:
+        waiting mends neither.
+        """
+        return self._outgrown_since is not None and now - self._outgrown_since >= self.params.outgrown_s
+
     def update(self, signals: MemorySignals, now: float) -> PressureLevel:
         """Take new signals in; returns the level."""
+        level = self._step(signals, now)
+        if level is not PressureLevel.SHED or signals.own < self.params.shed_at - self.params.slack:
+            self._outgrown_since = None
+        elif self._outgrown_since is None:
+            self._outgrown_since = now
+        return level
+
+    def _step(self, signals: MemorySignals, now: float) -> PressureLevel:
         wanted = self._wanted(signals, slack=0.0)
         if wanted >= self.level:
             self.level = wanted
@@ -129,8 +150,9 @@ def with_own_share(
     bound_bytes = bound_bytes or memory_limit_bytes() or machine_bytes()
     # As large as the bound, it is the bound that counts, and the system knows better what is in use of that.
     if not 0 < budget_bytes < bound_bytes:
-        return signals
-    return dataclasses.replace(signals, used=max(signals.used, resident_bytes / budget_bytes))
+        return dataclasses.replace(signals, own=resident_bytes / bound_bytes)
+    own = resident_bytes / budget_bytes
+    return dataclasses.replace(signals, used=max(signals.used, own), own=own)
 
 
 def _cgroup_used(root: Path, membership: Path, limit: int) -> float | None:

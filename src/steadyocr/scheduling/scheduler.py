@@ -119,6 +119,11 @@ class Scheduler:
         self._served_at = -math.inf
 
     @property
+    def outgrown(self) -> bool:
+        """Whether all has been refused for minutes, for what the service itself holds."""
+        return self.ladder.outgrown(asyncio.get_running_loop().time())
+
+    @property
     def ready(self) -> bool:
         """Whether new work is taken: an engine serves, or one was lost just now and its replacement is starting."""
         if self._draining or self._first_ready is None or not self._first_ready.done():

@@ -209,7 +209,9 @@ class Service:
             return "not started"
         if self._scheduler.draining:
             return "shutting down"
-        return "" if self._scheduler.ready else "no engine is ready"
+        if not self._scheduler.ready:
+            return "no engine is ready"
+        return "the service itself holds nearly all memory that it may have" if self._scheduler.outgrown else ""
 
     def refuse_early(self, client: str = "") -> None:
         """Refuse new work that is sure to be refused, before its body is read.
