@@ -53,6 +53,18 @@ def test_the_page_speaks_the_browsers_language_and_changes_it(open_page: OpenPag
     assert page.locator("html").get_attribute("lang") == "en"
 
 
+def test_a_language_that_does_not_come_changes_nothing(open_page: OpenPage) -> None:
+    page = open_page(locale="zh-CN")
+    # As a proxy says it whose server is down.
+    page.route("**/i18n/en.json", lambda route: route.fulfill(status=502, json={"code": "bad_gateway"}), times=1)
+    page.locator("#language-button").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("tab", name="批量识别")).to_be_visible()
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    page.locator("#language-button").click()
+    expect(page.get_by_role("tab", name="Batch")).to_be_visible()
+
+
 def test_nothing_stays_behind_in_the_other_language(open_page: OpenPage) -> None:
     page = open_page(locale="zh-CN")
     FakeLab().attach(page)

@@ -89,7 +89,7 @@ function furnishLanguage() {
   byId('language-button').addEventListener('click', () =>
     attempt(async () => {
       const next = currentLanguage() === 'zh' ? 'en' : 'zh';
-      await setLanguage(next);
+      await late(() => setLanguage(next));
       keep('language', next);
       mark();
     }),

@@ -60,6 +60,7 @@ export function adopt(root) {
 /** Change the language of the whole page. */
 export async function setLanguage(wanted) {
   const answer = await fetch(new URL(`../../i18n/${wanted}.json`, import.meta.url));
+  if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
   strings = await answer.json();
   language = wanted;
   document.documentElement.lang = locale();
