@@ -38,6 +38,7 @@ from steadyocr.scheduling.items import Reply
 from steadyocr.service import batches as batches_module
 from steadyocr.service import opening
 from steadyocr.service.batches import Batches
+from steadyocr.service.incoming import IncomingFile
 from steadyocr.service.intake import Intake, JobRequest
 from steadyocr.settings import Settings, load_settings
 from steadyocr.telemetry.loops import Loops
@@ -99,6 +100,28 @@ async def test_what_came_in_is_what_is_stored(tmp_path: Path) -> None:
                 stored.append(stream.read())
         assert stored == [PICTURE, large, PICTURE]
         assert items[0].input_ref == items[2].input_ref
+        assert unfinished(tmp_path) == []
+
+
+@in_real_time
+async def test_a_file_behind_one_that_could_not_be_stored_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as batches:
+
+        def full(_: object) -> None:
+            raise InsufficientStorage("the disk is full")
+
+        async def send() -> None:
+            async with batches.intake() as intake:
+                with monkeypatch.context() as patched:
+                    patched.setattr(IncomingFile, "_commit", full)
+                    await add(intake, PICTURE + os.urandom(2 << 20))
+                    await asyncio.gather(*intake._flushes, return_exceptions=True)
+                await add(intake, PICTURE + os.urandom(2 << 20))
+
+        with pytest.raises(InsufficientStorage):
+            await send()
         assert unfinished(tmp_path) == []
 
 

@@ -97,6 +97,27 @@ def test_a_large_answer_goes_out_in_pieces_and_is_counted_while_it_waits() -> No
     assert budget.held_bytes == 0
 
 
+def test_a_long_download_is_counted_by_the_part_that_is_on_its_way() -> None:
+    budget, held = BodyBudget(1000), list[int]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(10):
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        held.append(budget.held_bytes)
+
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(RequestGate(app, api_keys=[], bodies=BodyRules(max_image_bytes=9), budget=budget)(scope, receive, send))
+    assert max(held) == 1 << 20
+    assert held[-1] == 0
+
+
 def test_what_is_larger_than_the_whole_budget_gets_it_when_nobody_else_has_any() -> None:
     budget = BodyBudget(1000)
     large, small = budget.share(), budget.share()
@@ -211,7 +232,9 @@ def test_lines_of_a_map_are_not_read_for_a_client_that_has_left() -> None:
         async def receive() -> Message:
             return messages.pop(0)
 
-        service = SimpleNamespace(page=SimpleNamespace(maps=SimpleNamespace(lines=reading)))
+        service = SimpleNamespace(
+            refuse_early=lambda _: None, page=SimpleNamespace(maps=SimpleNamespace(lines=reading))
+        )
         scope = {
             "type": "http", "method": "POST", "path": "/v1/maps/one/lines", "headers": [], "client": ("10.0.0.1", 1),
             "app": SimpleNamespace(state=SimpleNamespace(service=service)), "state": {"request_id": "1"},

@@ -368,6 +368,27 @@ async def test_what_is_said_of_an_accelerator_is_what_its_engines_showed(
 
 
 @without_waiting
+async def test_an_accelerator_is_well_again_with_its_next_engine_though_traffic_never_rests(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path, engines__device="cuda", engines__count="1") as service:
+        misreader = engine_of(service)
+        misreader.device_bytes, misreader.misreads = 1 << 30, True
+        golden_reader.golden_ok = False
+        await service.check_health()
+        golden_reader.golden_ok = True
+        for _ in range(30):
+            await (await begin(service))
+            await asyncio.sleep(4)
+            await service.check_health()
+            if engine_of(service) is misreader:
+                assert service.gpu_ok() is False
+        assert engine_of(service) is not misreader
+        engine_of(service).device_bytes = 1 << 30
+        assert service.gpu_ok() is True
+
+
+@without_waiting
 async def test_nothing_new_is_taken_while_jobs_are_put_back(
     tmp_path: Path, golden_reader: type[GoldenReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:

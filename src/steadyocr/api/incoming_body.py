@@ -128,7 +128,7 @@ class IncomingBody:
             self._left_s -= waited_s
 
     def hold_answer(self, size: int) -> None:
-        """Count an answer that waits for its client as well, until :meth:`close`."""
+        """Count an answer that waits for its client as well, until :meth:`close` or, below zero, less of it."""
         self._share.add(size)
 
     def close(self) -> None:

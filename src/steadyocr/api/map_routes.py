@@ -68,7 +68,9 @@ async def lines(request: Request, map_id: str) -> JSONResponse:
         if name not in _KNOBS:
             raise InvalidOption(f"unknown option {name[:40]!r}; known: {', '.join(_KNOBS)}", option=name[:40])
     options = parse_options(values, recognise=False)
-    work = service.page.maps.lines(map_id, options, client=client_of(request), request_id=request.state.request_id)
+    client = client_of(request)
+    service.refuse_early(client)
+    work = service.page.maps.lines(map_id, options, client=client, request_id=request.state.request_id)
     return JSONResponse(await unless_disconnected(request, work))
 
 

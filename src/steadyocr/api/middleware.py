@@ -121,7 +121,8 @@ class Exchange:
     """One request's answer on its way out: headers added, outcome remembered for the log.
 
     Attributes:
-        hold_answer: Told of the bytes of an answer that does not fit into the connection's buffer.
+        hold_answer: Told of the bytes of an answer that does not fit into the connection's buffer; below zero, that
+            so many have left.
     """
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
@@ -151,6 +152,9 @@ class Exchange:
         for start in range(0, len(body), _PIECE_BYTES):
             more = message.get("more_body", False) or start + _PIECE_BYTES < len(body)
             await self._send({**message, "body": body[start : start + _PIECE_BYTES], "more_body": more})
+        if message.get("more_body", False):
+            # A part of a stream, and gone: a download of any length holds no more than one part at a time.
+            self.hold_answer(-len(body))
 
     async def refuse(self, answer: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Answer with an error, unless an answer has begun already: then only closing is left."""

@@ -202,5 +202,6 @@ class AdmissionQueue:
         interactive, batch = self._waiting[Priority.INTERACTIVE], self._waiting[Priority.BATCH]
         if item.priority is Priority.INTERACTIVE:
             before = interactive.pictures_before(item.client)
-            return len(self._retries) + before + min(batch.pictures(), math.ceil((before + 1) / _INTERACTIVE_PER_BATCH))
+            since = min(self._interactive_streak, _INTERACTIVE_PER_BATCH)
+            return len(self._retries) + before + min(batch.pictures(), (since + before) // _INTERACTIVE_PER_BATCH)
         return len(self._retries) + interactive.pictures() + batch.pictures_before(item.client)

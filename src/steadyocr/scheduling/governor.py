@@ -7,7 +7,7 @@ import math
 import os
 import resource
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +105,7 @@ class MemoryGovernor:
         device_extra_bytes: float = 0.0,
         *,
         alone: bool = False,
-        wanted: asyncio.Future[Any] | None = None,
+        called_off: Iterable[asyncio.Future[Any]] = (),
     ) -> AsyncIterator[None]:
         """Wait for a share of the budget and hold it.
 
@@ -114,7 +114,7 @@ class MemoryGovernor:
                 admission has refused what can never fit, and the prediction may be wrong the cautious way.
             device_extra_bytes: Likewise, on the accelerator.
             alone: Wait until nothing else is in hand and keep it so: for a picture under suspicion.
-            wanted: Done when nobody wants the work any more; then it is not waited for any longer.
+            called_off: When any of these is done, the work is not wanted any more, and its share not waited for.
 
         Raises:
             NotWanted: Nobody wants the work any more.
@@ -125,7 +125,7 @@ class MemoryGovernor:
         self.wake()
         try:
             if not turn.done():
-                await asyncio.wait({turn, wanted} if wanted else {turn}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({turn, *called_off}, return_when=asyncio.FIRST_COMPLETED)
             if not turn.done():
                 raise NotWanted
             yield

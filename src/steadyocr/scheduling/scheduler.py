@@ -110,6 +110,7 @@ class Scheduler:
         self._signals = signals or self._read_signals
         self._draining = False
         self._changing = asyncio.Lock()
+        self._change: asyncio.Timeout | None = None
         self._taken: set[WorkItem] = set()
         self._outstanding: set[WorkItem] = set()
         self.aftermath = Aftermath(self.queue, self.quarantine, self.contract, self.reports, self._outstanding)
@@ -241,12 +242,22 @@ class Scheduler:
         async with self._changing:
             if self._draining:
                 raise Draining("the service is shutting down", retry_after_s=5.0)
-            await replace_engines(self.slots, engine, self.config.slot.engine, self.room_for_standby)
+            try:
+                async with asyncio.timeout(None) as self._change:
+                    await replace_engines(self.slots, engine, self.config.slot.engine, self.room_for_standby)
+            except TimeoutError as error:
+                raise Draining("the service is shutting down", retry_after_s=5.0) from error
+            finally:
+                self._change = None
             self.config = dataclasses.replace(self.config, slot=dataclasses.replace(self.config.slot, engine=engine))
 
     def refuse_new(self) -> None:
-        """Take nothing new from now on."""
+        """Take nothing new from now on, and give up a change of engines. Safe to call twice."""
+        if self._draining:
+            return
         self._draining = True
+        if self._change is not None:
+            self._change.reschedule(asyncio.get_running_loop().time())
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work and wait until accepted work is done; returns whether all of it was."""
@@ -260,7 +271,7 @@ class Scheduler:
 
     async def stop(self) -> None:
         """End the engines and settle whatever is left. The loops themselves are stopped by their owner."""
-        self._draining = True
+        self.refuse_new()
         for item in self._outstanding:
             item.fail(Cancelled("the service stopped before this picture was read"))
         await asyncio.gather(*(slot.stop() for slot in self.slots))
@@ -276,7 +287,7 @@ class Scheduler:
         """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         self.queue.put_back(item)
 
-    async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]]) -> None:
+    async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]], gone: asyncio.Future[None]) -> None:
         """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         loop = asyncio.get_running_loop()
         self._taken.add(item)
@@ -285,7 +296,7 @@ class Scheduler:
             plan = self.contract.plan(item, self.ladder.side_limit, self.engine_facts())
             async with asyncio.timeout_at(item.deadline) as waiting:
                 share = self.governor.reserve(
-                    plan.extra_bytes, plan.device_extra_bytes, alone=item.cautious, wanted=item.outcome
+                    plan.extra_bytes, plan.device_extra_bytes, alone=item.cautious, called_off=(item.outcome, gone)
                 )
                 async with share:
                     waiting.reschedule(None)
@@ -297,6 +308,8 @@ class Scheduler:
                     item.course.keep_scratch = self._scratch_may_stay()
                     self.contract.record(item, await run())
         except NotWanted:
+            if not item.abandoned:
+                self.take_back(item)
             return
         except MemoryPressure as error:
             item.fail(error)

@@ -133,8 +133,9 @@ class Slot:
             self.last_death = error.message
             self._owner.slot_failed(self, error)
             self.restarts += 1
-            # Who kills a good engine from outside proves nothing against the next one: it is started at once.
-            self.consecutive_failures = 1 if self._ended_from_outside() else self.consecutive_failures + 1
+            # Who kills a good engine proves nothing against the next one, nor does a client's haste: it is started
+            # at once.
+            self.consecutive_failures = 1 if self._ended_without_blame() else self.consecutive_failures + 1
             _log.error(
                 "An engine ended and is replaced",
                 extra={"slot": self.index, "reason": self.last_death},
@@ -162,12 +163,12 @@ class Slot:
             self._news.set()
         return failure
 
-    def _ended_from_outside(self) -> bool:
+    def _ended_without_blame(self) -> bool:
         engine = self.engine
         if engine is None or not engine.ready:
             return False
         if self.death is not None:
-            return self.death.cause is DeathCause.OUTSIDE
+            return not self.death.blames_the_item
         return classify(engine.exit_code, killed_by_us=False, out_of_memory=False) is DeathCause.OUTSIDE
 
     def _observed_engine(self, config: EngineConfig | None = None) -> EngineProcess:
@@ -296,7 +297,7 @@ class Slot:
                     return successor
                 item = await self._next_item(engine, exited)
                 if item is not None:
-                    await self._work(engine, item)
+                    await self._work(engine, item, exited)
                 self._consider_retiring(engine, idle=item is None)
         finally:
             exited.cancel()
@@ -328,16 +329,22 @@ class Slot:
             raise EngineDied("killed: it hung while idle")
         return None
 
-    async def _work(self, engine: EngineProcess, item: WorkItem) -> None:
-        """Run one item.
+    async def _work(self, engine: EngineProcess, item: WorkItem, exited: asyncio.Task[None]) -> None:
+        """Run one item, unless the engine ends while it waits for memory.
 
         Raises:
             EngineDied: The engine ended or had to be killed; what becomes of the item is the owner's decision.
         """
-        kills_before = memory_kills()
+        kills_before = 0
+
+        async def run() -> int:
+            nonlocal kills_before
+            kills_before = memory_kills()
+            return await self._run_within_limits(engine, item)
+
         self.item, item.course.slot = item, self.index
         try:
-            await self._owner.work(item, lambda: self._run_within_limits(engine, item))
+            await self._owner.work(item, run, exited)
         except (Overdue, Hung, EngineDied) as error:
             death = self.death = await put_down(engine, error, kills_before)
             if isinstance(error, Overdue):
@@ -348,7 +355,8 @@ class Slot:
             item.fail(InternalError("an unexpected fault; the log has the trace under this request id"))
             raise
         self.item = None
-        self.consecutive_failures = 0
+        if not exited.done():
+            self.consecutive_failures = 0
 
     async def _run_within_limits(self, engine: EngineProcess, item: WorkItem) -> int:
         """Run an item for as long as the engine shows progress and somebody may still want the answer.

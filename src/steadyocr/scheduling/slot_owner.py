@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,8 +24,11 @@ class SlotOwner(Protocol):
     def take_back(self, item: WorkItem) -> None:
         """Take an item back that was handed out but not begun."""
 
-    async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]]) -> None:
-        """Run an item under the memory budget; ``run`` hands it to the engine and returns the engine's peak bytes."""
+    async def work(self, item: WorkItem, run: Callable[[], Awaitable[int]], gone: asyncio.Future[None]) -> None:
+        """Run an item under the memory budget; ``run`` hands it to the engine and returns the engine's peak bytes.
+
+        Once the engine is gone, an item that still waits for memory is taken back instead.
+        """
 
     def after_death(self, item: WorkItem, death: Death) -> None:
         """Decide about the item in whose hand an engine died."""

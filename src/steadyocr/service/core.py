@@ -53,7 +53,9 @@ class Service:
         self.settings = settings
         self.limits = settings.image_limits()
         self.batches = Batches(settings, self._read_for_job)
-        self.page = PageBackend(settings, lambda item: self.scheduler.submit(item), self.change_detector)
+        self.page = PageBackend(
+            settings, lambda item: self.scheduler.submit(item), lambda: self.bodies.share(), self.change_detector
+        )
         self._with_jobs = with_jobs
         self._with_page = with_page
         self.started_at = time.time()

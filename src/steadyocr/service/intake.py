@@ -147,19 +147,24 @@ class Intake:
             InsufficientStorage: The disk is too full, for this file or one before it.
             InputError: One before it is an archive that is broken or dangerous.
         """
-        file, self._file = self._current(), None
+        file = self._current()
         content = file.whole()
         if content is None:
-            await self._flush_gathered()
-            self._raise_failure()
-            await self._room.acquire()
-            self._flush(self._finish(file))
+            await self._flush_alone(file)
         elif isinstance(content, NewItem):
             self._gathering.add_made(content)
         else:
             self._gathering.add(file.name, content)
+        # Only now: what fails before this is given back with the upload.
+        self._file = None
         if self._gathering.full:
             await self._flush_gathered()
+
+    async def _flush_alone(self, file: IncomingFile) -> None:
+        await self._flush_gathered()
+        self._raise_failure()
+        await self._room.acquire()
+        self._flush(self._finish(file))
 
     async def _flush_gathered(self) -> None:
         if not len(self._gathering):

@@ -23,8 +23,9 @@ from steadyocr.errors import (
     Quarantined,
     SteadyOCRError,
 )
-from steadyocr.imaging.header import probe
+from steadyocr.imaging.header import ImageHeader, probe
 from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.service.body_budget import BodyShare
 from steadyocr.service.shelf import Bounds, Shelf
 from steadyocr.settings.page import PageSettings
 from steadyocr.types import OcrOptions
@@ -49,12 +50,21 @@ def _expired() -> MapExpired:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """One map as read from the disk; the picture only when it is needed."""
+    """One map as read from the disk.
 
-    map_png: bytes
+    Attributes:
+        payload: The map and, only when it is needed, the picture after it.
+        map_bytes: How much of that is the map.
+        header: Of the picture, when it is there.
+        known: Lines whose texts are known.
+        facts: What belongs to the map.
+    """
+
+    payload: bytes
+    map_bytes: int
+    header: ImageHeader | None
     known: list[dict[str, Any]]
     facts: dict[str, Any]
-    picture: bytes
 
 
 class Maps:
@@ -65,6 +75,7 @@ class Maps:
         settings: How long and how many.
         min_free_bytes: Disk space below which none is kept.
         submit: Admission.
+        share: An empty share of the bytes that the front may hold, for one request.
         read_timeout_s: Seconds that reading further lines may take.
     """
 
@@ -75,6 +86,7 @@ class Maps:
         *,
         min_free_bytes: int,
         submit: Callable[[WorkItem], Awaitable[Reply]],
+        share: Callable[[], BodyShare],
         read_timeout_s: float,
     ) -> None:
         bounds = Bounds(
@@ -86,6 +98,7 @@ class Maps:
         )
         self.shelf = Shelf(folder, bounds, _expired)
         self._submit = submit
+        self._share = share
         self._read_timeout_s = read_timeout_s
 
     async def keep(
@@ -129,22 +142,36 @@ class Maps:
 
         Raises:
             MapExpired: It is not kept any more.
+            QueueFull: The front holds too many bytes already.
             SteadyOCRError: See :meth:`Scheduler.submit`.
         """
+        # A few bytes of request bring a whole picture from the disk; it waits in memory like one that was sent.
+        share = self._share()
+        try:
+            if options.recognise:
+                share.grow_to(self.shelf.use(map_id).size)
+            return await self._lines(map_id, options, share, client, request_id)
+        finally:
+            share.give_back()
+
+    async def _lines(
+        self, map_id: str, options: OcrOptions, share: BodyShare, client: str, request_id: str | None
+    ) -> dict[str, Any]:
         kept = await asyncio.to_thread(self._load, map_id, options.recognise)
+        share.grow_to(len(kept.payload))
         knobs = {name: getattr(options, name) for name in _KNOBS}
         knobs = {name: kept.facts["knobs"][name] if value is None else value for name, value in knobs.items()}
         allowed = self._read_timeout_s if options.recognise else _TIMEOUT_S
         item = WorkItem(
-            kept.map_png + kept.picture,
+            kept.payload,
             OcrOptions(max_side=_NO_NETWORK_SIDE),
             asyncio.get_running_loop().time() + allowed,
             kind="postprocess",
             client=client,
             request_id=request_id,
-            header=probe(kept.picture) if kept.picture else None,
+            header=kept.header,
             extra={
-                "map_bytes": len(kept.map_png),
+                "map_bytes": kept.map_bytes,
                 "plan": kept.facts["plan"],
                 "params": knobs,
                 "known": kept.known,
@@ -167,8 +194,9 @@ class Maps:
     def _load(self, map_id: str, with_picture: bool) -> _Kept:
         facts = self.shelf.use(map_id).facts
         known = json.loads(self.shelf.read(map_id, _KNOWN_NAME))
+        map_png = self.shelf.read(map_id, MAP_NAME)
         picture = self.shelf.read(map_id, _PICTURE_NAME) if with_picture else b""
-        return _Kept(self.shelf.read(map_id, MAP_NAME), known, facts, picture)
+        return _Kept(map_png + picture, len(map_png), probe(picture) if picture else None, known, facts)
 
     def _remember(self, map_id: str, fresh: list[dict[str, Any]]) -> None:
         def change(before: bytes) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from steadyocr.scheduling.items import Reply, WorkItem
+from steadyocr.service.body_budget import BodyShare
 from steadyocr.service.history import History
 from steadyocr.service.lab import Lab
 from steadyocr.service.maps import Maps
@@ -43,6 +44,7 @@ class PageBackend:
     Args:
         settings: The whole tree.
         submit: Admission.
+        share: An empty share of the bytes that the front may hold, for one request.
         change_detector: Makes another model the serving detector, or raises and changes nothing.
     """
 
@@ -50,6 +52,7 @@ class PageBackend:
         self,
         settings: Settings,
         submit: Callable[[WorkItem], Awaitable[Reply]],
+        share: Callable[[], BodyShare],
         change_detector: Callable[[str], Awaitable[None]],
     ) -> None:
         floor = settings.jobs.min_free_bytes
@@ -58,6 +61,7 @@ class PageBackend:
             settings.page,
             min_free_bytes=floor,
             submit=submit,
+            share=share,
             read_timeout_s=settings.queue.timeout_s,
         )
         self.history = History(settings.data_dir / "history", settings.history, min_free_bytes=floor)

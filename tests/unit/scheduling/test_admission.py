@@ -161,6 +161,16 @@ async def test_interactive_work_counts_the_batch_items_that_go_in_between() -> N
 
 
 @without_waiting
+async def test_a_batch_item_that_does_not_go_first_is_not_counted() -> None:
+    # What a runner keeps here, with slow pictures: at most the one in hand goes before somebody who waits.
+    queue = timed(Crew(servers=1, in_hand=1), *[8.6] * 20)
+    for index in range(2):
+        queue.put(item(f"b{index}", priority=Priority.BATCH, allowed_s=300))
+    queue.put(item("person", allowed_s=20))
+    assert (await queue.get()).payload == b"person"
+
+
+@without_waiting
 async def test_a_waiting_taker_gets_what_arrives() -> None:
     queue = AdmissionQueue(5)
     taking = asyncio.create_task(queue.get())

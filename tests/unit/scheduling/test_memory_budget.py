@@ -244,7 +244,7 @@ async def test_who_is_first_and_leaves_lets_the_others_pass() -> None:
     wanted = asyncio.get_running_loop().create_future()
 
     async def unwanted() -> None:
-        async with governor.reserve(1, alone=True, wanted=wanted):
+        async with governor.reserve(1, alone=True, called_off=(wanted,)):
             raise AssertionError("nobody wants it")
 
     holder = asyncio.create_task(hold(governor, log, 1, 100))

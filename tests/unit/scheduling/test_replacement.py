@@ -229,3 +229,23 @@ async def test_a_service_that_stops_changes_nothing() -> None:
         await lab.scheduler.drain(1)
         with pytest.raises(Draining):
             await lab.scheduler.change_engines(NEW)
+
+
+@without_waiting
+async def test_a_change_under_way_does_not_hold_up_the_end() -> None:
+    async def for_ever(*_: object) -> None:
+        await asyncio.sleep(1e6)
+
+    async with bench() as made:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ScriptedEngine, "start", for_ever)
+            change = asyncio.create_task(made.scheduler.change_engines(NEW))
+            await asyncio.sleep(1)
+            assert not change.done()
+            made.scheduler.refuse_new()
+            await asyncio.sleep(0)
+            made.scheduler.refuse_new()
+            with pytest.raises(Draining):
+                await asyncio.wait_for(change, 1)
+        assert all(slot.ready for slot in made.scheduler.slots)
+        assert set(made.serving()) == {ENGINE.detector}

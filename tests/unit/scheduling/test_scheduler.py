@@ -610,6 +610,24 @@ async def test_an_engine_killed_from_outside_again_and_again_is_replaced_at_once
 
 
 @without_waiting
+async def test_clients_in_a_hurry_cost_nobody_a_back_off() -> None:
+    async with lab() as made:
+
+        def up() -> bool:
+            return made.scheduler.slots[0].ready
+
+        for round_number in range(8):
+            with pytest.raises(DeadlineExceeded):
+                await made.read(f"work {60 + round_number}", allowed_s=1)
+            while up():  # noqa: ASYNC110 - the clock is a fake
+                await asyncio.sleep(0.1)
+            killed_at = asyncio.get_running_loop().time()
+            while not up():  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.1)
+            assert asyncio.get_running_loop().time() - killed_at < 1.5
+
+
+@without_waiting
 async def test_what_an_engine_has_no_memory_for_is_retried_one_step_smaller() -> None:
     async with lab(engines=2) as made:
         work = made.item("short once")

@@ -195,6 +195,27 @@ async def test_who_leaves_while_a_picture_waits_for_memory_is_not_worked_for() -
 
 
 @without_waiting
+async def test_an_engine_that_ends_while_its_picture_waits_for_memory_is_replaced_at_once_and_blames_nobody() -> None:
+    async with lab(engines=2) as made:
+        long = asyncio.create_task(made.read("work 30"))
+        await asyncio.sleep(0.1)
+        other = next(slot for slot in made.scheduler.slots if slot.item is None)
+        suspect = made.item("picture")
+        suspect.suspect = True
+        waiting = asyncio.create_task(made.scheduler.submit(suspect))
+        await asyncio.sleep(5)
+        assert made.scheduler.governor.waiting == 1
+        assert isinstance(other.engine, ScriptedEngine)
+        other.engine.die()
+        await asyncio.sleep(3)
+        assert other.ready, "not only when its turn comes"
+        assert not long.done()
+        assert (await waiting).message["echo"] == "picture"
+        assert await long == "work 30"
+        assert not list(made.scheduler.quarantine.entries())
+
+
+@without_waiting
 async def test_a_ghost_is_not_worked_for_though_memory_came_in_the_same_moment() -> None:
     async with lab() as made:
         item = made.item("ghost")
@@ -206,7 +227,7 @@ async def test_a_ghost_is_not_worked_for_though_memory_came_in_the_same_moment()
             return 0
 
         item.outcome.cancel()
-        await made.scheduler.work(item, run)
+        await made.scheduler.work(item, run, asyncio.get_running_loop().create_future())
         assert not ran
         assert made.scheduler.completed == 0
 
