@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from steadyocr.ops.flight.store import FlightStore
-from support import KnownPicture, RunningServer, encoded, run_cli, running_server, wait_until
+from support import KnownPicture, RunningServer, call_cli, encoded, running_server, wait_until
 
 WEAK_SERVER = (sys.executable, str(Path(__file__).with_name("weak_server.py")))
 SIZE = (2000, 1500)
@@ -34,7 +34,7 @@ def large(english: KnownPicture) -> bytes:
 
 
 def flight(data_dir: Path, *arguments: str) -> str:
-    done = run_cli("flight", *arguments, data_dir=data_dir)
+    done = call_cli("flight", *arguments, data_dir=data_dir)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -104,7 +104,7 @@ def test_a_kill_from_outside_is_explained(tmp_path: Path, large: bytes) -> None:
         assert FlightStore(tmp_path / "flight").load(name)[1]["reason"] == "somebody asked for it"
     stopped = FlightStore(tmp_path / "flight").load()[1]["reason"]
     assert stopped == "the service was stopped in trouble: an engine had died"
-    assert "no service runs over this data folder" in run_cli("flight", "dump", data_dir=tmp_path).stderr
+    assert "no service runs over this data folder" in call_cli("flight", "dump", data_dir=tmp_path).stderr
 
 
 @contextmanager

@@ -6,12 +6,14 @@ import asyncio
 import os
 from pathlib import Path
 
+from PIL import Image
+
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.settings import load_settings
 from steadyocr.types import OcrOptions
-from support import KnownPicture, in_real_time
+from support import KnownPicture, encoded, in_real_time
 
 
 def engine_config(**settings: str) -> EngineConfig:
@@ -41,7 +43,9 @@ async def _kept_and_given_back(english: KnownPicture) -> None:
         await engine.ping()
         assert not engine.untidy, "what was expected has not come"
         assert engine.rss_bytes < kept_bytes
-        kept = [await read(engine, english, more_waits=True) for _ in range(51)]
+        # Items are counted, whatever their size.
+        blank = KnownPicture(encoded(Image.new("RGB", (64, 32), "white")), [], [])
+        kept = [await read(engine, blank, more_waits=True) for _ in range(51)]
         assert kept == [True] * 50 + [False]
     finally:
         await engine.stop()

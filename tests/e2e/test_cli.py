@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from steadyocr import __version__
-from support import FIXTURES, KnownPicture, run_cli, texts_of
+from support import FIXTURES, KnownPicture, call_cli, run_cli, texts_of
 
 ENGLISH, CHINESE = str(FIXTURES / "english.png"), str(FIXTURES / "chinese.png")
 
@@ -115,7 +115,7 @@ def test_wrong_usage_ends_with_2_and_without_a_trace(tmp_path: Path, arguments: 
 
 def test_config_shows_values_and_where_they_came_from(tmp_path: Path) -> None:
     (tmp_path / "steadyocr.toml").write_text("[limits]\nmax_side_ratio = 50\n")
-    done = run_cli("config", data_dir=tmp_path, queue__max_size="7", auth__api_keys="hush")
+    done = call_cli("config", data_dir=tmp_path, queue__max_size="7", auth__api_keys="hush")
     assert done.returncode == 0
     rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
     assert rows["queue.max_size"][1:] == ["7", "environment", "STEADYOCR_QUEUE__MAX_SIZE"]
@@ -125,6 +125,6 @@ def test_config_shows_values_and_where_they_came_from(tmp_path: Path) -> None:
 
 
 def test_config_refuses_what_serve_would_refuse(tmp_path: Path) -> None:
-    done = run_cli("config", data_dir=tmp_path, queue__max_size="0")
+    done = call_cli("config", data_dir=tmp_path, queue__max_size="0")
     assert done.returncode == 4
     assert "queue.max_size (environment)" in done.stderr

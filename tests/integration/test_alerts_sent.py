@@ -21,7 +21,7 @@ from steadyocr.ops.alerts.channels import Channel
 from steadyocr.ops.alerts.delivery import Backoff, Delivery, Outcome
 from steadyocr.ops.alerts.remembered import Counted, Remembered, write_state
 from steadyocr.ops.alerts.sender import ProcessSender
-from support import KnownPicture, in_real_time, run_cli, running_server, wait_until
+from support import KnownPicture, call_cli, in_real_time, run_cli, running_server, wait_until
 
 SECRET = "s3cr3t-token"
 # A process is started for each try; on a busy machine that takes a while.
@@ -112,11 +112,11 @@ async def test_a_process_that_cannot_be_started_is_an_outcome(monkeypatch: pytes
 
 def test_the_test_command_says_which_channel_works(tmp_path: Path, hook: FakeWebhook) -> None:
     path = channels_file(tmp_path, f"good={hook.url(SECRET)}", f"bad=json://127.0.0.1:9/{SECRET}")
-    done = run_cli("alerts", "test", data_dir=tmp_path, alerts__channels_file=path, logging__level="debug")
+    done = call_cli("alerts", "test", data_dir=tmp_path, alerts__channels_file=path, logging__level="debug")
     assert (done.returncode, done.stdout.splitlines()) == (11, ["good: sent", "bad: no connection, or no answer"])
     assert SECRET not in done.stdout + done.stderr
     assert hook.titles[0].startswith("[test] ")
-    assert run_cli("alerts", "test", data_dir=tmp_path).returncode == 4
+    assert call_cli("alerts", "test", data_dir=tmp_path).returncode == 4
 
 
 def test_a_serving_process_sends_what_waited_and_what_happens_and_is_not_harmed_by_a_hang(
@@ -134,10 +134,10 @@ def test_a_serving_process_sends_what_waited_and_what_happens_and_is_not_harmed_
         "engines__count": "1",
     }
     hook.statuses = [500] * 9
-    failed = run_cli("alerts", "unit-failed", "steadyocr.service", data_dir=tmp_path, **settings)
+    failed = call_cli("alerts", "unit-failed", "steadyocr.service", data_dir=tmp_path, **settings)
     assert failed.returncode == 6
     assert "1 notice(s) wait for the next start" in failed.stdout
-    listed = run_cli("alerts", "list", data_dir=tmp_path, **settings).stdout
+    listed = call_cli("alerts", "list", data_dir=tmp_path, **settings).stdout
     assert "unit_failed (critical), since" in listed
     assert "steadyocr.service failed and is not started again" in listed
     hook.statuses.clear()
@@ -174,7 +174,7 @@ def test_a_service_that_is_killed_again_and_again_is_told_and_explained_by_its_s
         assert f"process {killed}" in hook.got[0]["message"]
         assert server.find_log("The last service ended without a word") is not None
         wait_until(lambda: list((tmp_path / "flight").glob("flight-*-service.json")))
-        shown = run_cli("flight", "show", data_dir=tmp_path).stdout
+        shown = call_cli("flight", "show", data_dir=tmp_path).stdout
         assert f"The service itself (process {killed}) was gone" in shown
     with running_server(tmp_path, **settings) as server:
         assert server.find_log("The last service ended without a word") is None, "it was stopped in order"
@@ -189,10 +189,10 @@ def test_a_damaged_state_of_the_alerts_does_not_keep_the_service_from_starting(t
 
 
 def test_a_unit_that_failed_is_told_at_once_when_the_network_is_there(tmp_path: Path, hook: FakeWebhook) -> None:
-    done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__channels=hook.url(SECRET))
+    done = call_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__channels=hook.url(SECRET))
     assert done.returncode == 0, done.stderr
     assert len(hook.titles) == 1
-    assert run_cli("alerts", "unit-failed", "a b; rm", data_dir=tmp_path).returncode == 2
+    assert call_cli("alerts", "unit-failed", "a b; rm", data_dir=tmp_path).returncode == 2
 
 
 def test_a_unit_that_fails_again_and_again_is_told_once_and_as_often_as_a_reminder(
@@ -200,7 +200,7 @@ def test_a_unit_that_fails_again_and_again_is_told_once_and_as_often_as_a_remind
 ) -> None:
     settings = {"alerts__channels": hook.url(SECRET)}
     for told, remind_s in ((1, "3600"), (1, "3600"), (2, "60")):
-        done = run_cli("alerts", "unit-failed", "a.service", data_dir=tmp_path, alerts__remind_s=remind_s, **settings)
+        done = call_cli("alerts", "unit-failed", "a.service", data_dir=tmp_path, alerts__remind_s=remind_s, **settings)
         assert (done.returncode, len(hook.titles)) == (0, told), done.stderr
         state = tmp_path / "alerts" / "incidents.json"
         known = json.loads(state.read_text())
@@ -216,7 +216,7 @@ def test_the_list_changes_nothing_and_takes_a_damaged_state(tmp_path: Path) -> N
     (spool / "0000000001.json").write_text(json.dumps({"notice": old.to_wire(), "pending": ["gone"], "held": False}))
     (spool / "0000000002.json").write_text("{")
     (tmp_path / "alerts" / "incidents.json").write_text('{"out_of_memory": {"began_at": null}, "x": 1}')
-    done = run_cli("alerts", "list", data_dir=tmp_path)
+    done = call_cli("alerts", "list", data_dir=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "waits since long ago" in done.stdout
     assert "out_of_memory (unknown), since" in done.stdout
@@ -225,16 +225,16 @@ def test_the_list_changes_nothing_and_takes_a_damaged_state(tmp_path: Path) -> N
 
 def test_a_unit_that_failed_for_its_settings_is_told_with_the_reason(tmp_path: Path, hook: FakeWebhook) -> None:
     settings = {"alerts__channels": hook.url(SECRET), "queue__max_size": "many"}
-    done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, **settings)
+    done = call_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, **settings)
     assert done.returncode == 0, done.stderr
     assert "queue.max_size (environment)" in hook.got[0]["message"]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "steadyocr.toml").write_text("[queue\n")
-    done = run_cli("alerts", "unit-failed", "a@b.service", data_dir=elsewhere, alerts__channels=hook.url(SECRET))
+    done = call_cli("alerts", "unit-failed", "a@b.service", data_dir=elsewhere, alerts__channels=hook.url(SECRET))
     assert done.returncode == 0, done.stderr
     assert "is not valid TOML" in hook.got[1]["message"]
-    wrong = run_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__send_timeout_s="soon")
+    wrong = call_cli("alerts", "unit-failed", "a@b.service", data_dir=tmp_path, alerts__send_timeout_s="soon")
     assert wrong.returncode == 4
 
 

@@ -19,7 +19,7 @@ from steadyocr.ops.doctor.measuring import PICTURES, EngineMeasurer, default_can
 from steadyocr.ops.doctor.tuning import Candidate, Measurement
 from steadyocr.runtime import cpu
 from steadyocr.settings import load_settings
-from support import in_real_time, run_cli
+from support import call_cli, in_real_time, run_cli
 
 
 def test_a_sound_installation_passes(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_sound_installation_passes(tmp_path: Path) -> None:
 
 
 def test_a_planted_fault_is_named_with_what_to_do_and_the_exit_code_tells(tmp_path: Path) -> None:
-    done = run_cli("doctor", "--json", data_dir=tmp_path, server__port="0", models__detector="gone")
+    done = call_cli("doctor", "--json", data_dir=tmp_path, server__port="0", models__detector="gone")
     report = json.loads(done.stdout)
     assert (done.returncode, report["status"]) == (1, "fail")
     (failed,) = [check for check in report["checks"] if check["status"] == "fail"]
@@ -39,7 +39,7 @@ def test_a_planted_fault_is_named_with_what_to_do_and_the_exit_code_tells(tmp_pa
 
 def test_a_misspelt_setting_is_found_in_words(tmp_path: Path) -> None:
     (tmp_path / "steadyocr.toml").write_text("[queue]\nmax_sise = 3\n")
-    done = run_cli("doctor", data_dir=tmp_path)
+    done = call_cli("doctor", data_dir=tmp_path)
     assert done.returncode == 1
     assert "did you mean queue.max_size?" in done.stdout
     assert "→" in done.stdout
@@ -47,8 +47,8 @@ def test_a_misspelt_setting_is_found_in_words(tmp_path: Path) -> None:
 
 def test_warnings_count_when_asked_to(tmp_path: Path) -> None:
     wide = {"engines__count": "64", "engines__threads": "8", "server__port": "0"}
-    assert run_cli("doctor", data_dir=tmp_path, **wide).returncode == 0
-    assert run_cli("doctor", "--strict", data_dir=tmp_path, **wide).returncode == 1
+    assert call_cli("doctor", data_dir=tmp_path, **wide).returncode == 0
+    assert call_cli("doctor", "--strict", data_dir=tmp_path, **wide).returncode == 1
 
 
 @pytest.mark.parametrize(("text", "size"), [("900M", 900 << 20), ("2G", 2 << 30), ("1.5GiB", 3 << 29), ("4096", 4096)])

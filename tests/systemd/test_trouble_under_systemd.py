@@ -100,7 +100,6 @@ def test_a_hog_is_killed_at_the_memory_limit_and_the_service_lives(service: Inst
     # It may have seen the pressure, and then it takes new pictures again only after a while.
     assert service.request("GET", "/readyz").status_code == 200
     assert service.main_pid == before
-    service.systemctl("restart", UNIT)
 
 
 def test_a_crash_loop_ends_in_failed_and_one_alert(service: Installed) -> None:

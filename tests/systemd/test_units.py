@@ -22,7 +22,7 @@ from steadyocr.ops.systemd.plan import START_LIMIT_BURST, STOP_MARGIN_S, Plan, W
 from steadyocr.ops.systemd.units import ALERT, MARK, SERVICE, SOCKET, UNIT_NAMES, render_units
 from steadyocr.service import lifesigns
 from steadyocr.settings import Settings, load_settings
-from support import run_cli
+from support import call_cli
 
 needs_analyze = skipped_unless(shutil.which("systemd-analyze") is not None, "systemd-analyze is not installed")
 
@@ -209,7 +209,7 @@ def test_channels_that_would_not_work_are_refused(
         (root / "channels").chmod(mode)
     environment.write_text("STEADYOCR_ALERTS__CHANNELS_FILE=/channels\n" if command == "print" else "")
     where = ["--root", str(root)] if command == "install" else []
-    done = run_cli(
+    done = call_cli(
         "systemd", command, "--environment-file", str(environment), "--channels-file", "/channels", *where,
         data_dir=tmp_path,
     )  # fmt: skip
@@ -264,7 +264,7 @@ def test_an_environment_file_is_read_as_systemd_reads_it(tmp_path: Path) -> None
 def test_the_command_prints_for_the_service_not_for_this_shell(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     environment.write_text("STEADYOCR_SERVER__PORT=8123\n")
-    done = run_cli(
+    done = call_cli(
         "systemd", "print", "--environment-file", str(environment), "--memory", "1.5G", "--cpus", "1",
         data_dir=tmp_path, server__port="9",
     )  # fmt: skip
@@ -277,6 +277,6 @@ def test_the_command_prints_for_the_service_not_for_this_shell(tmp_path: Path) -
 
 @pytest.mark.parametrize(("option", "text"), [("--memory", "lots"), ("--memory", "-1G"), ("--cpus", "-1")])
 def test_the_command_refuses_nonsense(tmp_path: Path, option: str, text: str) -> None:
-    done = run_cli("systemd", "print", f"{option}={text}", data_dir=tmp_path)
+    done = call_cli("systemd", "print", f"{option}={text}", data_dir=tmp_path)
     assert done.returncode == 4
     assert option in done.stderr
