@@ -5,8 +5,6 @@ The fixtures reach the tests through the conftest beside them.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +15,6 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect, sync_playwright
 
-import remembering_engine
 from bench.chromium import find_chromium
 from ci_must import skipped_unless
 from steadyocr.errors import UndecodableImage
@@ -60,17 +57,6 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     running = playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS)
     yield running
     running.close()
-
-
-@pytest.fixture(scope="session")
-def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
-    """The program with engines that read each picture once, for tests that judge the page and not the reading."""
-    base = tmp_path_factory.getbasetemp()
-    # Under xdist each process has a folder of its own in that of the run.
-    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv(remembering_engine.FOLDER, str(run / "remembered"))
-        yield sys.executable, remembering_engine.__file__
 
 
 @pytest.fixture(scope="package")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import remembering_engine
 from support import KnownPicture, RunningServer, known_picture, running_server
 
 # Property tests must not depend on the machine's speed, nor CI on its luck.
@@ -49,6 +51,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server for all tests that leave it as it was."""
     with running_server(tmp_path_factory.mktemp("server")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """The program with engines that read each picture once, for tests that judge what stands in front of them."""
+    base = tmp_path_factory.getbasetemp()
+    # Under xdist each process has a folder of its own in that of the run.
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(remembering_engine.FOLDER, str(run / "remembered"))
+        yield sys.executable, remembering_engine.__file__
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from browser_support import (  # noqa: F401 - fixtures
     browser,
     open_page,
     playwright,
-    remembering,
     running_job,
     server,
     watched,

@@ -70,13 +70,13 @@ def test_a_taken_port_is_explained(tmp_path: Path) -> None:
     assert "[invalid_configuration]" in line
 
 
-@pytest.mark.parametrize("command", ["serve", "work"])
 def test_a_second_service_in_the_same_folder_is_refused(
-    battered: RunningServer, tmp_path: Path, command: str, chinese: KnownPicture
+    battered: RunningServer, tmp_path: Path, chinese: KnownPicture
 ) -> None:
-    done = run_cli(command, "--port", "0", data_dir=tmp_path)
-    assert done.returncode == 9
-    assert f"another service (process {battered.pid})" in done.stderr
+    for command in ("serve", "work"):
+        done = run_cli(command, "--port", "0", data_dir=tmp_path)
+        assert done.returncode == 9
+        assert f"another service (process {battered.pid})" in done.stderr
     assert texts_of(battered.ocr(chinese.data)) == chinese.texts
 
 
@@ -236,8 +236,7 @@ def test_a_killed_front_takes_its_engine_along(
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 2), (signal.SIGINT, 1)])
 def test_a_server_told_to_stop_while_it_starts_stops(tmp_path: Path, times: int, number: signal.Signals) -> None:
     server = RunningServer(tmp_path, {})
     try:

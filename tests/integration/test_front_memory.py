@@ -27,12 +27,13 @@ STALL_S = 2.0
 
 
 @pytest.fixture(scope="module")
-def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def tight(remembering: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with little room."""
     folder = tmp_path_factory.mktemp("tight")
     # It is made to stand still for as long as a crowd needs; nobody is to take it for hanging.
     with running_server(
         folder,
+        remembering,
         engines__count="1",
         engines__heartbeat_s="100",
         engines__item_limit_s="100",

@@ -45,9 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[RunningServer]:
+def server(remembering: tuple[str, ...], folder: Path) -> Iterator[RunningServer]:
     # On a busy machine a nice trainer waits for everybody else, and so would this test.
-    with running_server(folder, engines__count="1", lab__nice="0", lab__threads="2") as running:
+    with running_server(folder, remembering, engines__count="1", lab__nice="0", lab__threads="2") as running:
         yield running
 
 
@@ -205,17 +205,17 @@ def test_its_weights_become_a_file_to_take_away(server: RunningServer, run: dict
 
 
 def test_a_run_ends_with_the_server_and_is_found_by_the_next(
-    tmp_path_factory: pytest.TempPathFactory, folder: Path
+    remembering: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory, folder: Path
 ) -> None:
     root = tmp_path_factory.mktemp("lab-restart")
     settings: dict[str, Any] = {"lab__nice": "0", "lab__datasets_dir": str(folder / "datasets"), "engines__count": "1"}
-    with running_server(root, **settings) as server:
+    with running_server(root, remembering, **settings) as server:
         run = accepted(server, "runs", {**TINY, "epochs": 100})
         wait_until(lambda: (root / "lab" / "runs" / run["id"] / "work" / "last.pt").is_file(), PATIENCE_S)
         started = time.monotonic()
         server.close()
         assert time.monotonic() - started < 60
-    with running_server(root, **settings) as server:
+    with running_server(root, remembering, **settings) as server:
         found = view(server, "runs", run["id"])
         assert (found["state"], found["resumable"]) == ("interrupted", True)
         assert "service" in found["reason"]

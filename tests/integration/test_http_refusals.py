@@ -23,10 +23,11 @@ MAX_BYTES = 200_000
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def strict(remembering: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with keys, one engine and little room."""
     with running_server(
         tmp_path_factory.mktemp("strict"),
+        remembering,
         auth__api_keys=f"other,{KEY}",
         engines__count="1",
         queue__max_size="2",

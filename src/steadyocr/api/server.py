@@ -187,6 +187,9 @@ class _Run:
         await asyncio.wait({serving}, timeout=_CLOSE_CONNECTIONS_S)
         # An answer that still flows (a client that reads slowly, a stream of events) is cut off.
         self._server.force_exit = True
+        for connection in list(self._server.server_state.connections):
+            # From Python 3.12 on a closed server waits for them as well.
+            connection.transport.abort()
         await serving
         self._listeners.close()
 
