@@ -289,6 +289,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(jobs: Client) 
         ({"files": pictures("a"), "data": {"meta": "[1]"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": json.dumps({"a": "x" * 9000})}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": '{"a": NaN}'}}, 422, "invalid_option"),
+        ({"files": pictures("a"), "data": {"meta": '{"a": "\\ud800"}'}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": '{"a": -Infinity}'}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": '{"a": [1e999]}'}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": '{"a":' + "[" * 900 + "]" * 900 + "}"}}, 422, "invalid_option"),

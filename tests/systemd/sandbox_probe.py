@@ -34,6 +34,7 @@ def facts() -> dict[str, object]:
         "card": Path("/dev/nvidia0").open("rb").read(1).hex(),
         "devices": sorted(path.name for path in Path("/dev").iterdir() if stat.S_ISCHR(path.lstat().st_mode)),
         "meminfo": "MemTotal" in Path("/proc/meminfo").read_text(),
+        "stands_back": trouble(lambda: os.nice(1)),
         "uid": os.getuid(),
         "environment_file": trouble(Path("/etc/steadyocr/environment").read_bytes),
         **{name: status[name].strip() for name in ("CapEff", "NoNewPrivs", "Seccomp")},

@@ -91,6 +91,7 @@ def test_its_sandbox_keeps_it_in_its_folders_and_shows_it_its_limits(service: In
     assert found["memory_limit_bytes"] == MEMORY_BYTES
     assert found["cpu_quota"] == 1.0
     assert found["meminfo"]
+    assert found["stands_back"] == "", "training and exports do"
     assert found["uid"] == pwd.getpwnam(USER).pw_uid
     assert (found["CapEff"], found["NoNewPrivs"], found["Seccomp"]) == ("0000000000000000", "1", "2")
     assert found["card"] == "00"

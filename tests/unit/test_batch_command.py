@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from steadyocr.cli.batch import in_parts
 from steadyocr.cli.batch_files import Source, collect, fingerprint
 from steadyocr.cli.batch_notes import Notes
 from steadyocr.cli.batch_output import open_output
@@ -68,6 +69,31 @@ def test_a_batch_is_known_by_names_contents_and_options(folder: Path) -> None:
     assert fingerprint(sources, {"max_side": 640}) != first
 
 
+def test_a_name_that_is_no_text_is_sent_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"\xe9.png")
+    (tmp_path / name).write_bytes(b"x")
+    sources = collect([str(tmp_path)])
+    assert [source.name for source in sources] == [name]
+    assert fingerprint(sources, {}) != fingerprint([Source(sources[0].path, "e.png")], {})
+    assert b'filename="\\udce9.png"' in b"".join(Form(sources))
+    open_output(None, "text").write(name, PAGE, b"")
+    assert "\\udce9.png" in capsys.readouterr().out
+
+
+def test_no_job_is_more_than_a_server_takes(tmp_path: Path) -> None:
+    sources = []
+    for number, size in enumerate((300, 300, 1, 600, 1)):
+        path = tmp_path / f"{number}.png"
+        with path.open("wb") as stream:
+            stream.truncate(size << 20)
+        sources.append(Source(path, path.name))
+    parts = [[source.name for source in part] for part in in_parts(sources)]
+    assert parts == [["0.png"], ["1.png", "2.png"], ["3.png"], ["4.png"]]
+    many = [Source(sources[2].path, "x")] * 4001
+    many_small = [Source(tmp_path / "gone.png", "x") for _ in many]
+    assert [len(part) for part in in_parts(many_small)] == [2000, 2000, 1]
+
+
 def test_a_file_that_cannot_be_read_is_told_by_name(folder: Path) -> None:
     with pytest.raises(EmptyInput, match="gone"):
         fingerprint([Source(folder / "gone.png", "gone.png")], {})
@@ -81,6 +107,10 @@ def test_a_file_that_cannot_be_read_is_told_by_name(folder: Path) -> None:
         ("/etc/passwd", "etc/passwd.txt"),
         ("../../up.png", "up.png.txt"),
         ("..\\up.png", "up.png.txt"),
+        ("//etc/passwd", "etc/passwd.txt"),
+        ("\\\\host\\share.png", "host/share.png.txt"),
+        ("字" * 84 + ".png", "字" * 76 + ".txt"),
+        ("\udce9.png", "_.png.txt"),
         ("C:\\x.png", "C_/x.png.txt"),
         ("a\nb\0.png", "a_b_.png.txt"),
         ("..", "unnamed.txt"),

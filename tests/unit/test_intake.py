@@ -395,7 +395,18 @@ async def test_webhooks_are_refused_when_nothing_signs_them_or_the_address_is_no
             batches.check_webhook("file:///etc/passwd")
 
 
-def test_a_password_in_a_url_is_not_shown(tmp_path: Path) -> None:
-    secret = settings(tmp_path, url="postgresql://me:top%20secret@host:5/db?x=1")
-    assert secret.jobs.url == "postgresql://me:top%20secret@host:5/db?x=1"
-    assert secret.model_dump(mode="json")["jobs"]["url"] == "postgresql://me:***@host:5/db?x=1"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:top%20secret@host:5/db?x=1", "postgresql://me:***@host:5/db?x=1"),
+        ("postgresql://me:aB/c+d==@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:a#b?c@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("postgresql://me@host:5/db", "postgresql://me@host:5/db"),
+        ("sqlite:////var/lib/jobs.db", "sqlite:////var/lib/jobs.db"),
+    ],
+)
+def test_a_password_in_a_url_is_not_shown(tmp_path: Path, url: str, shown: str) -> None:
+    secret = settings(tmp_path, url=url)
+    assert secret.jobs.url == url
+    assert secret.model_dump(mode="json")["jobs"]["url"] == shown

@@ -326,6 +326,50 @@ async def test_the_detector_from_before_is_taken_back(tmp_path: Path, monkeypatc
         assert not lab.can_go_back(second)
 
 
+@in_real_time
+async def test_weights_that_serve_are_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 0)
+    changes = Changes(monkeypatch)
+    async with laboratory(tmp_path, changes.change) as lab:
+        record = await finished_run(lab)
+        first = f"lab-{record.id}"
+        for _ in range(3):
+            record.facts.pop("use", None)
+            lab.use_run(record.id, None)
+            await until(lambda: serves(record))
+            assert lab.can_go_back(record)
+        swaps = [what.removeprefix("swap ") for what in changes.done if what.startswith("swap")]
+        assert swaps == [first, f"{first}-2", first]
+        with pytest.raises(ConflictError, match="serves now"):
+            lab.use_run(record.id, first)
+
+
+@in_real_time
+async def test_memory_is_kept_for_weights_that_are_being_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 0)
+    go_on = asyncio.Event()
+
+    async def command(*_: object) -> None:
+        await go_on.wait()
+
+    monkeypatch.setattr(lab_adoption.Adoption, "_command", command)
+    monkeypatch.setattr(lab_exports, "commands", lambda *_: [[sys.executable, "-c", ""]])
+    async with laboratory(tmp_path, Changes(monkeypatch).change) as lab:
+        monkeypatch.setattr(lab_adoption.Adoption, "_command", command)
+        record = await finished_run(lab)
+        floor = lab._settings.lab.min_free_memory_bytes
+        monkeypatch.setattr(lab_gate, "free_memory_bytes", lambda: floor + round(1.5 * lab_gate.export_bytes()))
+        lab.use_run(record.id, "mine")
+        await asyncio.sleep(0)
+        with pytest.raises(MemoryPressure):
+            lab.start_export({"model": "resnet18-db"})
+        go_on.set()
+        await until(lambda: serves(record) and not lab._reserved)
+        lab.start_export({"model": "resnet18-db"})
+
+
 @pytest.mark.parametrize(("failing", "done"), [("import", []), ("swap", ["import mine"])])
 def test_a_model_that_does_not_serve_is_not_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, done: list[str]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from steadyocr.runtime import leash
 from steadyocr.service import lab_child
 from steadyocr.service.lab_child import Child, Limits, bound_log, end_leftover, read_tail, session_members, start_ticks
 from support import in_real_time, is_running, wait_until
@@ -160,9 +163,9 @@ def test_a_log_is_cut_at_its_beginning_while_its_writer_goes_on(
 
 def test_the_parent_must_be_who_it_is_said_to_be() -> None:
     started = time.monotonic()
-    leash = [sys.executable, "-m", "steadyocr.runtime.leash", "--memory", "1000000000", "--nice", "0"]
+    leashed = [sys.executable, "-m", "steadyocr.runtime.leash", "--memory", "1000000000", "--nice", "0"]
     done = subprocess.run(
-        [*leash, "--parent", "1", "--", "sleep", "30"],
+        [*leashed, "--parent", "1", "--", "sleep", "30"],
         capture_output=True,
         check=False,
         timeout=20,
@@ -170,3 +173,18 @@ def test_the_parent_must_be_who_it_is_said_to_be() -> None:
     assert done.returncode == 1
     assert b"ended already" in done.stderr
     assert time.monotonic() - started < 20
+
+
+def test_work_goes_on_where_a_sandbox_lets_nobody_stand_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    done: list[str] = []
+    for name in ("nice", "sched_setscheduler"):
+        monkeypatch.setattr(os, name, forbidden)
+    monkeypatch.setattr(os, "execvp", lambda program, _: done.append(program))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(leash, "_end_with", lambda _: None)
+    monkeypatch.setattr(Path, "write_text", forbidden)
+    leash.main(["--memory", "1000", "--nice", "5", "--parent", "1", "--", "train"])
+    assert done == ["train"]

@@ -346,6 +346,28 @@ async def test_an_engine_without_memory_in_calm_times_is_ill_health(
 
 
 @without_waiting
+async def test_that_the_golden_picture_is_read_again_is_told_though_traffic_never_rests(
+    tmp_path: Path, golden_reader: type[GoldenReader]
+) -> None:
+    async with running(tmp_path, engines__count="1") as service:
+        told: list[tuple[bool, str]] = []
+        service.events.subscribe(
+            lambda event: (
+                told.append((event.fields["ok"], event.fields["source"])) if event.name == "golden_checked" else None
+            )
+        )
+        golden_reader.golden_ok = False
+        await asyncio.sleep(11)
+        assert not (await service.check_health()).ok
+        golden_reader.golden_ok = True
+        for _ in range(20):
+            await (await begin(service))
+            await service.check_health()
+            await asyncio.sleep(4)
+        assert told == [(False, "golden"), (True, "traffic")]
+
+
+@without_waiting
 async def test_what_is_said_of_an_accelerator_is_what_its_engines_showed(
     tmp_path: Path, golden_reader: type[GoldenReader]
 ) -> None:

@@ -73,6 +73,8 @@ def _number(text: object, name: str, low: float, high: float) -> float:
 def _meta(text: str) -> dict[str, Any]:
     try:
         meta = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        # Half a character is no text: no answer could give it back.
+        json.dumps(meta, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         meta = None
     if not isinstance(meta, dict) or len(text.encode()) > _MAX_META_BYTES or not _is_flat(meta, _MAX_META_DEPTH):

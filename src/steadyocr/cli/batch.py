@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +25,10 @@ from steadyocr.settings import Settings, load_settings
 from steadyocr.telemetry import logging as logs
 from steadyocr.types import OcrOptions
 
-# More files become several jobs, one after the other, so that no upload is lost as a whole.
+# More become several jobs, one after the other, so that no upload is lost as a whole, and none is more than a server
+# takes (4 GiB by default).
 _FILES_PER_JOB: Final = 2000
+_BYTES_PER_JOB: Final = 512 << 20
 _PAGE: Final = 100
 _POLL_S: Final = 0.5
 
@@ -120,6 +122,24 @@ async def _target(run: BatchRun, settings: Settings) -> AsyncIterator[Target]:
         await service.stop()
 
 
+def in_parts(sources: Sequence[Source]) -> Iterator[Sequence[Source]]:
+    """Yield the files of one job after the other, in order; a file larger than a part is one by itself."""
+    part: list[Source] = []
+    size = 0
+    for source in sources:
+        try:
+            more = source.path.stat().st_size
+        except OSError:  # said by whoever reads it
+            more = 0
+        if part and (len(part) == _FILES_PER_JOB or size + more > _BYTES_PER_JOB):
+            yield part
+            part, size = [], 0
+        part.append(source)
+        size += more
+    if part:
+        yield part
+
+
 class _Batch:
     """One run over all files."""
 
@@ -137,8 +157,7 @@ class _Batch:
 
     async def work(self, sources: Sequence[Source]) -> ExitCode:
         self._tally.total = len(sources)
-        for start in range(0, len(sources), _FILES_PER_JOB):
-            some = sources[start : start + _FILES_PER_JOB]
+        for some in in_parts(sources):
             await self._follow(await self._job_for(some), some)
         tally = self._tally
         self._report.say(f"{tally.done} read, {tally.failed} failed")

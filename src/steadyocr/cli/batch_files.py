@@ -73,7 +73,8 @@ def fingerprint(sources: Iterable[Source], options: Mapping[str, Any]) -> str:
     """
     whole = hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode())
     for source in sources:
-        whole.update(f"\n{len(source.name)}:{source.name}:".encode())
+        # A name may be no text at all: bytes of another time's encoding.
+        whole.update(f"\n{len(source.name)}:{source.name}:".encode(errors="surrogateescape"))
         whole.update(_hash(source).encode())
     return whole.hexdigest()
 

@@ -6,10 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from steadyocr.page_formats import FILE_SUFFIXES, PageFormat, render_page
+
+# Of a file's name, without number and suffix; most file systems take 255.
+_MOST_BYTES = 230
 
 
 class Output(Protocol):
@@ -32,9 +35,11 @@ class _Printed:
         """See :meth:`Output.write`."""
         del overlay
         if self._kind == "json":
-            sys.stdout.write(json.dumps({"file": name, **page}, ensure_ascii=False) + "\n")
+            text = json.dumps({"file": name, **page}, ensure_ascii=False) + "\n"
         else:
-            sys.stdout.write(f"==> {name} <==\n{_rendered(page, self._kind)}")
+            text = f"==> {name} <==\n{_rendered(page, self._kind)}"
+        # A name may be no text at all: bytes of another time's encoding.
+        sys.stdout.write(text.encode(errors="backslashreplace").decode())
         sys.stdout.flush()
 
 
@@ -53,7 +58,7 @@ class _Files:
         target.parent.mkdir(parents=True, exist_ok=True)
         content = overlay if self._kind == "overlay.png" else _rendered(page, self._kind).encode()
         # A file that is there is whole, whenever the run was broken off.
-        temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
+        temporary = target.with_name(f".steadyocr.{os.getpid()}.tmp")
         temporary.write_bytes(content)
         temporary.replace(target)
 
@@ -69,9 +74,14 @@ class _Files:
 
 def _harmless(name: str) -> str:
     """Return a name that leads nowhere but below the folder: it may come out of an archive, or from a server."""
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", "..", ".")]
     kept = ["".join(letter if letter.isprintable() and letter != ":" else "_" for letter in part) for part in parts]
-    return "/".join(kept) or "unnamed"
+    return "/".join(map(_shortened, kept)) or "unnamed"
+
+
+def _shortened(part: str) -> str:
+    """Cut a name to what file systems take, with room for a number and a suffix; they count bytes, not letters."""
+    return part.encode()[:_MOST_BYTES].decode(errors="ignore")
 
 
 def _rendered(page: Mapping[str, Any], kind: PageFormat) -> str:

@@ -46,7 +46,7 @@ class Form:
         for source in self.files:
             name = source.name.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
             head = f'--{self.boundary}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
-            yield f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()
+            yield f"{head}Content-Type: application/octet-stream\r\n\r\n".encode(errors="backslashreplace")
             try:
                 with source.path.open("rb") as stream:
                     while chunk := stream.read(_CHUNK_BYTES):

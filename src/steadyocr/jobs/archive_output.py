@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from steadyocr.errors import Draining, NotFoundError
+from steadyocr.errors import ConflictError, Draining, NotFoundError
 from steadyocr.jobs.blobs import BlobStore
 from steadyocr.jobs.models import Item, Job
 from steadyocr.jobs.result_lines import load_page, result_line
@@ -77,7 +77,8 @@ class ArchiveWriter:
         self._keep_on = keep_on
         self._last = -1
         self._digits = max(4, len(str(job.total)))
-        self._at = time.gmtime(job.created_at)[:6]
+        # Before 1980 there is no time in a zip; a machine without a battery wakes up in 1970.
+        self._at = max(time.gmtime(job.created_at)[:6], (1980, 1, 1, 0, 0, 0))
 
     def chunks(self) -> Iterator[bytes]:
         """Return the archive bit by bit. Blocking.
@@ -124,11 +125,24 @@ class ArchiveWriter:
                 yield item
             after = items[-1].position
 
-    def _pages(self) -> Iterator[tuple[Item, dict[str, Any]]]:
-        """Go again through what the first list had, with the pages; what holds none is left out."""
+    def _again(self) -> Iterator[Item]:
+        """Go again through what the first list had.
+
+        Raises:
+            ConflictError: Not all of that has ended any more: something is tried again.
+        """
+        reached = -1
         for item in self._items():
             if item.position > self._last:
                 return
+            reached = item.position
+            yield item
+        if reached < self._last:
+            raise ConflictError("items of this job are tried again; ask for the archive when it has ended")
+
+    def _pages(self) -> Iterator[tuple[Item, dict[str, Any]]]:
+        """Go again through what the first list had, with the pages; what holds none is left out."""
+        for item in self._again():
             try:
                 page = load_page(item, self._blobs)
             except NotFoundError:
@@ -138,9 +152,7 @@ class ArchiveWriter:
 
     def _add_overlays(self, archive: zipfile.ZipFile, sink: _Sink) -> Iterator[bytes]:
         missing: list[str] = []
-        for item in self._items():
-            if item.position > self._last:
-                return
+        for item in self._again():
             if item.overlay_ref is None:
                 continue
             name = f"overlays/{self._name(item)}.png"

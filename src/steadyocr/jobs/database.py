@@ -115,6 +115,8 @@ class Database:
             except SQLAlchemyError as error:
                 without_values(error)
                 fault = understand(error)
+                if fault.elsewhere:
+                    self.engine.dispose()
                 if not fault.transient or pause is None:
                     _log.warning(
                         "The job store failed", extra={"code": fault.error.code, "tries": tries + 1}, exc_info=error

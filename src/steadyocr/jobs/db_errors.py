@@ -17,7 +17,10 @@ _SQLITE_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTAD
 _SQLITE_OUTAGE: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 # PostgreSQL's Appendix A: connection lost, transaction rolled back by the server, resources short, server going away.
 _PG_TRANSIENT_CLASSES: Final = ("08", "40", "53", "57")
-_PG_LOCK_NOT_AVAILABLE: Final = "55P03"
+# Further states that are transient: a lock not to be had in time; a session ended by the server for standing still.
+_PG_TRANSIENT: Final = frozenset({"55P03", "25P03", "25P04"})
+# A server that has become a standby, or whose disk is full.
+_PG_READ_ONLY: Final = "25006"
 _PG_DISK_FULL: Final = "53100"
 
 
@@ -28,10 +31,12 @@ class Fault:
     Attributes:
         error: What callers see.
         transient: Whether the same transaction may well succeed when repeated at once.
+        elsewhere: The connection leads to a server that is not the right one any more; only a new one may help.
     """
 
     error: SteadyOCRError
     transient: bool
+    elsewhere: bool = False
 
 
 def _unreachable() -> Unavailable:
@@ -93,8 +98,10 @@ def _understand_postgres(error: DBAPIError) -> Fault:
         # Without a word from the server only a broken connection is transient; the rest is the driver refusing us.
         lost = error.connection_invalidated or type(error.orig).__name__ in ("OperationalError", "ConnectionTimeout")
         return Fault(_unreachable(), transient=True) if lost else _ours()
-    if state.startswith(_PG_TRANSIENT_CLASSES) or state == _PG_LOCK_NOT_AVAILABLE:
+    if state.startswith(_PG_TRANSIENT_CLASSES) or state in _PG_TRANSIENT or error.connection_invalidated:
         return Fault(_unreachable(), transient=True)
+    if state == _PG_READ_ONLY:
+        return Fault(_unreachable(), transient=False, elsewhere=True)
     return _ours()
 
 

@@ -62,7 +62,9 @@ def prune(tx: Tx, older_than_s: float) -> int:
     old = select(job.c.id, before.label("before")).where(job.c.finished_at < tx.now - older_than_s).order_by(*order)
     some = old.limit(_PRUNED_AT_ONCE).subquery()
     chosen = select(some.c.id).where(some.c.before < _ITEMS_AT_ONCE)
-    return tx.connection.execute(delete(job).where(job.c.id.in_(chosen))).rowcount
+    # Said again of the row itself: while this waits for its lock, somebody may have begun it anew.
+    ended = job.c.finished_at < tx.now - older_than_s
+    return tx.connection.execute(delete(job).where(job.c.id.in_(chosen), ended)).rowcount
 
 
 def _next_round(tx: Tx, older_than_s: float) -> Pruning:
@@ -86,5 +88,6 @@ def prune_to_quota(tx: Tx, max_bytes: int) -> int:
     """
     if stored_bytes(tx) <= max_bytes:
         return 0
-    oldest = select(job.c.id).where(job.c.finished_at.is_not(None)).order_by(job.c.finished_at).limit(1)
-    return tx.connection.execute(delete(job).where(job.c.id.in_(oldest))).rowcount
+    ended = job.c.finished_at.is_not(None)
+    oldest = select(job.c.id).where(ended).order_by(job.c.finished_at).limit(1)
+    return tx.connection.execute(delete(job).where(job.c.id.in_(oldest), ended)).rowcount

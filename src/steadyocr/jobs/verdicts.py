@@ -14,6 +14,7 @@ from steadyocr.errors import (
     EngineDied,
     InputError,
     InternalError,
+    MemoryPressure,
     ModelError,
     Quarantined,
     SteadyOCRError,
@@ -68,6 +69,9 @@ def judge(error: BaseException) -> Verdict:
         return Verdict.BURY
     if isinstance(error, InputError):
         return Verdict.FAIL
+    if isinstance(error, MemoryPressure) and error.retry_after_s is None:
+        # Not a shortage of the moment: this picture, at any size that helps, is more than there is.
+        return Verdict.RETRY
     released = isinstance(error, _RELEASE) and not isinstance(error, EngineDied)
     return Verdict.RELEASE if released or _waited_only(error) or _is_storage_away(error) else Verdict.RETRY
 

@@ -48,7 +48,9 @@ def _end_with(parent: int) -> None:
 
 
 def _stand_back(nice: int) -> None:
-    os.nice(nice)
+    # A sandbox may forbid it: then the work goes on unpolitely, which is better than not at all.
+    with contextlib.suppress(OSError):
+        os.nice(nice)
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # Where the kernel groups processes by session, niceness counts inside the group only; the group has its own.

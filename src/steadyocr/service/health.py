@@ -57,6 +57,7 @@ class HealthCheck:
         self._lock = asyncio.Lock()
         self._last: tuple[float, Health] | None = None
         self._golden_is_wrong = False
+        self._told_ok = True
 
     async def check(self, fresh_s: float = _FRESH_S) -> Health:
         """Prove that pictures are answered rightly: by traffic if there is any, else by reading the golden picture.
@@ -75,7 +76,11 @@ class HealthCheck:
             # Traffic does not show a misreading; that the engine which misread has been replaced does.
             engines = [slot.engine for slot in self._scheduler().slots if slot.engine is not None]
             self._golden_is_wrong &= any(engine.misreads for engine in engines)
-            return Health(True, "", "traffic")
+            health = Health(True, "", "traffic")
+            if not self._told_ok and not self._golden_is_wrong:
+                # Whoever was told that it is ill may have no other occasion to hear that it is well.
+                self._tell(health)
+            return health
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if self._last is None or now - self._last[0] >= fresh_s:
@@ -84,8 +89,12 @@ class HealthCheck:
                 self._last = (asyncio.get_running_loop().time(), health)
                 if health.source == "golden":
                     self._golden_is_wrong = not health.ok
-                self._events.emit("golden_checked", ok=health.ok, problem=health.reason, source=health.source)
+                self._tell(health)
             return self._last[1]
+
+    def _tell(self, health: Health) -> None:
+        self._told_ok = health.ok
+        self._events.emit("golden_checked", ok=health.ok, problem=health.reason, source=health.source)
 
     def gpu_ok(self) -> bool | None:
         """Whether the accelerator does its work; ``None`` without one, or where nothing can be said about it.

@@ -179,7 +179,7 @@ class Lab:
             raise ConflictError("only a run that has ended, with weights to show for it, can be used")
         self._refuse_short_memory(lab_gate.export_bytes())
         work = self._adoption.begin(record, best, name, lambda: self.runs.save(record))
-        self._keep(work, f"lab-use-{record.id}")
+        self._keep(self._holding(f"use-{record.id}", lab_gate.export_bytes(), work), f"lab-use-{record.id}")
         return record
 
     def go_back(self, run_id: str) -> Record:
@@ -307,6 +307,14 @@ class Lab:
             return await child.wait()
         finally:
             del self._children[record.id]
+
+    async def _holding(self, name: str, needed_bytes: int, work: Coroutine[Any, Any, None]) -> None:
+        """Keep memory for work whose process is not among the children, for as long as it goes on."""
+        self._reserved[name] = needed_bytes
+        try:
+            await work
+        finally:
+            del self._reserved[name]
 
     def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -65,7 +65,13 @@ class Adoption:
             InvalidOption: The name cannot be a model's of a user.
             ConflictError: Another change is under way.
         """
-        wanted = name or f"lab-{record.id}"
+        base = f"lab-{record.id}"
+        # Weights that serve are not written over: the new ones may not prove themselves.
+        wanted = name or (base if base != self.serving else f"{base}-2")
+        if wanted == self.serving:
+            raise ConflictError(
+                "a model of this name serves now, and goes on until the new one is proven; take another"
+            )
         if not _NAME.fullmatch(wanted) or (BUILTIN_MODELS / wanted).exists():
             raise InvalidOption(
                 "a model name has at most 64 small letters, digits, '.', '_' and '-', starts with a letter or digit "

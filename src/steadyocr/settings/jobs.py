@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
@@ -19,12 +19,13 @@ _ORPHAN_SLACK_S = 3600.0
 _ARCHIVES = 100
 
 
+# As drivers split them: a password may hold anything but "@", and may stand among the options as well.
+_USERS_PASSWORD = re.compile(r"^([^:/]+://[^:/@]*):[^@]*@")
+_OPTION = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
+
+
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user_and_host = parts.netloc.replace(f":{parts.password}@", ":***@", 1)
-    return urlunsplit(parts._replace(netloc=user_and_host))
+    return _OPTION.sub(r"\1***", _USERS_PASSWORD.sub(r"\1:***@", url))
 
 
 # Shown in /v1/info and by ``steadyocr config``.

@@ -16,7 +16,7 @@ from steadyocr.settings.tree import Settings, default_data_dir
 ENV_PREFIX = "STEADYOCR_"
 _NESTING = "__"
 # Read by this module, by make or by commands that speak to a server; not part of the tree.
-_OTHER_NAMES = frozenset({"STEADYOCR_CONFIG", "STEADYOCR_API_KEY"})
+OTHER_NAMES = frozenset({"STEADYOCR_CONFIG", "STEADYOCR_API_KEY"})
 
 
 class Origins:
@@ -146,7 +146,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Turn ``STEADYOCR_A__B=x`` into ``{"a": {"b": "x"}}``; a misspelt name is refused later as an unknown key."""
     tree: dict[str, Any] = {}
     for name, text in environ.items():
-        if not name.startswith(ENV_PREFIX) or name in _OTHER_NAMES:
+        if not name.startswith(ENV_PREFIX) or name in OTHER_NAMES:
             continue
         *parents, leaf = name.removeprefix(ENV_PREFIX).lower().split(_NESTING)
         node = tree

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -239,3 +241,25 @@ def test_held_notices_wait_and_become_one(tmp_path: Path) -> None:
 def test_back_off_is_bounded() -> None:
     backoff = Backoff(5.0, 900.0)
     assert [backoff.after(count) for count in (1, 2, 3, 8, 9, 100_000)] == [5, 10, 20, 640, 900, 900]
+
+
+@in_real_time
+async def test_a_disk_that_stands_still_does_not_stop_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    post, stands, goes_on = Post(tmp_path, "one"), threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> None:
+        stands.set()
+        goes_on.wait(20)
+
+    monkeypatch.setattr("steadyocr.ops.alerts.spool.write_whole", slow)
+    adding = asyncio.create_task(asyncio.to_thread(post.add, "a"))
+    await asyncio.to_thread(stands.wait, 20)
+    delivering = asyncio.create_task(post.delivery.round())
+    # The loop is free: were it not, nothing would ever say that the disk goes on.
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+    assert not adding.done()
+    goes_on.set()
+    await asyncio.gather(adding, delivering)
+    await post.delivery.round()
+    assert post.sent == [("one", "a")]

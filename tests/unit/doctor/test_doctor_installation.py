@@ -62,6 +62,10 @@ def test_a_misspelt_variable_is_found_with_what_was_meant(name: str, meant: str)
     assert (finding.status, f"did you mean {meant}?" in finding.message) == (Status.FAIL, True)
 
 
+def test_the_variables_of_commands_are_no_misspelt_settings() -> None:
+    assert list(misspelt_variables({"STEADYOCR_CONFIG": "x", "STEADYOCR_API_KEY": "x"})) == []
+
+
 def test_every_right_name_is_accepted() -> None:
     names = [environment_name(setting) for setting in known_settings()]
     assert len(names) > 50
@@ -125,6 +129,11 @@ def unit(**facts: str) -> str:
         (unit(LoadState="not-found"), Status.WARN, "not installed"),
         (unit(ActiveState="failed", Result="start-limit-hit"), Status.FAIL, "start-limit-hit"),
         (unit(UnitFileState="disabled"), Status.WARN, "not enabled"),
+        (
+            unit(ActiveState="activating", SubState="auto-restart", NRestarts="500", Result="exit-code"),
+            Status.FAIL,
+            "500 restarts, exit-code",
+        ),
         (None, Status.WARN, "does not answer"),
     ],
 )

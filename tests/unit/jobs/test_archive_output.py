@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from steadyocr.errors import Draining, UndecodableImage
+from steadyocr.errors import ConflictError, Draining, UndecodableImage
 from steadyocr.jobs.archive_output import ArchiveWriter
 from steadyocr.jobs.blobs import put_bytes
 from steadyocr.jobs.local_blobs import LocalBlobs
@@ -156,3 +157,25 @@ def test_a_job_without_an_end_yet_is_an_archive_too(tmp_path: Path) -> None:
     with Shop(tmp_path, "a.png").archive() as archive:
         assert archive.read("results.jsonl") == b""
         assert archive.namelist() == ["results.jsonl", "lines.csv"]
+
+
+def test_what_is_tried_again_meanwhile_breaks_the_download_off_instead_of_leaving_it_out(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "a.png", "b.png", "c.png")
+    shop.finish(ItemOutcome(result=page("first")))
+    shop.fail()
+    shop.finish(ItemOutcome(result=page("third")))
+    writer = ArchiveWriter(shop.store, shop.blobs, shop.store.job(shop.job.id), overlays=False, keep_on=lambda: True)
+    writer._last = 2
+    assert [item.position for item, _ in writer._pages()] == [0, 2]
+    shop.store.retry(shop.job.id)
+    with pytest.raises(ConflictError):
+        list(writer._pages())
+
+
+def test_a_job_of_a_machine_without_a_clock_has_an_archive(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "a.png")
+    shop.finish(ItemOutcome(result=page("first")))
+    job = dataclasses.replace(shop.store.job(shop.job.id), created_at=0.0)
+    writer = ArchiveWriter(shop.store, shop.blobs, job, overlays=False, keep_on=lambda: True)
+    with zipfile.ZipFile(io.BytesIO(b"".join(writer.chunks()))) as archive:
+        assert archive.infolist()[0].date_time == (1980, 1, 1, 0, 0, 0)

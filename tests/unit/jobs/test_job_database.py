@@ -279,6 +279,8 @@ def pg_error(state: str | None) -> OperationalError:
         ("53300", Unavailable, True),
         ("57P01", Unavailable, True),
         ("55P03", Unavailable, True),
+        ("25P03", Unavailable, True),
+        ("25006", Unavailable, False),
         ("53100", InsufficientStorage, False),
         ("42703", InternalError, False),
         ("23505", InternalError, False),
@@ -288,6 +290,21 @@ def pg_error(state: str | None) -> OperationalError:
 def test_what_postgresql_says_is_understood(state: str | None, kind: type[Exception], transient: bool) -> None:
     fault = understand(pg_error(state))
     assert (type(fault.error), fault.transient) == (kind, transient)
+
+
+def test_from_a_server_that_only_reads_no_connection_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/jobs.db")
+    closed: list[bool] = []
+    monkeypatch.setattr(database.engine, "dispose", lambda: closed.append(True))
+
+    def refused(_: object) -> None:
+        raise pg_error("25006")
+
+    with pytest.raises(Unavailable):
+        database.write(refused)
+    assert closed == [True]
+    monkeypatch.undo()
+    database.close()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from steadyocr.errors import (
     Cancelled,
     Draining,
     EngineDied,
+    MemoryPressure,
     ModelMissing,
     NotReady,
     QueueFull,
@@ -243,6 +244,21 @@ async def test_a_storage_that_is_away_is_nobodys_fault(tmp_path: Path, monkeypat
         (item,) = await rig.finished(rig.submit(b"a"))
         assert (item.state, item.attempts) == (ItemState.DONE, 0)
         assert rig.runner.settled == {"released": 6, "done": 1}
+
+
+@in_real_time
+async def test_pictures_that_never_fit_end_and_hold_nobody_up(tmp_path: Path) -> None:
+    async def too_large(_: bytes) -> Reply:
+        raise MemoryPressure("this picture needs more memory than the service may use", needed_bytes=1)
+
+    async with running(tmp_path) as rig:
+        rig.front.acts = {b"huge": too_large, b"vast": too_large}
+        first = rig.submit(b"huge", b"vast")
+        second = rig.submit(*(b"%d" % number for number in range(20)))
+        assert [item.state for item in await rig.finished(second)] == [ItemState.DONE] * 20
+        ended = await rig.finished(first)
+        assert [item.state for item in ended] == [ItemState.DEAD] * 2
+        assert all(item.error is not None and item.error["code"] == "memory_pressure" for item in ended)
 
 
 @in_real_time

@@ -9,6 +9,7 @@ from steadyocr.errors import (
     DeadlineExceeded,
     EngineDied,
     InternalError,
+    MemoryPressure,
     NotFoundError,
     Quarantined,
     QueueFull,
@@ -28,6 +29,9 @@ from steadyocr.jobs.verdicts import Verdict, as_typed, judge
         (KeyError("x"), Verdict.RETRY),
         (QueueFull("x"), Verdict.RELEASE),
         (Cancelled("x"), Verdict.RELEASE),
+        (MemoryPressure("memory is short now", retry_after_s=10.0), Verdict.RELEASE),
+        # It will not fit the next time either.
+        (MemoryPressure("more than the service may use", needed_bytes=1), Verdict.RETRY),
         # Gone for good, or on a shared folder that is not mounted now.
         (NotFoundError("x"), Verdict.RETRY),
         (DeadlineExceeded("it only waited", began=False), Verdict.RELEASE),

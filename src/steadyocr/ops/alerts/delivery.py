@@ -83,7 +83,8 @@ class Delivery:
         """Send to each channel that may be tried, until it has had everything or fails."""
         for line in self._lines:
             while self._clock.monotonic() >= line.next_try:
-                entry = self._spool.next_for(line.channel.name)
+                # The spool's lock may be held by who waits for the disk.
+                entry = await asyncio.to_thread(self._spool.next_for, line.channel.name)
                 if entry is None:
                     break
                 outcome = await self._sender.send(line.channel, entry.notice)
@@ -95,7 +96,7 @@ class Delivery:
                 pause_s = self._backoff.after(line.failures)
                 line.next_try = self._clock.monotonic() + pause_s
                 if outcome.refused:
-                    self._spool.refused(entry, line.channel.name)
+                    await asyncio.to_thread(self._spool.refused, entry, line.channel.name)
                 _log.warning(
                     "An alert could not be delivered; it is kept and tried again",
                     extra={"channel": line.channel.name, "problem": outcome.problem, "retry_in_s": round(pause_s, 1)},

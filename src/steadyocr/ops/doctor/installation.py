@@ -114,6 +114,12 @@ def systemd(
             f"the unit has failed ({result})",
             "read 'journalctl -u steadyocr' and 'steadyocr flight show', then 'systemctl reset-failed steadyocr'",
         )
+    if facts.get("SubState") == "auto-restart":
+        return fail(
+            "systemd",
+            f"the unit ends again and again ({facts.get('NRestarts', '0')} restarts, {result})",
+            "read 'journalctl -u steadyocr' and 'steadyocr flight show'",
+        )
     if facts.get("UnitFileState") not in ("enabled", "enabled-runtime", "static", "indirect", "generated"):
         return warn("systemd", f"the unit is {state} but not enabled", "'systemctl enable steadyocr' for every boot")
     return ok("systemd", f"the unit is {state}, {facts.get('NRestarts', '0')} restarts")
@@ -123,7 +129,7 @@ def _ask_systemctl() -> str | None:
     program = shutil.which("systemctl")
     if program is None:
         return None
-    properties = "LoadState,ActiveState,UnitFileState,Result,NRestarts"
+    properties = "LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts"
     try:
         done = subprocess.run(  # noqa: S603 - a program of the system, with fixed arguments
             [program, "show", _UNIT, "-p", properties],

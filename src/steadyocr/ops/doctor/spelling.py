@@ -12,9 +12,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from steadyocr.settings import ENV_PREFIX, Settings
+from steadyocr.settings.load import OTHER_NAMES
 
 _OURS: Final = re.compile(r"STEADY_?-?OCR", re.IGNORECASE)
-_OTHER_NAMES: Final = ("STEADYOCR_CONFIG",)
 _ALIKE: Final = 0.6
 
 
@@ -35,7 +35,7 @@ def environment_name(setting: str) -> str:
 
 def misspelt_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield variables that look like ours and are not, each with the name that was probably meant, or an empty text."""
-    known = [environment_name(setting) for setting in known_settings()] + list(_OTHER_NAMES)
+    known = [environment_name(setting) for setting in known_settings()] + sorted(OTHER_NAMES)
     for name in sorted(environ):
         if _OURS.match(name) and name not in known:
             yield name, nearest(name.upper(), known)

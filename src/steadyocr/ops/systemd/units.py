@@ -58,6 +58,8 @@ _SANDBOX: Final = (
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources",
+    "# Training and exports stand back behind serving.",
+    "SystemCallFilter=setpriority sched_setscheduler",
     "SystemCallErrorNumber=EPERM",
     "UMask=0077",
     "# A core dump would hold pictures.",
