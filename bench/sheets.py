@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import queue
 import random
 import threading
@@ -16,6 +17,9 @@ from bench.pictures import load_font
 _SHEET_SIDE = 4000
 _SHEETS = 3
 _SMALL_SIDES = (300, 480, 660, 840, 1020, 1240)
+# More than a recogniser takes as one line without squeezing it.
+_LONGEST_LINE = 90
+_LETTER_SIDE = 20
 _TEXTS = (
     "城市图书馆开放时间 上午九点到晚上八点",
     "Harbour ferry timetable, weekdays",
@@ -75,19 +79,30 @@ def random_shapes(
 
 
 def kinds_of_shape(seed: int) -> Iterator[Shape]:
-    """Yield a picture of each kind of shape, JPEG: every ratio from 1:13 to 13:1 when shrunk to 1280, and small ones.
+    """Yield a picture of each kind of shape, JPEG: every ratio from 1:13 to 13:1 when shrunk to 1280, small ones, lines.
 
-    At a shape of a new kind (very thin, very large) an inference library lays weights out anew and keeps both. It is
-    warm when it has met them all; at random that takes a thousand pictures and more.
+    At a shape of a new kind (very thin, very large) an inference library lays weights out anew and keeps both, and for
+    each of a recogniser's widths it keeps kernels. It is warm when it has met them all; at random that takes thousands of
+    pictures: hardly one has a line forty times as long as high.
     """
     chance = random.Random(seed)
     sheets = _sheets(seed)
     shrunk = [size for step in range(3, 41) for size in ((2560, 64 * step), (64 * step, 2560))]
     small = [(width, height) for width in _SMALL_SIDES for height in _SMALL_SIDES]
-    for size in shrunk + small:
+    pictures = [_crop(chance, sheets, size) for size in shrunk + small]
+    for picture in [*pictures, *map(_line, range(1, _LONGEST_LINE + 1))]:
         stream = io.BytesIO()
-        _crop(chance, sheets, size).save(stream, "JPEG", quality=85)
-        yield Shape(stream.getvalue(), *size, "jpeg", "RGB")
+        picture.save(stream, "JPEG", quality=85)
+        yield Shape(stream.getvalue(), *picture.size, "jpeg", "RGB")
+
+
+def _line(letters: int) -> Image.Image:
+    """One line of so many letters, each as wide as high."""
+    font = load_font(_LETTER_SIDE)
+    text = "".join(itertools.islice(itertools.cycle("城市图书馆开放时间上午九点到晚上八"), letters))
+    picture = Image.new("RGB", (round(font.getlength(text)) + 2 * _LETTER_SIDE, 4 * _LETTER_SIDE), "#fbfaf5")
+    ImageDraw.Draw(picture).text((_LETTER_SIDE, 1.5 * _LETTER_SIDE), text, font=font, fill="#20242b")
+    return picture
 
 
 def _crop(chance: random.Random, sheets: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:

@@ -133,7 +133,8 @@ async def test_engines_killed_again_and_again_lose_nothing_and_condemn_nobody(tm
                 picture = (english, chinese)[index % 2]
                 work.append(outcome(service, picture.data, picture, gate))
                 if index % 4 == 0:
-                    work.append(outcome(service, picture.data[: chance.randint(100, len(picture.data) // 2)], None, gate))
+                    torn = picture.data[: chance.randint(100, len(picture.data) // 2)]
+                    work.append(outcome(service, torn, None, gate))
                 if index % 4 == 2:
                     work.append(outcome(service, chance.randbytes(2000), None, gate))
             counted = Counter(await asyncio.gather(*work))
