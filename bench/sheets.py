@@ -79,11 +79,11 @@ def random_shapes(
 
 
 def kinds_of_shape(seed: int) -> Iterator[Shape]:
-    """Yield a picture of each kind of shape, JPEG: every ratio from 1:13 to 13:1 when shrunk to 1280, small ones, lines.
+    """Yield a picture of each kind, JPEG: every ratio from 1:13 to 13:1 when shrunk to 1280, small ones, long lines.
 
     At a shape of a new kind (very thin, very large) an inference library lays weights out anew and keeps both, and for
-    each of a recogniser's widths it keeps kernels. It is warm when it has met them all; at random that takes thousands of
-    pictures: hardly one has a line forty times as long as high.
+    each of a recogniser's widths it keeps kernels. It is warm when it has met them all; at random that takes thousands
+    of pictures: hardly one has a line forty times as long as high.
     """
     chance = random.Random(seed)
     sheets = _sheets(seed)
