@@ -335,11 +335,12 @@ class Slot:
         Raises:
             EngineDied: The engine ended or had to be killed; what becomes of the item is the owner's decision.
         """
-        kills_before = 0
+        begun, kills_before = False, 0
 
         async def run() -> int:
-            nonlocal kills_before
-            kills_before = memory_kills()
+            nonlocal begun, kills_before
+            # Whoever was killed while this waited for memory was not killed for it.
+            begun, kills_before = True, memory_kills()
             return await self._run_within_limits(engine, item)
 
         self.item, item.course.slot = item, self.index
@@ -355,7 +356,7 @@ class Slot:
             item.fail(InternalError("an unexpected fault; the log has the trace under this request id"))
             raise
         self.item = None
-        if not exited.done():
+        if begun:
             self.consecutive_failures = 0
 
     async def _run_within_limits(self, engine: EngineProcess, item: WorkItem) -> int:
