@@ -128,7 +128,7 @@ def main() -> None:
         engine.answer(received[0], bytes(received[1]))
 
 
-def serve() -> None:
+def run_program() -> None:
     """Run the program with such engines: ``remembering_engine.py serve --port 0``."""
     from steadyocr.cli.main import main as program
 
@@ -137,4 +137,5 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve() if sys.argv[1] == "serve" else main()
+    # As an engine it is given nothing but the number of its channel.
+    main() if sys.argv[1].isdigit() else run_program()

@@ -115,9 +115,11 @@ def clean_environment(data_dir: Path, **settings: str) -> dict[str, str]:
     return {**inherited, **usual, **given}
 
 
-def run_cli(*arguments: str, data_dir: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *arguments: str, data_dir: Path, program: Sequence[str] = (STEADYOCR,), **settings: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [STEADYOCR, *arguments],
+        [*program, *arguments],
         env=clean_environment(data_dir, **settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
