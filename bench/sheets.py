@@ -88,9 +88,9 @@ def kinds_of_shape(seed: int) -> Iterator[Shape]:
     chance = random.Random(seed)
     sheets = _sheets(seed)
     shrunk = [size for step in range(3, 41) for size in ((2560, 64 * step), (64 * step, 2560))]
-    small = [(width, height) for width in _SMALL_SIDES for height in _SMALL_SIDES]
-    pictures = [_crop(chance, sheets, size) for size in shrunk + small]
-    for picture in [*pictures, *map(_line, range(1, _LONGEST_LINE + 1))]:
+    crops = (_crop(chance, sheets, size) for size in (*shrunk, *itertools.product(_SMALL_SIDES, _SMALL_SIDES)))
+    # One by one: all of them at once are a gigabyte.
+    for picture in itertools.chain(crops, map(_line, range(1, _LONGEST_LINE + 1))):
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=85)
         yield Shape(stream.getvalue(), *picture.size, "jpeg", "RGB")

@@ -20,7 +20,7 @@ from steadyocr.scheduling.engine import EngineState
 from steadyocr.types import OcrOptions
 from support import in_real_time, known_picture
 
-ITEMS = int(os.environ.get("STEADYOCR_CHAOS_ITEMS", "10"))
+ITEMS = int(os.environ.get("STEADYOCR_CHAOS_ITEMS", "16"))
 AT_ONCE = 16
 
 pytestmark = pytest.mark.chaos

@@ -32,7 +32,7 @@ from support import (
     wait_until,
 )
 
-ROUNDS = max(1, int(os.environ.get("STEADYOCR_CHAOS_ITEMS", "10")) // 16)
+ROUNDS = max(1, int(os.environ.get("STEADYOCR_CHAOS_ITEMS", "16")) // 16)
 
 pytestmark = pytest.mark.chaos
 

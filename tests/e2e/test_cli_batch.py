@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,14 +14,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from steadyocr.cli.exit_codes import ExitCode, exit_code_of
-from steadyocr.cli.main import app
-from steadyocr.errors import SteadyOCRError
+from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.jobs.models import ItemState
 from steadyocr.jobs.sql_store import open_job_store
-from support import clean_environment, encoded, free_port, running_server, wait_until
+from support import call_cli, clean_environment, encoded, free_port, running_server, wait_until
 
 LIGHT = (sys.executable, str(Path(__file__).parents[1] / "chaos" / "jobs" / "jobs_node.py"))
 BLANK = encoded(Image.new("RGB", (64, 32), "white"))
@@ -35,9 +33,8 @@ class Shell:
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
-        self._environment = clean_environment(
-            data_dir, **{"engines__count": "1", "jobs__min_free_bytes": "0", "jobs__lease_s": "1", **settings}
-        )
+        self._settings = {"engines__count": "1", "jobs__min_free_bytes": "0", "jobs__lease_s": "1", **settings}
+        self._environment = clean_environment(data_dir, **self._settings)
 
     def start(self, *arguments: object, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -57,11 +54,9 @@ class Shell:
 
     def call(self, *arguments: object) -> tuple[int, str]:
         """A command that needs no engine, in this process: starting one takes longer than all it does."""
-        unset = dict.fromkeys(name for name in os.environ if name.startswith("STEADYOCR_"))
-        result = CliRunner().invoke(app, list(map(str, arguments)), env={**unset, **self._environment})
-        if isinstance(result.exception, SteadyOCRError):
-            return exit_code_of(result.exception), result.exception.code
-        return result.exit_code, result.stdout
+        done = call_cli(*map(str, arguments), data_dir=self.data_dir, **self._settings)
+        refused = re.search(r"\[(\w+)\]$", done.stderr.rstrip())
+        return done.returncode, refused[1] if refused else done.stdout
 
 
 @pytest.fixture

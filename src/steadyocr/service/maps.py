@@ -26,7 +26,7 @@ from steadyocr.errors import (
 from steadyocr.imaging.header import ImageHeader, probe
 from steadyocr.scheduling.items import Reply, WorkItem
 from steadyocr.service.body_budget import BodyShare
-from steadyocr.service.shelf import Bounds, Shelf
+from steadyocr.service.shelf import Bounds, Entry, Shelf
 from steadyocr.settings.page import PageSettings
 from steadyocr.types import OcrOptions
 
@@ -148,17 +148,18 @@ class Maps:
         # A few bytes of request bring a whole picture from the disk; it waits in memory like one that was sent.
         share = self._share()
         try:
+            entry = await asyncio.to_thread(self.shelf.use, map_id)
             if options.recognise:
-                share.grow_to(self.shelf.use(map_id).size)
-            return await self._lines(map_id, options, share, client, request_id)
+                share.grow_to(entry.size)
+            kept = await asyncio.to_thread(self._load, entry, options.recognise)
+            share.grow_to(len(kept.payload))
+            return await self._lines(map_id, options, kept, client, request_id)
         finally:
             share.give_back()
 
     async def _lines(
-        self, map_id: str, options: OcrOptions, share: BodyShare, client: str, request_id: str | None
+        self, map_id: str, options: OcrOptions, kept: _Kept, client: str, request_id: str | None
     ) -> dict[str, Any]:
-        kept = await asyncio.to_thread(self._load, map_id, options.recognise)
-        share.grow_to(len(kept.payload))
         knobs = {name: getattr(options, name) for name in _KNOBS}
         knobs = {name: kept.facts["knobs"][name] if value is None else value for name, value in knobs.items()}
         allowed = self._read_timeout_s if options.recognise else _TIMEOUT_S
@@ -191,12 +192,11 @@ class Maps:
             await asyncio.to_thread(self._forget, map_id)
             raise
 
-    def _load(self, map_id: str, with_picture: bool) -> _Kept:
-        facts = self.shelf.use(map_id).facts
-        known = json.loads(self.shelf.read(map_id, _KNOWN_NAME))
-        map_png = self.shelf.read(map_id, MAP_NAME)
-        picture = self.shelf.read(map_id, _PICTURE_NAME) if with_picture else b""
-        return _Kept(map_png + picture, len(map_png), probe(picture) if picture else None, known, facts)
+    def _load(self, entry: Entry, with_picture: bool) -> _Kept:
+        known = json.loads(self.shelf.read(entry.id, _KNOWN_NAME))
+        map_png = self.shelf.read(entry.id, MAP_NAME)
+        picture = self.shelf.read(entry.id, _PICTURE_NAME) if with_picture else b""
+        return _Kept(map_png + picture, len(map_png), probe(picture) if picture else None, known, entry.facts)
 
     def _remember(self, map_id: str, fresh: list[dict[str, Any]]) -> None:
         def change(before: bytes) -> bytes:

@@ -23,7 +23,7 @@ CONFIG = StoreConfig(max_losses=3, backoff_first_s=0.05, backoff_max_s=0.1)
 LEASE_S = 0.5
 
 
-HEATS = 10
+HEATS = 11
 MOST_AT_ONCE = 7
 
 
