@@ -17,6 +17,8 @@ from bench.pictures import load_font
 _SHEET_SIDE = 4000
 _SHEETS = 3
 _SMALL_SIDES = (300, 480, 660, 840, 1020, 1240)
+# Sides of a network's input, for pictures from 300 pixels up that are shrunk to 1280.
+_INPUT_SIDES = range(320, 1281, 32)
 # More than a recogniser takes as one line without squeezing it.
 _LONGEST_LINE = 90
 _LETTER_SIDE = 20
@@ -79,18 +81,19 @@ def random_shapes(
 
 
 def kinds_of_shape(seed: int) -> Iterator[Shape]:
-    """Yield a picture of each kind, JPEG: every ratio from 1:13 to 13:1 when shrunk to 1280, small ones, long lines.
+    """Yield a picture of each kind, JPEG: each input shape of a detector that reads at 1280, and lines of each length.
 
-    At a shape of a new kind (very thin, very large) an inference library lays weights out anew and keeps both, and for
-    each of a recogniser's widths it keeps kernels. It is warm when it has met them all; at random that takes thousands
-    of pictures. These are most kinds and not all: a single shape (480 x 896) is known that still leaves 2 MiB.
+    An inference library lays weights out anew for some shapes and keeps both (2 MiB for 480 x 896 alone), and for each
+    of a recogniser's widths it keeps kernels. It is warm when it has met them all, and at random that takes thousands
+    of pictures. Large pictures have text; those for shapes alone are blank, as they cost no reading.
     """
     chance = random.Random(seed)
     sheets = _sheets(seed)
     shrunk = [size for step in range(3, 41) for size in ((2560, 64 * step), (64 * step, 2560))]
     crops = (_crop(chance, sheets, size) for size in (*shrunk, *itertools.product(_SMALL_SIDES, _SMALL_SIDES)))
     # One by one: all of them at once are a gigabyte.
-    for picture in itertools.chain(crops, map(_line, range(1, _LONGEST_LINE + 1))):
+    blank = (Image.new("RGB", size, "#fbfaf5") for size in itertools.product(_INPUT_SIDES, _INPUT_SIDES))
+    for picture in itertools.chain(crops, map(_line, range(1, _LONGEST_LINE + 1)), blank):
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=85)
         yield Shape(stream.getvalue(), *picture.size, "jpeg", "RGB")
