@@ -210,9 +210,9 @@ def test_the_texts_files_follow_the_servers_rules(open_page: OpenPage) -> None:
 
 def test_a_shrunk_picture_is_said_to_be(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
-    large = english.image.convert("RGB").resize((2160, 1260))
+    large = english.image.convert("RGB").resize((1600, 933))
     read(page, as_file("large.png", encoded(large)))
-    expect(page.locator(".notes .warn")).to_contain_text("59%")
+    expect(page.locator(".notes .warn")).to_contain_text("80%")
     page.get_by_role("button", name="Read at full size").click()
     expect(page.locator(".notes .warn")).to_have_count(0)
     assert lines_of(page) == english.texts
@@ -553,8 +553,8 @@ def test_the_annotated_picture_has_the_lists_numbers(open_page: OpenPage) -> Non
     page.evaluate(
         """() => {
             window.written = [];
-            const write = CanvasRenderingContext2D.prototype.fillText;
-            CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+            const write = OffscreenCanvasRenderingContext2D.prototype.fillText;
+            OffscreenCanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
                 window.written.push(text);
                 write.call(this, text, ...rest);
             };

@@ -13,6 +13,11 @@ from typing import cast
 from steadyocr.runtime.cpu import cgroup_folders
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# Made once: each new path enters its parts into the interpreter's table of interned strings, and an engine that asked
+# after every picture saw that table double after some thousand, a megabyte that looked like a leak.
+_OWN_STATM = Path("/proc/self/statm")
+_OWN_STATUS = Path("/proc/self/status")
+_OWN_CLEAR_REFS = Path("/proc/self/clear_refs")
 # cgroup v1 writes "no limit" as the largest page-aligned 63-bit number.
 _NO_LIMIT = 1 << 60
 
@@ -20,7 +25,7 @@ _NO_LIMIT = 1 << 60
 def rss_bytes(pid: int | None = None) -> int:
     """Return the resident memory of a process (this one by default), in bytes; 0 when it is gone."""
     try:
-        fields = Path(f"/proc/{pid or 'self'}/statm").read_text().split()
+        fields = (Path(f"/proc/{pid}/statm") if pid else _OWN_STATM).read_text().split()
     except OSError:
         return 0
     return int(fields[1]) * _PAGE_BYTES
@@ -28,7 +33,7 @@ def rss_bytes(pid: int | None = None) -> int:
 
 def peak_rss_bytes() -> int:
     """Return this process's highest resident memory since :func:`reset_peak_rss`, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in _OWN_STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
@@ -37,7 +42,7 @@ def peak_rss_bytes() -> int:
 def reset_peak_rss() -> None:
     """Let :func:`peak_rss_bytes` count from now on, where the kernel allows it."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        _OWN_CLEAR_REFS.write_text("5")
     except OSError:
         return
 

@@ -39,3 +39,10 @@ def test_resident_memory_is_what_was_touched() -> None:
 
 def test_a_process_that_is_gone_holds_nothing() -> None:
     assert memory.rss_bytes(2**22 + 1) == 0
+
+
+def test_asking_after_oneself_leaves_nothing_in_the_interpreters_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new path interns its parts, and an engine asks after every picture."""
+    monkeypatch.setattr(memory, "Path", None)
+    memory.reset_peak_rss()
+    assert 0 < memory.rss_bytes() <= memory.peak_rss_bytes() * 1.01

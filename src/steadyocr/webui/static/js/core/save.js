@@ -45,12 +45,10 @@ export async function copy(text) {
 }
 
 /** The picture with its quads and numbers drawn in, as a PNG blob; at most 4096 pixels on its longer side. */
-export function annotate(image, page) {
+export async function annotate(image, page) {
   const { width, height } = page.image;
   const scale = Math.min(1, MAX_SIDE / Math.max(width, height));
-  const canvas = document.createElement('canvas');
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
+  const canvas = new OffscreenCanvas(Math.round(width * scale), Math.round(height * scale));
   const pen = canvas.getContext('2d');
   pen.drawImage(image, 0, 0, canvas.width, canvas.height);
   const thick = Math.max(1, Math.max(canvas.width, canvas.height) / 800);
@@ -70,7 +68,8 @@ export function annotate(image, page) {
     pen.fillStyle = '#fff';
     pen.fillText(name, x + 3 * thick, y);
   });
-  return new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
+  const { encode } = await import('./encode.js');
+  return encode(canvas);
 }
 
 /** A file name's stem, harmless on every system. */

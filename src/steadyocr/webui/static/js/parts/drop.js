@@ -129,12 +129,15 @@ async function photograph(fallback, take) {
     stream?.getTracks().forEach((track) => track.stop());
     box.remove();
   });
-  shoot.addEventListener('click', () => {
-    const canvas = h('canvas', { width: view.videoWidth, height: view.videoHeight });
+  const snap = async () => {
+    const canvas = new OffscreenCanvas(view.videoWidth, view.videoHeight);
     canvas.getContext('2d').drawImage(view, 0, 0);
-    canvas.toBlob((blob) => take([new File([blob], 'camera.jpg', { type: PHOTO_TYPE })]), PHOTO_TYPE, PHOTO_QUALITY);
     box.close();
-  });
+    const { encode } = await import('../core/encode.js');
+    const photo = await encode(canvas, { type: PHOTO_TYPE, quality: PHOTO_QUALITY });
+    take([new File([photo], 'camera.jpg', { type: PHOTO_TYPE })]);
+  };
+  shoot.addEventListener('click', () => attempt(snap));
   box.showModal();
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment', width: { ideal: 1920 } } });

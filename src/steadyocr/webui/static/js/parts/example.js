@@ -1,5 +1,7 @@
 // A picture to try: drawn here, so that nothing has to be downloaded.
 
+import { encode } from '../core/encode.js';
+
 const ROWS = [
   ['600 44px', '山间书店', 70, 110],
   ['400 24px', 'Mountain Bookshop · 收据 Receipt', 70, 155],
@@ -19,9 +21,7 @@ const FONT = '"Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif';
 
 /** Draw a receipt in two languages; resolves to a PNG file. */
 export async function drawExample() {
-  const canvas = document.createElement('canvas');
-  canvas.width = 760;
-  canvas.height = 660;
+  const canvas = new OffscreenCanvas(760, 660);
   const pen = canvas.getContext('2d');
   pen.fillStyle = '#e7e2d8';
   pen.fillRect(0, 0, 760, 660);
@@ -46,6 +46,5 @@ export async function drawExample() {
     pen.font = `${font} ${FONT}`;
     pen.fillText(text, x, y);
   }
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
-  return new File([blob], 'example.png', { type: 'image/png' });
+  return new File([await encode(canvas)], 'example.png', { type: 'image/png' });
 }
