@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import stat
 import tempfile
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
 
-from steadyocr.errors import NotFoundError, PayloadTooLarge, Unavailable
+from steadyocr.errors import NotFoundError, PayloadTooLarge, SteadyOCRError, Unavailable
 from steadyocr.jobs.disk import refuse_low_disk
 from steadyocr.jobs.durability import disk_errors
 
@@ -100,6 +101,10 @@ def check_key(key: str) -> str:
     if not KEY.fullmatch(key):
         raise NotFoundError("this is not the key of a blob")
     return key
+
+
+class Unreadable(Unavailable):
+    """A blob cannot be read now, for a reason that may be the storage's or its own."""
 
 
 class BlobWriter:
@@ -215,6 +220,19 @@ def put_bytes(blobs: BlobStore, content: bytes) -> Blob:
     with blobs.writer(len(content)) as writer:
         writer.write(content)
         return writer.commit()
+
+
+def storage_works(blobs: BlobStore) -> bool:
+    """Return whether something can be stored now and read back; nothing of it stays."""
+    content = secrets.token_bytes(16)
+    try:
+        key = put_bytes(blobs, content).key
+        with blobs.open(key) as stream:
+            back = stream.read()
+        blobs.delete(key)
+    except (SteadyOCRError, OSError):
+        return False
+    return back == content
 
 
 def sweep_folder(folder: Path, min_age_s: float) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from urllib.parse import urlsplit
 
 from steadyocr.errors import ConfigError, NotFoundError, Unavailable
-from steadyocr.jobs.blobs import Blob, BlobStore, BlobWriter, check_key, sweep_folder
+from steadyocr.jobs.blobs import Blob, BlobStore, BlobWriter, Unreadable, check_key, sweep_folder
 from steadyocr.jobs.durability import disk_errors
 from steadyocr.jobs.local_blobs import LocalBlobs
 
@@ -27,7 +27,7 @@ _REQUESTS: Final = 8
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(refusal: type[Unavailable] = Unavailable) -> Iterator[None]:
     from obstore.exceptions import BaseError
     from obstore.exceptions import NotFoundError as ObjectNotFound
 
@@ -36,9 +36,7 @@ def _translated() -> Iterator[None]:
     except (ObjectNotFound, FileNotFoundError) as error:
         raise NotFoundError("the blob is not there any more") from error
     except BaseError as error:
-        raise Unavailable(
-            "the object store cannot be used at the moment; try again later", retry_after_s=5.0
-        ) from error
+        raise refusal("the object store cannot be used at the moment; try again later", retry_after_s=5.0) from error
 
 
 class ObjectBlobs:
@@ -103,7 +101,7 @@ class ObjectBlobs:
         # Reading here and there, as archives are read, would cost a request each time.
         with contextlib.ExitStack() as opened, disk_errors():
             local = opened.enter_context(tempfile.TemporaryFile(dir=self._spool))
-            with _translated():
+            with _translated(Unreadable):
                 for chunk in obstore.get(self._store, self._path(key)).stream(min_chunk_size=_CHUNK_BYTES):
                     local.write(chunk)
             local.seek(0)

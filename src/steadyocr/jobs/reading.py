@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+import contextlib
+import errno
+from collections.abc import Awaitable, Callable, Iterator
+from typing import BinaryIO, Protocol
 
-from steadyocr.errors import InvalidOption
+from steadyocr.errors import InternalError, InvalidOption
 from steadyocr.jobs.archive_input import unpack
-from steadyocr.jobs.blobs import BlobStore, put_bytes
+from steadyocr.jobs.blobs import BlobStore, Unreadable, put_bytes, storage_works
 from steadyocr.jobs.config import RunnerConfig
 from steadyocr.jobs.gathering import refuse_lost
 from steadyocr.jobs.models import ItemOutcome, Lease, NewItem
@@ -61,11 +63,28 @@ class ItemReader:
         return await asyncio.to_thread(self._store, reply)
 
     def _load(self, lease: Lease) -> bytes:
-        with self._blobs.open(lease.input_ref) as stream:
+        with self._input(lease) as stream:
             return stream.read()
 
+    @contextlib.contextmanager
+    def _input(self, lease: Lease) -> Iterator[BinaryIO]:
+        """Open what an item is to be read from.
+
+        Raises:
+            InternalError: It cannot be read while the storage works: a bad sector, an object that is forbidden. That
+                counts against the item, which would else be tried for ever.
+        """
+        try:
+            with self._blobs.open(lease.input_ref) as stream:
+                yield stream
+        except (Unreadable, OSError) as error:
+            doubtful = isinstance(error, Unreadable) or error.errno == errno.EIO
+            if doubtful and storage_works(self._blobs):
+                raise InternalError("this file cannot be read where it is stored; others can") from error
+            raise
+
     def _unpack(self, lease: Lease, wanted: Callable[[], bool]) -> list[NewItem]:
-        with self._blobs.open(lease.input_ref) as stream:
+        with self._input(lease) as stream:
             items = unpack(stream, self._config.archive, self._blobs, keep_on=wanted)
         refuse_lost(self._blobs, items)
         return items

@@ -18,7 +18,7 @@ import pytest
 
 from steadyocr.errors import ConfigError, InsufficientStorage, NotFoundError, PayloadTooLarge, Unavailable
 from steadyocr.jobs import durability
-from steadyocr.jobs.blobs import BlobStore, put_bytes, put_stream
+from steadyocr.jobs.blobs import BlobStore, Unreadable, put_bytes, put_stream, storage_works
 from steadyocr.jobs.local_blobs import LocalBlobs
 from steadyocr.jobs.object_blobs import ObjectBlobs, open_blobs
 from support import in_real_time
@@ -396,3 +396,26 @@ def test_a_bucket_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
     blobs = open_blobs("s3://bucket", spool=tmp_path, options=options)
     with pytest.raises(Unavailable):
         blobs.exists("0" * 64)
+
+
+def test_an_object_that_is_refused_is_told_from_a_bucket_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obstore = pytest.importorskip("obstore")
+    bucket = ObjectBlobs(pytest.importorskip("obstore.store").MemoryStore(), tmp_path / "spool")
+    key = put_bytes(bucket, b"picture").key
+    get, refused = obstore.get, {key}
+
+    def get_what_is_allowed(store: object, path: str) -> object:
+        if path.rpartition("/")[2] in refused or not refused:
+            raise obstore.exceptions.PermissionDeniedError("403")
+        return get(store, path)
+
+    monkeypatch.setattr(obstore, "get", get_what_is_allowed)
+    with pytest.raises(Unreadable):
+        bucket.open(key)
+    assert storage_works(bucket)
+    refused.clear()
+    with pytest.raises(Unreadable):
+        bucket.open(key)
+    assert not storage_works(bucket)

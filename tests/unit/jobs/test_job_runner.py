@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -244,6 +245,49 @@ async def test_a_storage_that_is_away_is_nobodys_fault(tmp_path: Path, monkeypat
         (item,) = await rig.finished(rig.submit(b"a"))
         assert (item.state, item.attempts) == (ItemState.DONE, 0)
         assert rig.runner.settled == {"released": 6, "done": 1}
+
+
+def break_reading(monkeypatch: pytest.MonkeyPatch, broken: Callable[[str], bool]) -> None:
+    """Let blobs of these keys be there and not be read, as from a disk with a bad sector."""
+    read = LocalBlobs.open
+
+    def open_blob(self: LocalBlobs, key: str) -> BinaryIO:
+        if broken(key):
+            raise OSError(errno.EIO, "broken disk")
+        return read(self, key)
+
+    monkeypatch.setattr(LocalBlobs, "open", open_blob)
+
+
+@in_real_time
+@pytest.mark.parametrize("kind", ["read", "expand"])
+async def test_one_file_that_cannot_be_read_ends_though_the_disk_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    async with running(tmp_path) as rig:
+        bad = put_bytes(rig.blobs, b"a").key
+        before = {blob.key for blob in rig.blobs.list_older(0)}
+        break_reading(monkeypatch, lambda key: key == bad)
+        (item,) = await rig.finished(rig.submit(b"a", kind=kind))
+        assert item.error is not None
+        assert (item.state, item.attempts, item.error["code"]) == (ItemState.DEAD, STORE.max_attempts, "internal")
+        assert "cannot be read where it is stored" in item.error["message"]
+        assert {blob.key for blob in rig.blobs.list_older(0)} == before, "looking whether the disk works leaves nothing"
+
+
+@in_real_time
+async def test_a_disk_that_cannot_be_read_at_all_blames_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steadyocr.jobs.verdicts._LOOK_AGAIN_S", 0.02)
+    async with running(tmp_path) as rig:
+        away = True
+        break_reading(monkeypatch, lambda _: away)
+        job = rig.submit(b"a")
+        await until(lambda: rig.runner.settled["released"] > STORE.max_attempts)
+        away = False
+        (item,) = await rig.finished(job)
+        assert (item.state, item.attempts) == (ItemState.DONE, 0)
 
 
 @in_real_time
