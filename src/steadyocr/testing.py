@@ -123,6 +123,10 @@ class _MemoryWebhooks:
     def get(self, job_id: str) -> Webhook | None:
         return self._webhooks.get(job_id)
 
+    def is_due(self, job_id: str) -> bool:
+        known = self._webhooks.get(job_id)
+        return known is not None and known.state is WebhookState.DUE
+
     def forget(self, job_id: str) -> None:
         self._webhooks.pop(job_id, None)
         self._tokens.pop(job_id, None)
@@ -600,7 +604,8 @@ class InMemoryJobStore:
         """See :meth:`JobStore.prune_to_quota`."""
         with self._lock:
             deleted = 0
-            for _, job_id in self._ended():
+            ended = [job_id for _, job_id in self._ended()]
+            for job_id in sorted(ended, key=self._webhooks.is_due):
                 if self.stored_bytes() <= max_bytes:
                     break
                 self.delete(job_id)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, exists, func, select, text
 
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.queries import stored_bytes
-from steadyocr.jobs.schema import fact, job
+from steadyocr.jobs.schema import fact, job, webhook, webhook_is_due
 
 # Deleting is cut into transactions, so that a big clean-up never holds the write lock for long.
 _PRUNED_AT_ONCE: Final = 20
@@ -84,10 +84,12 @@ def _next_round(tx: Tx, older_than_s: float) -> Pruning:
 def prune_to_quota(tx: Tx, max_bytes: int) -> int:
     """Delete the job that ended longest ago if all jobs together take more than this; returns how many it deleted.
 
-    Jobs that have not ended are never deleted, so the quota can stay exceeded.
+    Jobs whose end has still to be told go last: whoever waits for word would wait for ever. Jobs that have not ended
+    are never deleted, so the quota can stay exceeded.
     """
     if stored_bytes(tx) <= max_bytes:
         return 0
     ended = job.c.finished_at.is_not(None)
-    oldest = select(job.c.id).where(ended).order_by(job.c.finished_at).limit(1)
+    untold = exists().where(webhook.c.job_id == job.c.id, webhook_is_due)
+    oldest = select(job.c.id).where(ended).order_by(untold, job.c.finished_at).limit(1)
     return tx.connection.execute(delete(job).where(job.c.id.in_(oldest), ended)).rowcount

@@ -207,7 +207,10 @@ class JobStore(Protocol):
         """Delete jobs that ended longer ago than this; returns how many."""
 
     def prune_to_quota(self, max_bytes: int) -> int:
-        """Delete ended jobs, oldest first, until all take no more than this; returns how many."""
+        """Delete ended jobs until all take no more than this; returns how many.
+
+        Oldest first, and those whose webhook is still due last.
+        """
 
     def watch(self) -> Watch:
         """Return something that waits for changes."""

@@ -176,3 +176,17 @@ def test_the_load_counts_what_was_worked_off_and_what_is_left(store: JobStore) -
     load = store.load()
     assert load.ended == 2, "what nobody wants any more was not worked off"
     assert load.unfinished == 5 - 2 - store.job(other.id).cancelled
+
+
+def test_the_quota_takes_jobs_whose_end_is_still_to_be_told_last(store: JobStore, clock: FakeClock) -> None:
+    untold, told, silent = (submit(store, 1, webhook_url=url) for url in (URL, URL, None))
+    for job in (untold, told, silent):
+        store.cancel(job.id)
+        clock.advance(1)
+    deliveries = {delivery.job.id: delivery for delivery in store.claim_deliveries(limit=10)}
+    assert store.settle_delivery(deliveries[told.id], TOLD)
+    one = store.stored_bytes() // 3
+    assert store.prune_to_quota(one) == 2
+    assert [job.id for job in store.jobs()] == [untold.id]
+    # There is a limit to that as well.
+    assert store.prune_to_quota(0) == 1
