@@ -22,6 +22,7 @@ from steadyocr.errors import (
     MemoryPressure,
     ModelError,
     NotFoundError,
+    NotReady,
 )
 from steadyocr.service import lab_adoption, lab_child, lab_exports, lab_gate, lab_runs
 from steadyocr.service.lab import Lab
@@ -428,3 +429,39 @@ async def test_data_sets_are_the_folders_of_one_folder(tmp_path: Path) -> None:
         with pytest.raises(DatasetError) as error:
             await lab.datasets.report("set")
         assert str(tmp_path) not in error.value.message
+
+
+@in_real_time
+async def test_a_process_whose_record_the_disk_does_not_take_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 60)
+    async with laboratory(tmp_path) as lab:
+        pids: list[int] = []
+
+        def refuse(record: Record) -> bool:
+            pids.append(record.pid)
+            return False
+
+        monkeypatch.setattr(lab.runs, "save", refuse)
+        record = lab.start_run(SET)
+        await until(lambda: record.state.ended)
+        assert record.state is State.FAILED
+        assert "does not take its record" in record.reason
+        assert pids[0]
+        assert not is_running(pids[0])
+        assert lab.start_run(SET).id != record.id, "the next one is not held up"
+
+
+@in_real_time
+async def test_nothing_begins_before_what_an_earlier_process_left_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains_for(monkeypatch, 0.01)
+    (tmp_path / "datasets" / "set").mkdir(parents=True)
+    lab = Lab(Settings.model_validate({"data_dir": tmp_path, "lab": {"nice": 0}}), never)
+    with pytest.raises(NotReady):
+        lab.start_run(SET)
+    await lab.load()
+    lab.start_run(SET)
+    await lab.stop()

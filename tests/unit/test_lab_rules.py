@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from steadyocr.errors import ConflictError, InvalidOption, MemoryPressure, NotFoundError
+from steadyocr.errors import ConflictError, InsufficientStorage, InvalidOption, MemoryPressure, NotFoundError
 from steadyocr.service import lab_exports, lab_gate, lab_runs
 from steadyocr.service.lab_child import Ending
 from steadyocr.service.lab_records import LOG_NAME, Record, Records, State
@@ -165,6 +166,24 @@ def test_too_many_bytes_push_out_the_oldest_but_never_the_newest(tmp_path: Path)
     records.sweep()
     assert [record.id for record in records.newest_first()] == [second.id]
     assert not records.folder(first).exists()
+
+
+def test_a_full_disk_refuses_a_record_and_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = records_in(tmp_path)
+    known = records.create({})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InsufficientStorage):
+        records.create({})
+    assert records.newest_first() == [known]
+    assert [path.name for path in tmp_path.iterdir()] == [known.id]
+    # What is under way goes on as long as it can.
+    known.end(State.FINISHED)
+    assert not records.save(known)
+    assert records.get(known.id).state is State.FINISHED
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc"])

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import BackendUnavailable, ConflictError
+from steadyocr.errors import BackendUnavailable, ConflictError, InsufficientStorage, NotReady, SteadyOCRError
 from steadyocr.runtime.manifest import BUILTIN_MODELS
 from steadyocr.service import lab_exports, lab_gate, lab_runs
 from steadyocr.service.lab_adoption import Adoption
@@ -59,6 +59,7 @@ class Lab:
         # Bytes that each run or export under way was predicted to take; at its start it holds next to nothing yet.
         self._reserved: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loaded = False
         self._closed = False
 
     @property
@@ -92,6 +93,7 @@ class Lab:
         for record in self.runs.newest_first():
             if self._adoption.settle(record):
                 self.runs.save(record)
+        self._loaded = True
 
     async def stop(self) -> None:
         """Ask everything that runs to end, and wait until it has."""
@@ -110,10 +112,12 @@ class Lab:
 
         Raises:
             BackendUnavailable: The packages for it are not there.
+            NotReady: The service has only just started.
             InvalidOption: The parameters are wrong.
             NotFoundError: There is no such data set.
             ConflictError: A run is under way.
             MemoryPressure: Memory is short.
+            InsufficientStorage: The disk is full.
         """
         self._refuse_unavailable()
         models = lab_runs.base_models(self.user_models)
@@ -239,6 +243,9 @@ class Lab:
             raise BackendUnavailable(reason)
         if self._closed:
             raise ConflictError("the service is stopping")
+        if not self._loaded:
+            # What began now would be taken for something that an earlier process left, and ended.
+            raise NotReady("what an earlier process left is still looked through", retry_after_s=1.0)
 
     def _refuse_second(self, records: Records, what: str) -> None:
         if any(not record.state.ended for record in records.newest_first()):
@@ -277,6 +284,8 @@ class Lab:
                 record.end(State.INTERRUPTED, "the service was stopped while this ran")
             else:
                 await asyncio.to_thread(end, record, ending, records.folder(record))
+        except SteadyOCRError as error:
+            record.end(State.FAILED, error.message)
         except Exception:  # noqa: BLE001 - whatever it was, the record must not stay open
             _log.exception("Something in the laboratory failed unexpectedly")
             record.end(State.FAILED, "an unexpected fault; the service's log has the trace")
@@ -303,8 +312,14 @@ class Lab:
             record.ticks = start_ticks(record.pid)
             if self._asked_to_stop(record):  # while it was started
                 child.ask_to_stop()
-            records.save(record)
-            return await child.wait()
+            saved = records.save(record)
+            if not saved:
+                # After a crash nobody would know of it.
+                child.ask_to_stop()
+            ending = await child.wait()
+            if not saved:
+                raise InsufficientStorage("it was stopped because the disk does not take its record")
+            return ending
         finally:
             del self._children[record.id]
 

@@ -58,7 +58,7 @@ class Adoption:
         self._busy = False
         self._cancelled = False
 
-    def begin(self, record: Record, best: Path, name: str | None, save: Callable[[], None]) -> Work:
+    def begin(self, record: Record, best: Path, name: str | None, save: Callable[[], object]) -> Work:
         """Check the wish; returns the work, to be run in the background.
 
         Raises:
@@ -81,7 +81,7 @@ class Adoption:
         self._refuse_second()
         return self._adopt(record, wanted, save, best.parent, best)
 
-    def begin_back(self, record: Record, folder: Path, save: Callable[[], None]) -> Work:
+    def begin_back(self, record: Record, folder: Path, save: Callable[[], object]) -> Work:
         """Serve again with what served before a run's weights; returns the work, to be run in the background.
 
         Raises:
@@ -118,7 +118,7 @@ class Adoption:
         return True
 
     async def _adopt(
-        self, record: Record, name: str, save: Callable[[], None], folder: Path, best: Path | None
+        self, record: Record, name: str, save: Callable[[], object], folder: Path, best: Path | None
     ) -> None:
         """Change to a model; with weights to import there is a way back to the one before."""
         before = self.serving if best is not None and self.serving != name else ""

@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import NotFoundError
+from steadyocr.errors import InsufficientStorage, NotFoundError
+from steadyocr.jobs.durability import disk_errors
 
 _log = logging.getLogger("steadyocr.lab")
 
@@ -95,17 +96,34 @@ class Records:
         return [record for record in self._records.values() if not record.state.ended]
 
     def create(self, params: dict[str, Any]) -> Record:
-        """Open a new one, with an empty folder."""
+        """Open a new one, with an empty folder.
+
+        Raises:
+            InsufficientStorage: The disk is full. Nothing of it stays.
+        """
         now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         record = Record(id=f"{now}-{secrets.token_hex(4)}", params=params)
-        self.folder(record).mkdir(parents=True, mode=0o700)
+        try:
+            with disk_errors():
+                self.folder(record).mkdir(parents=True, mode=0o700)
+                self._write(record)
+        except (OSError, InsufficientStorage):
+            shutil.rmtree(self.folder(record), ignore_errors=True)
+            raise
         self._records[record.id] = record
-        self.save(record)
         self.sweep()
         return record
 
-    def save(self, record: Record) -> None:
-        """Write it down."""
+    def save(self, record: Record) -> bool:
+        """Write it down; returns whether the disk took it. If not, it is known until the service ends."""
+        try:
+            self._write(record)
+        except OSError:
+            _log.exception("A record of the laboratory cannot be written")
+            return False
+        return True
+
+    def _write(self, record: Record) -> None:
         path = self.folder(record) / _RECORD_NAME
         temporary = path.with_name(f".{_RECORD_NAME}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(asdict(record), ensure_ascii=False), encoding="utf-8")

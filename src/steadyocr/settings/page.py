@@ -41,7 +41,7 @@ class LabSettings(Section):
     max_runs: int = Field(20, ge=1, le=1000, description="kept runs; the oldest ended one goes first")
     max_exports: int = Field(10, ge=1, le=1000, description="kept exports; the oldest ended one goes first")
     max_bytes: int = Field(
-        4 << 30, ge=64 << 20, description="bytes of all runs and exports; oldest ended ones go first"
+        4 << 30, ge=64 << 20, description="bytes of all runs, and again of all exports; oldest ended ones go first"
     )
     max_hours: float = Field(24.0, gt=0, le=1000, description="hours after which a run or an export is stopped")
     max_listeners: int = Field(32, ge=1, le=10_000, description="open event streams; one more gets 503")
