@@ -154,10 +154,10 @@ def test_a_reload_keeps_the_process_and_refuses_wrong_settings(service: Installe
     settings.write_text('[queue]\nmax_size = 7\n[logging]\nlevel = "warning"\n')
     settings.chmod(0o644)
     service.systemctl("reload", UNIT)
-    wait_until(lambda: service.show("StatusText") == "settings read again; to be restarted for: queue")
+    wait_until(lambda: service.show("StatusText").endswith("; to be restarted for: queue"))
     settings.write_text("[queue]\nmax_size = 0\n")
     service.systemctl("reload", UNIT)
-    wait_until(lambda: service.show("StatusText").startswith("the new settings cannot be used"))
+    wait_until(lambda: "the new settings cannot be used" in service.show("StatusText"))
     settings.unlink()
     assert service.main_pid == pid
     assert service.show("ActiveState") == "active"

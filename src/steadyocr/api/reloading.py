@@ -33,11 +33,13 @@ class Reloader:
             found = self._reread()
         except SteadyOCRError as error:
             _log.error("The settings cannot be used and were not taken over", extra={"reason": error.message})
-            self._notifier.ready("the new settings cannot be used; the old ones are in force")
+            self._notifier.remark = "the new settings cannot be used; the old ones are in force"
+            self._notifier.ready(self._notifier.remark)
             return
         logging.getLogger().setLevel(found.logging.level.upper())
         waiting = _sections_that_differ(self._settings, found)
         _log.info("The settings were read again", extra={"log_level": found.logging.level, "need_a_restart": waiting})
+        self._notifier.remark = f"to be restarted for: {', '.join(waiting)}" if waiting else ""
         self._notifier.ready(f"settings read again; to be restarted for: {', '.join(waiting) or 'nothing'}")
 
 

@@ -23,10 +23,14 @@ class Notifier:
     Args:
         address: Path of the manager's socket; ``@name`` is one in the abstract namespace. ``None``: no manager.
         watchdog_s: The manager ends the service when :meth:`alive` is not called for so long; ``None``: it does not.
+
+    Attributes:
+        remark: Added to each status: what its reader should know until it is seen to.
     """
 
     def __init__(self, address: str | None = None, watchdog_s: float | None = None) -> None:
         self.watchdog_s = watchdog_s
+        self.remark = ""
         self._address = address
         self._complained = False
 
@@ -54,7 +58,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Say in one line what is going on."""
-        self._send(_status_line(text))
+        self._send(_status_line(f"{text}; {self.remark}" if self.remark else text))
 
     def reloading(self) -> None:
         """Say that the settings are read again; :meth:`ready` ends it."""

@@ -50,6 +50,18 @@ def test_a_status_has_a_bound(manager: tuple[str, socket.socket]) -> None:
     assert len(heard(ear)[0]) == len("STATUS=") + 200
 
 
+def test_a_remark_stands_behind_each_status_until_it_is_taken_back(manager: tuple[str, socket.socket]) -> None:
+    address, ear = manager
+    notifier = Notifier(address)
+    notifier.remark = "to be restarted"
+    for text in ("2 engines", "1 engine"):
+        notifier.status(text)
+        assert heard(ear) == [f"STATUS={text}; to be restarted"]
+    notifier.remark = ""
+    notifier.status("2 engines")
+    assert heard(ear) == ["STATUS=2 engines"]
+
+
 def test_what_the_manager_said_is_taken_out_of_the_environment() -> None:
     environ = {"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
     notifier = Notifier.from_environment(environ)
