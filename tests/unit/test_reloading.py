@@ -43,6 +43,22 @@ def test_what_waits_for_a_restart_is_said_until_it_waits_no_more(heard: Heard) -
     assert heard.remark == ""
 
 
+def test_wrong_settings_do_not_hide_what_waits_for_a_restart(heard: Heard) -> None:
+    before = Settings()
+    found = [before.model_copy(update={"queue": before.queue.model_copy(update={"max_size": 7})})]
+
+    def reread() -> Settings:
+        if not found:
+            raise ConfigError("queue.max_size must be at least 1")
+        return found.pop()
+
+    reloader = Reloader(before, reread, heard)
+    reloader.reload()
+    reloader.reload()
+    assert "cannot be used" in heard.remark
+    assert heard.remark.endswith("to be restarted for: queue")
+
+
 def test_settings_that_cannot_be_used_are_said_to_be_so(heard: Heard) -> None:
     def reread() -> Settings:
         raise ConfigError("queue.max_size must be at least 1")

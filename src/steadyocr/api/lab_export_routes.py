@@ -16,7 +16,9 @@ from steadyocr.service.lab_records import Record
 
 router = APIRouter(prefix="/v1/lab/exports", tags=["lab"])
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": ProblemOut} for status in (404, 409, 422, 500, 503)}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemOut} for status in (404, 409, 422, 500, 503, 507)
+}
 _SIDE: Final = {"type": "integer", "minimum": MIN_SIDE, "maximum": MAX_SIDE}
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {

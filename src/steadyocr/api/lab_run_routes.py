@@ -18,7 +18,9 @@ from steadyocr.service.lab_runs import RANGES
 
 router = APIRouter(prefix="/v1/lab/runs", tags=["lab"])
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": ProblemOut} for status in (404, 409, 422, 500, 503)}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemOut} for status in (404, 409, 422, 500, 503, 507)
+}
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "content": {

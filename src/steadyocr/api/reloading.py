@@ -25,6 +25,7 @@ class Reloader:
         self._settings = settings
         self._reread = reread
         self._notifier = notifier
+        self._waiting = ""
 
     def reload(self) -> None:
         """Take over the log level; name the sections that need a restart. Wrong settings change nothing."""
@@ -33,13 +34,14 @@ class Reloader:
             found = self._reread()
         except SteadyOCRError as error:
             _log.error("The settings cannot be used and were not taken over", extra={"reason": error.message})
-            self._notifier.remark = "the new settings cannot be used; the old ones are in force"
-            self._notifier.ready(self._notifier.remark)
+            refusal = "the new settings cannot be used; the old ones are in force"
+            self._notifier.remark = "; ".join(filter(None, (refusal, self._waiting)))
+            self._notifier.ready(refusal)
             return
         logging.getLogger().setLevel(found.logging.level.upper())
         waiting = _sections_that_differ(self._settings, found)
         _log.info("The settings were read again", extra={"log_level": found.logging.level, "need_a_restart": waiting})
-        self._notifier.remark = f"to be restarted for: {', '.join(waiting)}" if waiting else ""
+        self._notifier.remark = self._waiting = f"to be restarted for: {', '.join(waiting)}" if waiting else ""
         self._notifier.ready(f"settings read again; to be restarted for: {', '.join(waiting) or 'nothing'}")
 
 

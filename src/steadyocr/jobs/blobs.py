@@ -223,16 +223,22 @@ def put_bytes(blobs: BlobStore, content: bytes) -> Blob:
 
 
 def storage_works(blobs: BlobStore) -> bool:
-    """Return whether something can be stored now and read back; nothing of it stays."""
+    """Return whether something can be stored now and read back. It is deleted again, where that can be done."""
     content = secrets.token_bytes(16)
     try:
         key = put_bytes(blobs, content).key
-        with blobs.open(key) as stream:
-            back = stream.read()
-        blobs.delete(key)
     except (SteadyOCRError, OSError):
         return False
-    return back == content
+    try:
+        with blobs.open(key) as stream:
+            # From the disk, not from what the kernel remembers of writing it.
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return stream.read() == content
+    except (SteadyOCRError, OSError):
+        return False
+    finally:
+        with contextlib.suppress(SteadyOCRError, OSError):
+            blobs.delete(key)
 
 
 def sweep_folder(folder: Path, min_age_s: float) -> int:

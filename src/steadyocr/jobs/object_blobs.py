@@ -27,8 +27,8 @@ _REQUESTS: Final = 8
 
 
 @contextlib.contextmanager
-def _translated(refusal: type[Unavailable] = Unavailable) -> Iterator[None]:
-    from obstore.exceptions import BaseError
+def _translated() -> Iterator[None]:
+    from obstore.exceptions import BaseError, PermissionDeniedError
     from obstore.exceptions import NotFoundError as ObjectNotFound
 
     try:
@@ -36,7 +36,9 @@ def _translated(refusal: type[Unavailable] = Unavailable) -> Iterator[None]:
     except (ObjectNotFound, FileNotFoundError) as error:
         raise NotFoundError("the blob is not there any more") from error
     except BaseError as error:
-        raise refusal("the object store cannot be used at the moment; try again later", retry_after_s=5.0) from error
+        # A bucket that is slow or away is so for any object; a refusal may be of this one alone.
+        kind = Unreadable if isinstance(error, PermissionDeniedError) else Unavailable
+        raise kind("the object store cannot be used at the moment; try again later", retry_after_s=5.0) from error
 
 
 class ObjectBlobs:
@@ -101,7 +103,7 @@ class ObjectBlobs:
         # Reading here and there, as archives are read, would cost a request each time.
         with contextlib.ExitStack() as opened, disk_errors():
             local = opened.enter_context(tempfile.TemporaryFile(dir=self._spool))
-            with _translated(Unreadable):
+            with _translated():
                 for chunk in obstore.get(self._store, self._path(key)).stream(min_chunk_size=_CHUNK_BYTES):
                     local.write(chunk)
             local.seek(0)

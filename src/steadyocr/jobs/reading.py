@@ -71,8 +71,8 @@ class ItemReader:
         """Open what an item is to be read from.
 
         Raises:
-            InternalError: It cannot be read while the storage works: a bad sector, an object that is forbidden. That
-                counts against the item, which would else be tried for ever.
+            InternalError: That fails while the storage works: a bad sector, an object that is forbidden. It counts
+                against the item, which would else be tried for ever.
         """
         try:
             with self._blobs.open(lease.input_ref) as stream:
@@ -80,7 +80,7 @@ class ItemReader:
         except (Unreadable, OSError) as error:
             doubtful = isinstance(error, Unreadable) or error.errno == errno.EIO
             if doubtful and storage_works(self._blobs):
-                raise InternalError("this file cannot be read where it is stored; others can") from error
+                raise InternalError("the storage works, but not with this file; it may be damaged there") from error
             raise
 
     def _unpack(self, lease: Lease, wanted: Callable[[], bool]) -> list[NewItem]:

@@ -91,5 +91,8 @@ def prune_to_quota(tx: Tx, max_bytes: int) -> int:
         return 0
     ended = job.c.finished_at.is_not(None)
     untold = exists().where(webhook.c.job_id == job.c.id, webhook_is_due)
-    oldest = select(job.c.id).where(ended).order_by(untold, job.c.finished_at).limit(1)
-    return tx.connection.execute(delete(job).where(job.c.id.in_(oldest), ended)).rowcount
+    for which in (ended & ~untold, ended):
+        oldest = select(job.c.id).where(which).order_by(job.c.finished_at).limit(1)
+        if deleted := tx.connection.execute(delete(job).where(job.c.id.in_(oldest), ended)).rowcount:
+            return deleted
+    return 0

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import BackendUnavailable, ConflictError, InsufficientStorage, NotReady, SteadyOCRError
+from steadyocr.errors import BackendUnavailable, ConflictError, NotReady
 from steadyocr.runtime.manifest import BUILTIN_MODELS
 from steadyocr.service import lab_exports, lab_gate, lab_runs
 from steadyocr.service.lab_adoption import Adoption
@@ -284,8 +284,6 @@ class Lab:
                 record.end(State.INTERRUPTED, "the service was stopped while this ran")
             else:
                 await asyncio.to_thread(end, record, ending, records.folder(record))
-        except SteadyOCRError as error:
-            record.end(State.FAILED, error.message)
         except Exception:  # noqa: BLE001 - whatever it was, the record must not stay open
             _log.exception("Something in the laboratory failed unexpectedly")
             record.end(State.FAILED, "an unexpected fault; the service's log has the trace")
@@ -317,9 +315,7 @@ class Lab:
                 # After a crash nobody would know of it.
                 child.ask_to_stop()
             ending = await child.wait()
-            if not saved:
-                raise InsufficientStorage("it was stopped because the disk does not take its record")
-            return ending
+            return ending if saved or not ending.reason else Ending(ending.code, "disk")
         finally:
             del self._children[record.id]
 

@@ -42,7 +42,8 @@ class Ending:
 
     Attributes:
         code: Exit code; negative for a signal.
-        reason: Why it was ended from here (``memory``, ``time``, ``asked``); empty when it ended by itself.
+        reason: Why it was ended from here (``memory``, ``time``, ``asked``, ``disk``); empty when it ended by
+            itself.
     """
 
     code: int

@@ -15,7 +15,7 @@ from steadyocr.imaging.plan import round_up
 from steadyocr.options import parse_boolean
 from steadyocr.service.lab_child import Ending
 from steadyocr.service.lab_records import WORK_NAME, Record, State
-from steadyocr.service.lab_runs import last_words
+from steadyocr.service.lab_runs import NOT_WRITTEN, last_words
 
 MIN_SIDE: Final = 320
 MAX_SIDE: Final = 1536
@@ -112,6 +112,8 @@ def end_export(record: Record, ending: Ending, folder: Path) -> None:
     _remove_scratch(folder)
     if ending.reason == "asked":
         record.end(State.CANCELLED, "stopped")
+    elif ending.reason == "disk":
+        record.end(State.FAILED, NOT_WRITTEN)
     elif ending.reason:
         record.end(State.FAILED, f"it was stopped: it took more {ending.reason} than lab allows")
     elif ending.code:

@@ -26,6 +26,7 @@ _MAX_POINTS: Final = 500
 _LOG_TAIL_BYTES: Final = 8 << 10
 _LOG_TAIL_LINES: Final = 60
 _CACHE_MB: Final = 512
+NOT_WRITTEN: Final = "it was stopped because the disk does not take its record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ def end_run(record: Record, ending: Ending, folder: Path) -> None:
         record.end(State.FAILED, "it was stopped because it held more memory than lab.max_memory_bytes allows")
     elif ending.reason == "time":
         record.end(State.FAILED, "it was stopped after lab.max_hours; it can be resumed")
+    elif ending.reason == "disk":
+        record.end(State.FAILED, NOT_WRITTEN)
     elif ending.code == 0:
         record.end(State.FINISHED)
     elif ending.code == _INTERRUPTED:

@@ -271,7 +271,7 @@ async def test_one_file_that_cannot_be_read_ends_though_the_disk_works(
         (item,) = await rig.finished(rig.submit(b"a", kind=kind))
         assert item.error is not None
         assert (item.state, item.attempts, item.error["code"]) == (ItemState.DEAD, STORE.max_attempts, "internal")
-        assert "cannot be read where it is stored" in item.error["message"]
+        assert "the storage works, but not with this file" in item.error["message"]
         assert {blob.key for blob in rig.blobs.list_older(0)} == before, "looking whether the disk works leaves nothing"
 
 
@@ -279,7 +279,8 @@ async def test_one_file_that_cannot_be_read_ends_though_the_disk_works(
 async def test_a_disk_that_cannot_be_read_at_all_blames_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steadyocr.jobs.verdicts._LOOK_AGAIN_S", 0.02)
+    # Longer than it takes to look whether the storage works: the disk is to come back in between.
+    monkeypatch.setattr("steadyocr.jobs.verdicts._LOOK_AGAIN_S", 0.2)
     async with running(tmp_path) as rig:
         away = True
         break_reading(monkeypatch, lambda _: away)
@@ -288,6 +289,7 @@ async def test_a_disk_that_cannot_be_read_at_all_blames_no_file(
         away = False
         (item,) = await rig.finished(job)
         assert (item.state, item.attempts) == (ItemState.DONE, 0)
+        assert len(list(rig.blobs.list_older(0))) == 1, "looking whether the disk works leaves nothing"
 
 
 @in_real_time

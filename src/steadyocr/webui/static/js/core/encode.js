@@ -3,12 +3,13 @@
 
 /** What is drawn on an OffscreenCanvas as a blob; the canvas is blank afterwards. */
 export function encode(canvas, options) {
-  const worker = new Worker(new URL('encoder.js', import.meta.url));
   const bitmap = canvas.transferToImageBitmap();
+  const worker = new Worker(new URL('encoder.js', import.meta.url));
   const blob = new Promise((resolve, reject) => {
-    worker.onmessage = ({ data }) => resolve(data);
-    worker.onerror = () => reject(new Error('the picture cannot be encoded'));
+    const fail = () => reject(new Error('the picture cannot be encoded'));
+    worker.onmessage = ({ data }) => (data ? resolve(data) : fail());
+    worker.onerror = worker.onmessageerror = fail;
+    worker.postMessage({ bitmap, options }, [bitmap]);
   });
-  worker.postMessage({ bitmap, options }, [bitmap]);
   return blob.finally(() => worker.terminate());
 }
