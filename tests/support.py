@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+import forked
 from steadyocr.errors import SteadyOCRError
 from steadyocr.imaging.geometry import quad_iou
 
@@ -153,7 +154,7 @@ class RunningServer:
     def __init__(
         self, data_dir: Path, settings: Mapping[str, str], program: Sequence[str] = (STEADYOCR,), *, port: int = 0
     ) -> None:
-        self.process = subprocess.Popen(
+        self.process = forked.start(
             [*program, "serve", "--port", str(port)],
             env=clean_environment(data_dir, **{"logging__format": "json", "engines__threads": "2", **settings}),
             stdin=subprocess.DEVNULL,

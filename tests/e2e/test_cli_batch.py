@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import forked
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.jobs.models import ItemState
 from steadyocr.jobs.sql_store import open_job_store
@@ -37,7 +38,7 @@ class Shell:
         self._environment = clean_environment(data_dir, **self._settings)
 
     def start(self, *arguments: object, **more: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        return forked.start(
             [*LIGHT, *map(str, arguments)],
             env=self._environment | more,
             stdin=subprocess.DEVNULL,

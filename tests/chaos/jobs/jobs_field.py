@@ -21,6 +21,7 @@ import httpx
 import psutil
 from PIL import Image
 
+import forked
 from steadyocr.jobs.blobs import put_bytes
 from steadyocr.jobs.local_blobs import LocalBlobs
 from steadyocr.jobs.models import ItemState, JobState, NewItem, NewJob
@@ -63,7 +64,7 @@ class Node:
     def start(self) -> subprocess.Popen[bytes]:
         self.starts += 1
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = forked.start(
                 [*self._prefix, sys.executable, str(NODE), self.kind, "--port", "0"],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from pathlib import Path
 import job_worker
 import pytest
 
+import forked
 from jobs_support import claim_one, key_of, postgres, postgres_server, submit  # noqa: F401 - one is a fixture
 from steadyocr.errors import InsufficientStorage, Unavailable
 from steadyocr.jobs.blobs import put_bytes
@@ -68,7 +69,7 @@ class Workers:
         self.kills = 0
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._arguments)
+        return forked.start(self._arguments)
 
     def keep_up(self) -> None:
         for index, process in enumerate(self.processes):
