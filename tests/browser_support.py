@@ -157,7 +157,7 @@ def open_page(browser: Browser, server: RunningServer, watched: list[Watched]) -
 def axe() -> Callable[[Page], list[str]]:
     """Run axe on a page, in light and in dark; returns what it has against it, rule and element.
 
-    The two differ in colours alone, so that the dark page is asked about these only.
+    The two differ in colours alone, so that the dark page is asked about these only; and a phone has the same ones.
     """
     script = Axe().axe_script
 
@@ -173,8 +173,9 @@ def axe() -> Callable[[Page], list[str]]:
             page.evaluate(script)
         page.emulate_media(color_scheme="light")
         found = violations(page)
-        page.emulate_media(color_scheme="dark")
-        found += violations(page, runOnly=["color-contrast"])
+        if page.viewport_size != PHONE:
+            page.emulate_media(color_scheme="dark")
+            found += violations(page, runOnly=["color-contrast"])
         return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
     return run

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
-from support import KnownPicture, free_port, running_server
+from support import LIGHT, KnownPicture, free_port, running_server
 
 pytestmark = needs_chromium
 
@@ -24,7 +24,7 @@ def sent_by(page: Page) -> list[Route]:
 
 
 def with_limits(page: Page, **limits: int) -> None:
-    """Let the service say that jobs have these limits."""
+    """Let the service say from now on that jobs have these limits."""
 
     def change(route: Route) -> None:
         answer = route.fetch()
@@ -58,23 +58,18 @@ def test_busy_is_a_wait_and_the_job_is_made_once(open_page: OpenPage, english: K
     assert len(set(keys)) == 1
 
 
-@pytest.mark.parametrize(
-    ("details", "sentence"), [({"limit_bytes": 4 << 30}, "at most 4.3 GB"), ({"limit": 10_000}, "at most 10,000")]
-)
-def test_too_much_is_said_with_the_limit_and_not_tried_again(
-    open_page: OpenPage, english: KnownPicture, details: dict[str, int], sentence: str
-) -> None:
+def test_too_much_is_said_with_the_limit_and_not_tried_again(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page("#batch")
-    body = {"code": "payload_too_large", "detail": "a job may have so much", "retryable": False, **details}
-
-    def refuse(route: Route) -> None:
-        route.fulfill(status=413, json=body) if route.request.method == "POST" else route.fallback()
-
-    page.route("**/v1/jobs", refuse)
-    page.locator("#panel-batch input[data-role=files]").set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
+    held = sent_by(page)
     problem = page.get_by_role("alert")
-    expect(problem).to_contain_text(sentence)
-    expect(problem.get_by_role("button")).to_have_count(0)
+    refusals = {"at most 4.3 GB": {"limit_bytes": 4 << 30}, "at most 10,000": {"limit": 10_000}}
+    for sentence, details in refusals.items():
+        with page.expect_request("**/v1/jobs"):
+            page.locator(FILES).set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
+        body = {"code": "payload_too_large", "detail": "a job may have so much", "retryable": False, **details}
+        held.pop().fulfill(status=413, json=body)
+        expect(problem).to_contain_text(sentence)
+        expect(problem.get_by_role("button")).to_have_count(0)
 
 
 def test_busy_is_a_wait_for_the_list_and_for_cancel_too(open_page: OpenPage, running_job: RunningJob) -> None:
@@ -98,19 +93,21 @@ def test_busy_is_a_wait_for_the_list_and_for_cancel_too(open_page: OpenPage, run
 
 
 def test_a_restart_is_survived_by_a_job_and_by_a_tab_entered_meanwhile(
-    open_page: OpenPage, chinese: KnownPicture, remembering: tuple[str, ...], tmp_path: Path
+    open_page: OpenPage, english: KnownPicture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, count = free_port(), 4
-    with running_server(tmp_path, port=port, engines__count="1", jobs__lease_s="2") as first:
+    monkeypatch.setenv("LIGHT_ENGINE_WORK_S", "1")
+    with running_server(tmp_path, LIGHT, port=port, engines__count="1", jobs__lease_s="2") as first:
         page, other = open_page(base=first.url), open_page(base=first.url)
-        send(page, [picture(f"{number}.png", chinese.data) for number in range(count)])
+        send(page, [picture(f"{number}.png", english.data) for number in range(count)])
         page.locator(".items .badge.done").first.wait_for()
         first.process.kill()
         first.process.wait(10)
         expect(page.locator("#banner")).to_be_visible()
         other.locator("#tab-batch").click()
         expect(other.locator("#panel-batch > .wait")).to_contain_text("does not answer")
-    with running_server(tmp_path, remembering, port=port, engines__count="1", jobs__lease_s="2"):
+    monkeypatch.delenv("LIGHT_ENGINE_WORK_S")
+    with running_server(tmp_path, LIGHT, port=port, engines__count="1", jobs__lease_s="2"):
         other.locator("#panel-batch .card").wait_for()
         expect(other.locator("#panel-batch > .wait")).to_be_hidden()
         page.locator(ENDED).wait_for()
@@ -186,22 +183,16 @@ def test_an_answer_that_is_none_is_said(open_page: OpenPage, english: KnownPictu
     expect(page.locator(".sending")).to_be_hidden()
 
 
-@pytest.mark.parametrize(
-    ("limits", "sentence"),
-    [
+def test_what_the_server_would_refuse_is_not_sent(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page("#batch")
+    held = sent_by(page)
+    for limits, sentence in (
         ({"max_files": 1}, "Too many files at once; at most 1."),
         ({"max_upload_bytes": 2000}, "too large together; at most 2.0 kB"),
-    ],
-    ids=str,
-)
-def test_what_the_server_would_refuse_is_not_sent(
-    open_page: OpenPage, english: KnownPicture, limits: dict[str, int], sentence: str
-) -> None:
-    page = open_page("#batch")
-    with_limits(page, **limits)
-    held = sent_by(page)
-    page.locator(FILES).set_input_files([picture(f"{name}.png", english.data) for name in "ab"])  # type: ignore[arg-type]
-    expect(page.get_by_role("alert")).to_contain_text(sentence)
+    ):
+        with_limits(page, **limits)
+        page.locator(FILES).set_input_files([picture(f"{name}.png", english.data) for name in "ab"])  # type: ignore[arg-type]
+        expect(page.get_by_role("alert")).to_contain_text(sentence)
     assert held == []
 
 

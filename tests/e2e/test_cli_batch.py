@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,8 @@ import forked
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.jobs.models import ItemState
 from steadyocr.jobs.sql_store import open_job_store
-from support import call_cli, clean_environment, encoded, free_port, running_server, wait_until
+from support import LIGHT, call_cli, clean_environment, encoded, free_port, running_server, wait_until
 
-LIGHT = (sys.executable, str(Path(__file__).parents[1] / "chaos" / "jobs" / "jobs_node.py"))
 BLANK = encoded(Image.new("RGB", (64, 32), "white"))
 
 

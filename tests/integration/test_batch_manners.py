@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,9 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from support import RunningServer, encoded, running_server, wait_until
+from support import LIGHT, RunningServer, encoded, running_server, wait_until
 
-LIGHT = (sys.executable, str(Path(__file__).parents[1] / "chaos" / "jobs" / "jobs_node.py"))
 BLANK = encoded(Image.new("RGB", (64, 32), "white"))
 LARGE_BYTES = 15_000_000
 SMALL_BYTES = 750_000

@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,9 +21,8 @@ from PIL import Image
 
 from jobs_support import postgres_server
 from steadyocr.cli.exit_codes import ExitCode
-from support import RunningServer, encoded, run_cli, running_server, wait_until
+from support import LIGHT, RunningServer, encoded, run_cli, running_server, wait_until
 
-LIGHT = (sys.executable, str(Path(__file__).parents[1] / "chaos" / "jobs" / "jobs_node.py"))
 BLANK = encoded(Image.new("RGB", (64, 32), "white"))
 MAX_PICTURE = 100_000
 MAX_UPLOAD = 3_000_000

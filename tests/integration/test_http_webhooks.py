@@ -6,18 +6,15 @@ import base64
 import hashlib
 import hmac
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from support import RunningServer, encoded, running_server, wait_until
+from support import LIGHT, RunningServer, encoded, running_server, wait_until
 
-LIGHT = (sys.executable, str(Path(__file__).parents[1] / "chaos" / "jobs" / "jobs_node.py"))
 SECRET = "whsec_" + base64.b64encode(b"known to both sides of it").decode()
 PICTURE = encoded(Image.new("RGB", (64, 32), "white")) + b"#item:told"
 
