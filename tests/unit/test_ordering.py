@@ -90,6 +90,20 @@ def test_one_vertical_line_does_not_turn_the_page() -> None:
     assert horizontal == [0, 2, 3]
 
 
+def test_a_vertical_title_beside_a_table_leaves_its_rows_as_they_are() -> None:
+    title: Box = (30, 30, 56, 370)
+    cells: list[Box] = [
+        (x, 35.0 + 54 * row + dy, width, 32) for row in range(7) for x, width, dy in ((200, 180, 2), (640, 70, 0))
+    ]
+    order = order_of([title, *cells])
+    assert [index for index in order if index != 0] == list(range(1, len(cells) + 1))
+
+
+def test_a_large_price_beside_three_lines_keeps_them_in_order() -> None:
+    # Each of them begins a little further left than the one above.
+    assert order_of([(0, 0, 200, 150), (222, 10, 300, 30), (220, 60, 300, 30), (218, 111, 300, 30)]) == [0, 1, 2, 3]
+
+
 @given(st.floats(-30, 30))
 def test_the_tilt_of_a_page_is_that_of_its_lines(degrees: float) -> None:
     assert page_tilt(turned(quads(TWO_COLUMN_ROWS), degrees)) == pytest.approx(degrees, abs=0.05)

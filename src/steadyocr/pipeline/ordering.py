@@ -16,6 +16,8 @@ _ELONGATED = 2.0
 # Two lines stand in one row when they share at least this part of the lower one's height.
 _ROW_OVERLAP = 0.5
 _COLUMN_SHARE = 0.5
+# So many times as high as the others of its row, a line is no measure of the row.
+_TALL = 2.0
 
 
 def reading_order(quads: FloatArray) -> IntArray:
@@ -68,18 +70,44 @@ def _rotate(quads: FloatArray, degrees: float) -> FloatArray:
 def _rows(low: FloatArray, high: FloatArray, along: FloatArray) -> IntArray:
     """Group intervals [low, high] into rows, then sort each row by ``along``."""
     order = np.argsort((low + high) / 2, kind="stable")
-    rows: list[list[int]] = []
-    row_low = row_high = 0.0
+    rows: list[_Row] = []
     for index in order.tolist():
-        shared = min(row_high, float(high[index])) - max(row_low, float(low[index]))
-        smaller = min(row_high - row_low, float(high[index] - low[index]))
-        if rows and shared >= _ROW_OVERLAP * smaller:
-            rows[-1].append(index)
-            # The running mean keeps a row from drifting down a staircase of lines.
-            count = len(rows[-1])
-            row_low += (float(low[index]) - row_low) / count
-            row_high += (float(high[index]) - row_high) / count
+        start, end = float(low[index]), float(high[index])
+        if rows and rows[-1].takes(start, end):
+            rows[-1].add(index, start, end)
         else:
-            rows.append([index])
-            row_low, row_high = float(low[index]), float(high[index])
-    return np.array([index for row in rows for index in sorted(row, key=lambda i: float(along[i]))], np.int64)
+            rows.append(_Row(index, start, end))
+    return np.array([index for row in rows for index in sorted(row.members, key=lambda i: float(along[i]))], np.int64)
+
+
+class _Row:
+    """Lines that stand in one row, and the band of it: from where to where its usual members reach.
+
+    A vertical title, a large price or a drop cap stands beside several rows. It belongs to one of them and says
+    nothing about the band, which would swallow the next row.
+    """
+
+    def __init__(self, index: int, low: float, high: float) -> None:
+        self.members = [index]
+        self._low, self._high = low, high
+        self._usual = 1
+
+    @property
+    def _height(self) -> float:
+        return self._high - self._low
+
+    def takes(self, low: float, high: float) -> bool:
+        shared = min(self._high, high) - max(self._low, low)
+        return shared >= _ROW_OVERLAP * min(self._height, high - low)
+
+    def add(self, index: int, low: float, high: float) -> None:
+        self.members.append(index)
+        if high - low > _TALL * self._height:
+            return
+        if self._height > _TALL * (high - low):
+            self._low, self._high, self._usual = low, high, 1
+            return
+        # The running mean keeps a row from drifting down a staircase of lines.
+        self._usual += 1
+        self._low += (low - self._low) / self._usual
+        self._high += (high - self._high) / self._usual
