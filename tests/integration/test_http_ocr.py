@@ -65,6 +65,15 @@ VARIANTS: dict[str, Callable[[Image.Image], bytes]] = {
     "TIFF": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
 }
 
+
+@pytest.mark.parametrize("degrees", [90, -90])
+def test_a_page_that_lies_on_its_side_is_read_in_its_own_order(
+    server: RunningServer, english: KnownPicture, degrees: int
+) -> None:
+    page = server.ocr(encoded(english.image.rotate(degrees, expand=True)))
+    assert texts_of(page) == english.texts
+
+
 # What has to be done to the viewed picture to get the stored one, by EXIF orientation.
 STORED_BY_ORIENTATION = {
     1: None,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadyocr.imaging.geometry import FloatArray, order_quads
-from steadyocr.pipeline.ordering import page_tilt, reading_order
+from steadyocr.pipeline.ordering import page_tilt, reading_order, was_read_upwards
 
 Box = tuple[float, float, float, float]  # x, y, width, height
 
@@ -81,6 +81,23 @@ def test_a_page_turned_by_up_to_ten_degrees_is_read_in_the_same_order(
 def test_columns_of_vertical_lines_are_read_from_the_right(degrees: float) -> None:
     boxes: list[Box] = [(700 - 100 * column, y, 40, 280) for column in range(8) for y in (0, 320)]
     assert order_of(boxes, degrees) == list(range(16))
+
+
+@pytest.mark.parametrize("degrees", [-10, -3, 0, 3, 10])
+def test_a_page_turned_left_is_read_from_below_in_columns_from_the_left(degrees: float) -> None:
+    boxes: list[Box] = [(100 * column, y, 40, 280) for column in range(8) for y in (320, 0)]
+    page = turned(quads(boxes), degrees)
+    order = np.random.default_rng(1).permutation(len(boxes))
+    assert order[reading_order(page[order], upwards=True)].tolist() == list(range(16))
+    assert was_read_upwards(page)
+    assert not was_read_upwards(page[reading_order(page)])
+
+
+def test_a_page_of_horizontal_lines_is_never_read_upwards() -> None:
+    page = quads(TWO_COLUMN_ROWS)
+    assert not was_read_upwards(page)
+    assert reading_order(page, upwards=True).tolist() == list(range(len(page)))
+    assert not was_read_upwards(page[:0])
 
 
 def test_one_vertical_line_does_not_turn_the_page() -> None:

@@ -110,6 +110,7 @@ def test_a_tall_line_is_read_both_ways_and_the_surer_reading_wins(bright_end: st
     (line,) = Recognizer(session, manifest()).read(image, np.array([quad(0, 0, 20, 200)], np.float32))
     assert session.shapes == [(1, 3, HEIGHT, 512)] * 2
     assert line.text == CHARACTERS[199]
+    assert line.upwards == (bright_end == "bottom")
 
 
 def test_a_line_that_is_hardly_tall_is_read_as_it_stands() -> None:

@@ -87,6 +87,28 @@ def test_unread_lines_have_no_text_and_nothing_is_read_unasked() -> None:
     assert {(line["text"], line["text_score"]) for line in lines} == {(None, None)}
 
 
+def columns() -> np.ndarray:
+    """Three tall lines side by side, as they are found: columns from the right."""
+    return np.array([[(x, 0), (x + 20, 0), (x + 20, 300), (x, 300)] for x in (200, 100, 0)], np.float32)
+
+
+def test_a_page_turned_left_is_in_order_once_it_has_been_read_and_stays_so() -> None:
+    found, scores = columns(), np.array([0.7, 0.8, 0.9], np.float32)
+
+    def read(new: np.ndarray) -> list[LineText]:
+        return [LineText(f"at {quad[0, 0]:g}", 0.9, upwards=True) for quad in new]
+
+    lines, fresh = with_texts(found, scores, [], read)
+    assert [(line["text"], line["score"]) for line in lines] == [("at 0", 0.9), ("at 100", 0.8), ("at 200", 0.7)]
+    assert fresh == [0, 1, 2]
+    # One of them was not there before; it has its place among the others.
+    lines, fresh = with_texts(found, scores, [lines[0], lines[2]], read)
+    assert [line["text"] for line in lines] == ["at 0", "at 100", "at 200"]
+    assert fresh == [1]
+    lines, _ = with_texts(found, scores, lines, None)
+    assert [line["text"] for line in lines] == ["at 0", "at 100", "at 200"]
+
+
 def test_words_that_became_one_line_are_not_what_they_were() -> None:
     quads, scores = find_lines(request_for(PostprocessParams(bin_threshold=0.2)))
     joined = np.array([[quads[1][0], quads[2][1], quads[2][2], quads[1][3]]], np.float32)

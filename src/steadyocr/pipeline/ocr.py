@@ -20,7 +20,7 @@ from steadyocr.imaging.header import ImageLimits
 from steadyocr.pipeline.extras import Extras, pack_map, thumbnail_jpeg
 from steadyocr.pipeline.ordering import reading_order
 from steadyocr.pipeline.repost import ReadLines, Repost, RepostRequest, find_lines, with_texts
-from steadyocr.recognition.recognizer import LineText, Recognizer
+from steadyocr.recognition.recognizer import LineText, Recognizer, read_upwards
 from steadyocr.runtime.base import Session, SessionOptions
 from steadyocr.runtime.loader import Backend, open_session
 from steadyocr.runtime.manifest import Manifest
@@ -135,6 +135,9 @@ class OcrPipeline:
         if options.recognise:
             with stages("recognise"):
                 texts = self._recognizer.read(image.pixels, quads, lambda: stages.progress("recognise"))
+                if read_upwards(texts):
+                    order = reading_order(quads, upwards=True)
+                    quads, scores, texts = quads[order], scores[order], [texts[index] for index in order]
         overlay = None
         if options.overlay:
             with stages("overlay"):

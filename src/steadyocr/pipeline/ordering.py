@@ -7,6 +7,7 @@ left end of the next. So the page's tilt is estimated first and taken out.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steadyocr.imaging.geometry import line_angles, quad_sizes
 from steadyocr.runtime.base import FloatArray, IntArray
@@ -20,27 +21,45 @@ _COLUMN_SHARE = 0.5
 _TALL = 2.0
 
 
-def reading_order(quads: FloatArray) -> IntArray:
+def reading_order(quads: FloatArray, *, upwards: bool = False) -> IntArray:
     """Order text lines as a person reads: rows from the top, in a row from the left.
 
-    Pages made mostly of vertical lines are read in columns from the right, as Chinese and Japanese are set.
+    Pages made mostly of vertical lines are read in columns from the right, as Chinese and Japanese are set and as a
+    page lies that was turned right.
 
     Args:
         quads: (N, 4, 2) float32, clockwise from top-left.
+        upwards: Vertical lines are read from below, in columns from the left: the page was turned left.
 
     Returns:
         (N,) indices of the lines in reading order.
     """
     if len(quads) == 0:
         return np.zeros(0, np.int64)
-    sizes = quad_sizes(quads)
-    vertical = sizes[:, 1] >= _ELONGATED * sizes[:, 0]
+    vertical = _is_vertical(quads)
     upright = _rotate(quads, -page_tilt(quads))
     low, high = upright.min(axis=1), upright.max(axis=1)
     if vertical.mean() > _COLUMN_SHARE:
+        if upwards:
+            return _rows(low[:, 0], high[:, 0], -high[:, 1])
         # Columns from the right are rows from the top of the page turned by a quarter.
         return _rows(-high[:, 0], -low[:, 0], low[:, 1])
     return _rows(low[:, 1], high[:, 1], low[:, 0])
+
+
+def was_read_upwards(quads: FloatArray) -> bool:
+    """Whether lines that stand in reading order, (N, 4, 2), are those of a page that was turned left."""
+    if len(quads) < 2 or _is_vertical(quads).mean() <= _COLUMN_SHARE:
+        return False
+    across = quads[:, :, 0].mean(axis=1)
+    places = np.arange(len(quads))
+    return float(np.cov(places, across)[0, 1]) > 0
+
+
+def _is_vertical(quads: FloatArray) -> NDArray[np.bool_]:
+    sizes = quad_sizes(quads)
+    vertical: NDArray[np.bool_] = sizes[:, 1] >= _ELONGATED * sizes[:, 0]
+    return vertical
 
 
 def page_tilt(quads: FloatArray) -> float:

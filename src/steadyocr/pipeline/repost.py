@@ -19,8 +19,8 @@ from steadyocr.imaging.geometry import FloatArray, quad_iou
 from steadyocr.imaging.plan import ResizePlan
 from steadyocr.imaging.resize import to_source
 from steadyocr.pipeline.extras import unpack_map
-from steadyocr.pipeline.ordering import reading_order
-from steadyocr.recognition.recognizer import LineText
+from steadyocr.pipeline.ordering import reading_order, was_read_upwards
+from steadyocr.recognition.recognizer import LineText, read_upwards
 
 # A line that was grown from a ratio of 1.5 to 2.2 still overlaps itself by so much (IoU); two words that became one
 # line do not.
@@ -106,13 +106,18 @@ def with_texts(
         read: Reads the quads it is given; ``None`` leaves unknown lines without a text.
 
     Returns:
-        The lines as plain values, and the ids of those read now.
+        The lines as plain values, in reading order, and the ids of those read now.
     """
     texts = _recall(quads, known)
     fresh = [index for index, text in enumerate(texts) if text is None] if read is not None else []
     if read is not None and fresh:
         for index, text in zip(fresh, read(quads[fresh]), strict=True):
             texts[index] = text
+    if read_upwards(filter(None, texts)):
+        order = reading_order(quads, upwards=True)
+        places = np.argsort(order)
+        fresh = sorted(places[fresh].tolist())
+        quads, scores, texts = quads[order], scores[order], [texts[index] for index in order]
     lines = [
         {
             "id": index,
@@ -132,8 +137,9 @@ def _recall(quads: FloatArray, known: Sequence[Mapping[str, Any]]) -> list[LineT
     if not known or not len(quads):
         return texts
     before = np.array([line["quad"] for line in known], np.float32).reshape(-1, 4, 2)
+    upwards = was_read_upwards(before)
     overlaps = quad_iou(quads, before, at_least=_SAME_LINE)
     for index, best in enumerate(overlaps.argmax(axis=1).tolist()):
         if overlaps[index, best] >= _SAME_LINE:
-            texts[index] = LineText(str(known[best]["text"]), float(known[best]["text_score"]))
+            texts[index] = LineText(str(known[best]["text"]), float(known[best]["text_score"]), upwards)
     return texts

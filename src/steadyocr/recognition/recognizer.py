@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from steadyocr.runtime.tensor import fill_tensor
 
 # A line at least this many times taller than wide is turned before reading.
 _TALL_RATIO = 1.5
+# Quarter turns counter-clockwise that lay a tall line down as it is read.
+_FROM_ABOVE, _FROM_BELOW = 1, 3
 # Lines are padded to a multiple of the fine step, longer ones of the coarse step, and run one by one: 29 shapes in all.
 # Measured with OpenVINO on AMX (12 pages, 427 lines, CPU time): a column costs 23 us in any batch of 1 to 8 lines, but
 # a shape never seen 30 ms and one seen before 6 ms, so batches of free size cost about 1.15 times as much as this.
@@ -33,10 +35,22 @@ _MAX_WIDTH = 3200
 
 @dataclass(frozen=True, slots=True)
 class LineText:
-    """What was read in one line: text and mean character probability (0 to 1)."""
+    """What was read in one line.
+
+    Attributes:
+        text: The text.
+        score: Mean character probability, 0 to 1.
+        upwards: It was read from below, like a line on a page turned left.
+    """
 
     text: str
     score: float
+    upwards: bool = False
+
+
+def read_upwards(texts: Iterable[LineText]) -> bool:
+    """Whether a page was turned left, by how well its lines were read from below, and how well otherwise."""
+    return sum(text.score if text.upwards else -text.score for text in texts) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,7 @@ class Recognizer:
                 # Upright characters in a column and lines turned either way look alike from outside: the reading
                 # with the better score wins.
                 size = self._width_for(height, width)
-                crops += [_Crop(index, 1, size), _Crop(index, 3, size)]
+                crops += [_Crop(index, _FROM_ABOVE, size), _Crop(index, _FROM_BELOW, size)]
             else:
                 crops.append(_Crop(index, 0, self._width_for(width, height)))
         return crops
@@ -135,7 +149,10 @@ class Recognizer:
             # first: within an except block its traceback would hold what the single lines need.
             del tensor, row
             return [self._read_crops(image, quads, [crop])[0] for crop in crops]
-        return [LineText(text, score) for text, score in decode_best_path(*found, self._characters)]
+        return [
+            LineText(text, score, upwards=crop.quarter_turns == _FROM_BELOW)
+            for crop, (text, score) in zip(crops, decode_best_path(*found, self._characters), strict=True)
+        ]
 
     def _run(self, tensor: FloatArray) -> tuple[IntArray, FloatArray] | None:
         """Run the network; ``None`` when memory was not enough for these lines together."""
