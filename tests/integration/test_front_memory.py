@@ -125,7 +125,7 @@ def connection(server: RunningServer) -> Iterator[socket.socket]:
 
 
 def head(size: int, path: str = "/v1/ocr", *more: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {size}", *more]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {size}", *more]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

@@ -63,7 +63,7 @@ class Visitor:
     def ask(self, method: str, path: str, **values: Any) -> httpx.Response:
         async def go() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
                 return await client.request(method, path, **values)
 
         return self.runner.run(go())
@@ -226,7 +226,7 @@ from steadyocr.webui.gradio_page import mount_gradio
 settings = Settings.model_validate({{"data_dir": {str(tmp_path)!r}, "page": {{"gradio": True}}}})
 app = create_app(Service(settings), mounts=(mount_gradio,))
 async def go():
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         for path in ("/gradio/", "/gradio/config", "/gradio/theme.css"):
             assert (await client.get(path)).status_code == 200, path
     await asyncio.sleep(1)

@@ -235,7 +235,7 @@ def test_too_many_files_and_too_many_bytes_are_refused_while_they_come(jobs: Cli
 
     sent = 0
     head = (
-        "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         "Transfer-Encoding: chunked\r\n\r\n"
     )
     part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
@@ -340,6 +340,11 @@ def test_an_item_has_its_result_and_its_picture(jobs: Client) -> None:
     image = jobs.http.get(f"/v1/jobs/{job_id}/items/0/image")
     assert (image.content, image.headers["content-type"]) == (picture("x"), "image/png")
     assert "sandbox" in image.headers["content-security-policy"]
+    # With so much about it in front that its size is out of sight.
+    wordy = b"\xff\xd8" + (b"\xff\xe1\xea\x62" + bytes(60_000)) + b"\xff\xe1\x75\x32" + bytes(30_000)
+    wordy_id = jobs.submit([("files", ("wordy.jpg", wordy))])
+    jobs.ended(wordy_id)
+    assert jobs.http.get(f"/v1/jobs/{wordy_id}/items/0/image").headers["content-type"] == "image/jpeg"
     refused(jobs.http.get(f"/v1/jobs/{job_id}/items/1/result"), 409, "conflict")
     refused(jobs.http.get(f"/v1/jobs/{job_id}/items/1/image"), 404, "not_found")
     refused(jobs.http.get(f"/v1/jobs/{job_id}/items/0/overlay.png"), 404, "not_found")

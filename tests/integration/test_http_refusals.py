@@ -144,6 +144,10 @@ NOT_REQUESTS: dict[str, dict[str, Any]] = {
     "a form without boundary": {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
     "a form that is none": {"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
     "another field": {"files": {"image": b"1234"}},
+    "a form in a charset that is none": {
+        "content": b'--b\r\nContent-Disposition: form-data; name="lang"\r\n\r\nx\r\n--b--\r\n',
+        "headers": {"Content-Type": "multipart/form-data; boundary=b; charset=undefined"},
+    },
     "two files": {"files": [("file", b"1234"), ("file", b"1234")]},
 }
 
@@ -166,6 +170,22 @@ def test_a_request_without_a_picture_says_where_to_put_it(server: RunningServer,
         check_problem(answer, 415, "unsupported_media_type")
     else:
         assert "'file'" in check_problem(answer, 422, "empty_input")["detail"]
+
+
+def test_an_error_may_quote_half_a_character(server: RunningServer) -> None:
+    raw = b'{"image": "AAAA", "\\ud800": 1}'
+    answer = server.client.post("/v1/ocr", content=raw, headers={"Content-Type": "application/json"})
+    assert check_problem(answer, 422, "invalid_option")["option"] == "\ud800"
+
+
+def test_a_page_of_another_site_gets_nothing(server: RunningServer, english: KnownPicture) -> None:
+    for path in ("/", "/v1/info", "/v1/history"):
+        answer = server.client.get(path, headers={"Host": "evil.example"})
+        assert "allowed_hosts" in check_problem(answer, 403, "forbidden")["detail"]
+    assert server.client.get("/readyz", headers={"Host": "evil.example"}).status_code == 200
+    foreign = {"Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}
+    check_problem(server.client.post("/v1/ocr", content=english.data, headers=foreign), 403, "forbidden")
+    check_problem(server.client.delete("/v1/history", headers=foreign), 403, "forbidden")
 
 
 def test_an_unknown_route_and_a_wrong_method_are_problems_too(server: RunningServer) -> None:
@@ -299,6 +319,6 @@ def test_a_slow_sender_holds_nobody_up(server: RunningServer, english: KnownPict
     """A body that never ends is somebody's own problem."""
     address = httpx.URL(server.url)
     with socket.create_connection((address.host, address.port or 80), timeout=10) as stuck:
-        stuck.sendall(b"POST /v1/ocr HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        stuck.sendall(b"POST /v1/ocr HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
         stuck.sendall(english.data[:1000])
         assert texts_of(server.ocr(english.data)) == english.texts

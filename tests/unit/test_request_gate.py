@@ -61,6 +61,14 @@ def form(picture: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     return head + picture + b"\r\n--x--\r\n", [(b"content-type", b"multipart/form-data; boundary=x")]
 
 
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", " application/json"])
+def test_base64_has_room_to_grow_however_its_type_is_written(kind: str) -> None:
+    rules = BodyRules(max_image_bytes=3 << 20)
+    limit, _ = rules.limit_of("/v1/ocr", Headers({"content-type": kind}))
+    assert limit > 4 << 20
+    assert rules.limit_of("/v1/ocr", Headers({"content-type": "image/png"}))[0] < 4 << 20
+
+
 def test_a_form_of_any_size_is_read_without_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

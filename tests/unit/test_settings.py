@@ -160,6 +160,17 @@ def test_an_empty_key_in_the_file_is_refused(tmp_path: Path, keys: str) -> None:
         load_settings(config_file=toml(tmp_path, f"[auth]\napi_keys = {keys}"), environ={})
 
 
+@pytest.mark.parametrize("key", ["密钥-abc", "caf\u00e9", "two\\nlines"])
+def test_a_key_that_no_header_carries_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"auth\.api_keys"):
+        load_settings(config_file=toml(tmp_path, f'[auth]\napi_keys = ["{key}"]'), environ={})
+
+
+def test_blanks_round_a_key_are_not_of_it(tmp_path: Path) -> None:
+    settings, _ = load_settings(config_file=toml(tmp_path, '[auth]\napi_keys = [" hush \\n"]'), environ={})
+    assert settings.auth.api_keys[0].get_secret_value() == "hush"
+
+
 def test_keys_never_show() -> None:
     settings = from_env(AUTH__API_KEYS="hush-one, hush-two")
     assert [key.get_secret_value() for key in settings.auth.api_keys] == ["hush-one", "hush-two"]

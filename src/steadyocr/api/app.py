@@ -23,6 +23,7 @@ from steadyocr.api.event_stream import Streams
 from steadyocr.api.incoming_body import BodyRules
 from steadyocr.api.middleware import RequestGate
 from steadyocr.api.page_routers import PAGE_ROUTERS
+from steadyocr.api.strangers import StrangerRules
 from steadyocr.errors import SteadyOCRError
 from steadyocr.service import Service
 from steadyocr.service.metrics import ServiceMetrics
@@ -93,6 +94,8 @@ def create_app(
         budget=service.bodies,
         open_paths=open_paths,
         open_prefixes=open_prefixes,
+        # Who opens the door to everybody has something in front that checks who comes, under whatever name.
+        strangers=StrangerRules(None if settings.server.insecure else settings.server.allowed_hosts),
         on_answer=measured.recorder.request,
     )
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -79,7 +80,17 @@ def problem(
     headers = {} if retry_after_s is None else {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
+    return ProblemAnswer(body, status, headers)
+
+
+class ProblemAnswer(JSONResponse):
+    """An error as JSON. It may quote what the client sent, and half a character of that is no UTF-8."""
+
+    media_type = PROBLEM_JSON
+
+    def render(self, content: object) -> bytes:
+        """Encode; half a character is written as JSON escapes it."""
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
 def problem_of(error: SteadyOCRError) -> JSONResponse:

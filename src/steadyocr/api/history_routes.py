@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from steadyocr.api.jobs_common import whole_number
 from steadyocr.api.ocr_routes import owner_of
 from steadyocr.api.schemas import ProblemOut
-from steadyocr.errors import InvalidOption
 from steadyocr.service import Service
 from steadyocr.service.shelf import Entry
 
@@ -54,7 +54,7 @@ class HistoryOut(BaseModel):
 )
 async def listing(request: Request) -> dict[str, Any]:
     """List the caller's own entries."""
-    limit = _limit(request.query_params.get("limit", "50"))
+    limit = whole_number(request, "limit", 50, 1, _MAX_LIMIT)
     service: Service = request.app.state.service
     history = service.page.history
     owner = owner_of(request)
@@ -109,12 +109,6 @@ async def delete(request: Request, entry_id: str) -> Response:
     service: Service = request.app.state.service
     await service.page.history.delete(entry_id, owner_of(request))
     return Response(status_code=204)
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MAX_LIMIT):
-        raise InvalidOption(f"limit must lie between 1 and {_MAX_LIMIT}", option="limit")
-    return int(text)
 
 
 def _in_short(entry: Entry) -> dict[str, Any]:

@@ -49,12 +49,17 @@ class BodyRules:
         """Return the bytes that a body may have, and what to say to one that has more."""
         if (limit := self.limits.get(path)) is not None:
             return limit, PayloadTooLarge(f"a body may have at most {limit} bytes here", max_bytes=limit)
-        json_body = headers.get("content-type", "").startswith("application/json")
+        json_body = media_type(headers) == "application/json"
         limit = int(self.max_image_bytes * (_BASE64_GROWTH if json_body else 1)) + _FORM_ALLOWANCE_BYTES
         refusal = PayloadTooLarge(
             f"a picture may have at most {self.max_image_bytes} bytes", max_bytes=self.max_image_bytes
         )
         return limit, refusal
+
+
+def media_type(headers: Headers) -> str:
+    """Return what the body is said to be, in small letters and without parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class IncomingBody:

@@ -24,6 +24,8 @@ MAX_PAGE: Final = 1000
 # What a database holds as an integer.
 MAX_POSITION: Final = (1 << 31) - 1
 
+# Digits as everybody writes them, and no more than a number that means something.
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -64,10 +66,9 @@ def whole_number(request: Request, name: str, default: int, low: int, high: int)
         InvalidOption: It is none, or out of range.
     """
     text = request.query_params.get(name, str(default))
-    try:
-        number = int(text)
-    except ValueError as error:
-        raise InvalidOption(f"{name} must be a whole number", option=name) from error
+    if not _NUMBER.fullmatch(text):
+        raise InvalidOption(f"{name} must be a whole number", option=name)
+    number = int(text)
     if not low <= number <= high:
         raise InvalidOption(f"{name} must lie between {low} and {high}", option=name)
     return number

@@ -14,13 +14,12 @@ from steadyocr.api.jobs_common import MAX_POSITION, batches_of, own_job, problem
 from steadyocr.api.schemas import PageOut
 from steadyocr.errors import (
     ConflictError,
-    InputError,
     InvalidOption,
     NotFoundError,
     QueueFull,
     Unavailable,
 )
-from steadyocr.imaging.header import probe
+from steadyocr.imaging.header import format_of
 from steadyocr.jobs.archive_output import ArchiveWriter
 from steadyocr.jobs.models import Event, Item
 from steadyocr.jobs.result_lines import load_page, result_line
@@ -37,7 +36,7 @@ _MIN_PAUSE_S: Final = 0.2
 _EVENTS_AT_ONCE: Final = 100
 _LINES_AT_ONCE: Final = 50
 _CHUNK_BYTES: Final = 256 << 10
-_HEAD_BYTES: Final = 64 << 10
+_HEAD_BYTES: Final = 64
 # What a client sent goes back as a picture or as nothing that a browser would run.
 _SAFE: Final = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
 _ANY_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -246,10 +245,8 @@ def _picture_type(stream: BinaryIO) -> str:
     """Say what a picture is by its first bytes; what is none is not shown by a browser."""
     head = stream.read(_HEAD_BYTES)
     stream.seek(0)
-    try:
-        return f"image/{probe(head).format}"
-    except InputError:
-        return "application/octet-stream"
+    kind = format_of(head)
+    return f"image/{kind}" if kind else "application/octet-stream"
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from steadyocr.api.errors import problem_of
 from steadyocr.api.incoming_body import BodyRules, IncomingBody
+from steadyocr.api.strangers import StrangerRules
 from steadyocr.errors import InternalError, SteadyOCRError, Unauthorized
 from steadyocr.service.body_budget import BodyBudget
 from steadyocr.telemetry.logging import request_id_var
@@ -45,6 +46,7 @@ class RequestGate:
         budget: Where the bytes are counted that requests hold.
         open_paths: Exact paths that need no key, besides the probes.
         open_prefixes: Paths of mounted applications that check keys themselves.
+        strangers: What is asked of a request where there are no keys.
         on_answer: Told of each answer: method, route template, status, seconds.
     """
 
@@ -57,6 +59,7 @@ class RequestGate:
         budget: BodyBudget,
         open_paths: Collection[str] = (),
         open_prefixes: Collection[str] = (),
+        strangers: StrangerRules | None = None,
         on_answer: OnAnswer = lambda *_: None,
     ) -> None:
         self._app = app
@@ -65,6 +68,7 @@ class RequestGate:
         self._budget = budget
         self._open_paths = OPEN_PATHS.union(open_paths)
         self._open_prefixes = tuple(f"{prefix}/" for prefix in open_prefixes)
+        self._strangers = strangers or StrangerRules(None)
         self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +94,7 @@ class RequestGate:
     async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, exchange: Exchange) -> None:
         body: IncomingBody | None = None
         try:
-            self._check_key(scope, headers)
+            self._check_access(scope, headers)
             body = IncomingBody(self._bodies, self._budget, scope["path"], headers, receive)
             exchange.hold_answer = body.hold_answer
             await self._app(scope, body.receive, exchange.send)
@@ -104,8 +108,13 @@ class RequestGate:
             if body is not None:
                 body.close()
 
-    def _check_key(self, scope: Scope, headers: Headers) -> None:
-        if not self._keys or scope["path"] in self._open_paths or f"{scope['path']}/".startswith(self._open_prefixes):
+    def _check_access(self, scope: Scope, headers: Headers) -> None:
+        if scope["path"] in OPEN_PATHS:
+            return
+        if not self._keys:
+            self._strangers.check(scope["method"], headers)
+            return
+        if scope["path"] in self._open_paths or f"{scope['path']}/".startswith(self._open_prefixes):
             return
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         offered = (bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode()

@@ -15,6 +15,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from steadyocr.api.incoming_body import media_type
 from steadyocr.errors import Cancelled, EmptyInput, InvalidRequest
 
 _MAX_FIELDS = 32
@@ -44,7 +45,7 @@ async def read_upload(request: Request) -> Upload:
         SteadyOCRError: Raised by the gate while the body is read: too large, too slow, no room.
     """
     query = dict(request.query_params)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request.headers)
     try:
         if kind == "multipart/form-data":
             data, fields = await _read_form(request)
@@ -75,6 +76,8 @@ async def _read_form(request: Request) -> tuple[bytes, Mapping[str, Any]]:
         form = await _MemoryParser(request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS).parse()
     except MultiPartException as error:
         raise InvalidRequest(f"the form cannot be read: {error.message}") from error
+    except UnicodeError as error:
+        raise InvalidRequest("the form cannot be read: its charset does not hold for its fields") from error
     try:
         data = b""
         fields: dict[str, Any] = {}

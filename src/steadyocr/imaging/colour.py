@@ -19,6 +19,7 @@ Converter = Callable[[Image.Image], UInt8Array]
 _WIDE_MODES: Final = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # Modes that Pillow converts to RGB or RGBA only by way of another one.
 _DETOURS: Final = {"La": "LA"}
+_TIFF_BITS_PER_SAMPLE: Final = 258
 _TIFF_PHOTOMETRIC: Final = 262
 
 
@@ -60,20 +61,30 @@ def _lab_converter() -> Converter:
 
 def _wide_converter(image: Image.Image) -> Converter:
     """16 and 32 bit integers and floats: one gray channel, brought to 0..255 by a range that fits it."""
-    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else _range_of(image)
+    low, high = (0.0, _full_scale(image)) if image.mode.startswith("I;16") else _range_of(image)
     # Pillow turns 8-bit TIFF pictures round whose zero is white, but not the wider ones.
     zero_is_white = getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
     if zero_is_white:
         low, high = high, low
+    # The one gray that a PNG picture says is nothing at all.
+    clear = image.info.get("transparency")
     factor = np.float32(255.0 / (high - low))
 
     def convert(strip: Image.Image) -> UInt8Array:
         gray = (np.asarray(strip).astype(np.float32) - np.float32(low)) * factor
         np.nan_to_num(gray, copy=False, nan=0.0)
         np.clip(np.rint(gray, out=gray), 0.0, 255.0, out=gray)
+        if isinstance(clear, int):
+            gray[np.asarray(strip) == clear] = 255.0
         return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
 
     return convert
+
+
+def _full_scale(image: Image.Image) -> float:
+    """The largest sample: TIFF pictures have them of 12 bits, too."""
+    bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (16,))
+    return float(2 ** int(bits[0] if isinstance(bits, tuple) else bits) - 1)
 
 
 def _range_of(image: Image.Image) -> tuple[float, float]:
@@ -84,7 +95,8 @@ def _range_of(image: Image.Image) -> tuple[float, float]:
     for top in usual:
         if low >= 0.0 and high <= top:
             return 0.0, top
-    return low, high
+    # All alike: a blank page.
+    return (low, high) if low < high else (low, low + 1.0)
 
 
 def _finite_extremes(samples: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, float]:

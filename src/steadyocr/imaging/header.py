@@ -27,7 +27,7 @@ from steadyocr.imaging.formats.png import MAGIC as PNG_MAGIC
 from steadyocr.imaging.formats.png import probe_png
 from steadyocr.imaging.formats.webp import looks_like_webp, probe_webp
 
-__all__ = ["ImageHeader", "ImageLimits", "check_limits", "check_size", "probe"]
+__all__ = ["ImageHeader", "ImageLimits", "check_limits", "check_size", "format_of", "probe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +50,13 @@ class ImageLimits:
 _Test = Callable[[bytes], bool]
 _Parser = Callable[[bytes], ImageHeader]
 
-_FORMATS: Final[tuple[tuple[_Test, _Parser], ...]] = (
-    (lambda data: data.startswith(b"\xff\xd8"), probe_jpeg),
-    (lambda data: data.startswith(PNG_MAGIC[:4]), probe_png),
-    (lambda data: data.startswith((b"GIF87a", b"GIF89a")), probe_gif),
-    (lambda data: data.startswith(tiff.MAGICS), tiff.probe_tiff),
-    (looks_like_webp, probe_webp),
-    (looks_like_bmp, probe_bmp),
+_FORMATS: Final[tuple[tuple[str, _Test, _Parser], ...]] = (
+    ("jpeg", lambda data: data.startswith(b"\xff\xd8"), probe_jpeg),
+    ("png", lambda data: data.startswith(PNG_MAGIC[:4]), probe_png),
+    ("gif", lambda data: data.startswith((b"GIF87a", b"GIF89a")), probe_gif),
+    ("tiff", lambda data: data.startswith(tiff.MAGICS), tiff.probe_tiff),
+    ("webp", looks_like_webp, probe_webp),
+    ("bmp", looks_like_bmp, probe_bmp),
 )
 
 # What is not read here but often sent: where its mark stands, the mark, its name.
@@ -94,7 +94,7 @@ def probe(data: bytes | memoryview) -> ImageHeader:
     data = bytes(data)
     if not data:
         raise EmptyInput("The picture is empty. Send the bytes of a picture file.")
-    for test, parser in _FORMATS:
+    for _, test, parser in _FORMATS:
         if test(data):
             header = parser(data)
             if header.pixels == 0:
@@ -105,6 +105,11 @@ def probe(data: bytes | memoryview) -> ImageHeader:
         f"This is not a picture format that is read here ({kind}). Send JPEG, PNG, BMP, WebP, TIFF or GIF.",
         detected=kind,
     )
+
+
+def format_of(data: bytes) -> str | None:
+    """Name the format by the first bytes alone, as ``ImageHeader.format`` does; ``None`` is none that is read here."""
+    return next((name for name, test, _ in _FORMATS if test(data)), None)
 
 
 def check_size(size_bytes: int, limits: ImageLimits) -> None:

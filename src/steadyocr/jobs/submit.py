@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -17,6 +18,8 @@ from steadyocr.jobs.records import dump, to_job
 from steadyocr.jobs.schema import is_state, item, job
 
 _MAX_NAME: Final = 255
+# Bidirectional classes of the characters that turn the direction of those behind them round.
+_TURNS: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def refuse_wrong_count(count: int, max_items: int) -> None:
@@ -148,8 +151,16 @@ def insert_items(
 
 
 def label(name: str) -> str:
-    """Return a client's name for an item as every database takes it: short, without control characters."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name[:_MAX_NAME])
+    """Return a client's name for an item as every database takes it: short, without control characters.
+
+    Blanks of all kinds and joiners stay: by its name a client finds its file again.
+    """
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(letter) else letter for letter in name[:_MAX_NAME])
+
+
+def _is_control(letter: str) -> bool:
+    """Whether it commands instead of being shown: controls, halves of characters, line ends, changes of direction."""
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in _TURNS
 
 
 def first_rank(tx: Tx, owner: Job) -> int:

@@ -28,19 +28,29 @@ class ServerSettings(Section):
         30.0, gt=0, le=3600, description="seconds in which a client must take 64 KiB of its answer, else it is cut off"
     )
     insecure: bool = Field(False, description="allow a public address without API keys")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        max_length=64,
+        description="names by which a service without keys may be asked for, besides addresses, localhost and the "
+        "machine's own; a proxy in front may pass on its own",
+    )
 
 
-def _not_blank(key: SecretStr) -> SecretStr:
+def _sendable(key: SecretStr) -> SecretStr:
+    """Return a key without the blanks round it, which no header keeps; a file with a key ends in a new line, say."""
+    text = key.get_secret_value().strip()
     # A blank key would let everybody in who sends none.
-    if not key.get_secret_value().strip():
+    if not text:
         raise ValueError("a key must not be blank")
-    return key
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("a key must be of plain characters (printable ASCII): others do not travel in a header")
+    return SecretStr(text)
 
 
 class AuthSettings(Section):
     """Who may use the service."""
 
-    api_keys: tuple[Annotated[SecretStr, AfterValidator(_not_blank)], ...] = Field(
+    api_keys: tuple[Annotated[SecretStr, AfterValidator(_sendable)], ...] = Field(
         (), description="accepted keys; none means open to all who reach it"
     )
 

@@ -212,6 +212,31 @@ def test_sixteen_bit_tiff_whose_zero_is_white() -> None:
     np.testing.assert_array_equal(decode(bytes(data), LIMITS).pixels, 255 - 77)
 
 
+def test_twelve_bit_tiff_keeps_white_white() -> None:
+    entries = [(256, 3, 4), (257, 3, 2), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (279, 4, 12)]
+    # Two samples in three bytes: 4095, then 0.
+    rows = bytes([0xFF, 0xF0, 0x00]) * 4
+    directory = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack(
+            "<HHIHH" if kind == 3 else "<HHII", *((tag, kind, 1, value, 0) if kind == 3 else (tag, kind, 1, value))
+        )
+        for tag, kind, value in entries
+    )
+    data = struct.pack("<2sHI", b"II", 42, 8 + len(rows)) + rows + directory + bytes(4)
+    assert decode(data, LIMITS).pixels[..., 0].tolist() == [[255, 0, 255, 0]] * 2
+
+
+def test_sixteen_bit_gray_png_with_a_gray_that_is_nothing() -> None:
+    values = np.full((HEIGHT, WIDTH), 40 * 257, np.uint16)
+    values[:, 30:] = 0
+    data = saved(Image.fromarray(values), "PNG")
+    chunk = b"tRNS" + struct.pack(">H", 0)
+    at = data.index(b"IDAT") - 4
+    data = data[:at] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[at:]
+    pixels = decode(data, LIMITS).pixels
+    assert (pixels[0, 0].tolist(), pixels[0, 59].tolist()) == ([40] * 3, [255] * 3)
+
+
 def test_sixteen_bit_rgb_png() -> None:
     row = b"\0" + struct.pack(">HHH", 65_535, 128 * 257, 0) * 4
     chunks = [
@@ -251,6 +276,13 @@ def test_wide_integer_tiff(low: int, high: int, black: int, white: int) -> None:
     values[:, 30:] = high
     pixels = decoded(Image.fromarray(values), "TIFF").pixels
     assert (int(pixels[0, 0, 0]), int(pixels[0, 59, 0])) == (black, white)
+
+
+@pytest.mark.parametrize("value", [-1.0, 70_000.0, 0.0])
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_blank_page_of_wide_samples_is_a_blank_page(value: float, kind: type[np.generic]) -> None:
+    values = np.full((HEIGHT, WIDTH), value, kind)
+    np.testing.assert_array_equal(decoded(Image.fromarray(values), "TIFF").pixels, 0)
 
 
 def test_lab_tiff() -> None:
