@@ -14,6 +14,7 @@ from labelled import make_folder  # noqa: E402
 from steadyocr.errors import ConfigError  # noqa: E402
 from steadyocr.training import checkpoint, model  # noqa: E402
 from steadyocr.training.config import OptimiserConfig, Source, TrainConfig, ValidationConfig  # noqa: E402
+from steadyocr.training.dialects import read_weights  # noqa: E402
 from steadyocr.training.loop import train  # noqa: E402
 from steadyocr.training.rundir import open_run_folder  # noqa: E402
 
@@ -133,3 +134,22 @@ def test_time_bound_run_ends_with_rate_near_zero(config: TrainConfig, tmp_path: 
     assert outcome.step < 100
     rates = [float(str(row["lr"])) for row in rows if "total" in row]
     assert rates[-1] < 0.25 * max(rates)
+
+
+def test_last_checkpoint_has_the_thresholds_of_the_best(config: TrainConfig, tmp_path: Path) -> None:
+    validation = replace(config.validation, bin_thresholds=(0.1, 0.15), unclip_ratios=(0.6, 0.9))
+    config = replace(config, validation=validation)
+    train(config, tmp_path / "run", should_stop=StopAfter(3))
+    train(config, tmp_path / "run", resume=True, should_stop=StopAfter(0))
+    best, last = (read_weights(tmp_path / "run" / name) for name in ("best.pt", "last.pt"))
+    assert best.bin_threshold in validation.bin_thresholds
+    assert (last.bin_threshold, last.unclip_ratio) == (best.bin_threshold, best.unclip_ratio)
+
+
+def test_checkpoint_of_an_older_version_is_read(config: TrainConfig, tmp_path: Path) -> None:
+    train(config, tmp_path / "run", should_stop=StopAfter(1))
+    values = checkpoint.load(tmp_path / "run" / "last.pt")
+    del values["validation"]
+    checkpoint.save_atomically(values, tmp_path / "run" / "last.pt")
+    assert read_weights(tmp_path / "run" / "last.pt").bin_threshold == 0.3
+    assert train(config, tmp_path / "run", resume=True).finished

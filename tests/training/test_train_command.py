@@ -90,3 +90,16 @@ def test_folder_and_start_must_exist(data: Path, tmp_path: Path) -> None:
 def test_synth_refuses_unknown_kinds(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="unknown kind"):
         run("synth", "-o", tmp_path / "out", "--kinds", "moonlight")
+
+
+def test_what_cannot_be_judged_keeps_the_thresholds_it_started_with(tmp_path: Path, isolated_environment: Path) -> None:
+    train_only = make_icdar(tmp_path / "train-only", 2)
+    first, second = tmp_path / "first", tmp_path / "second"
+    run("train", train_only, "-o", first, "--from-scratch", "--inner-channels", 8, "--epochs", 1, *SMALL)
+    thresholds = ("--bin-threshold", 0.2, "--box-threshold", 0.4, "--unclip-ratio", 0.7)
+    run("export", first / "best.pt", "-o", tmp_path / "base", *thresholds)
+    run("train", train_only, "-o", second, "--init", tmp_path / "base", "--epochs", 1, *SMALL)
+    for file in ("best.pt", "last.pt"):
+        run("models", "import", second / file, "--name", "mine", "--replace")
+        kept = load_manifest(isolated_environment / "models" / "mine").defaults
+        assert (kept.bin_threshold, kept.box_threshold, kept.unclip_ratio) == (0.2, 0.4, 0.7)

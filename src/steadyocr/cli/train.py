@@ -125,15 +125,18 @@ def _judged(run: TrainRun) -> tuple[Source, ...]:
 
 
 def _validation(judged: tuple[Source, ...], weights: DetectorWeights | None) -> ValidationConfig:
-    """Judge with the thresholds the weights came with, and some on either side."""
+    """Judge with the thresholds the weights came with, and some on either side; unjudged, they keep their own."""
     if weights is None:
         return ValidationConfig(sources=judged)
-    ratios = {round(weights.unclip_ratio * factor, 2) for factor in (0.85, 1.0, 1.15)}
+    thresholds, ratios = {weights.bin_threshold}, {weights.unclip_ratio}
+    if judged:
+        thresholds |= {0.2, 0.3, 0.4}
+        ratios = {round(weights.unclip_ratio * factor, 2) for factor in (0.85, 1.0, 1.15)}
     return ValidationConfig(
         sources=judged,
         max_side=weights.max_side,
         box_threshold=weights.box_threshold,
-        bin_thresholds=tuple(sorted({0.2, 0.3, 0.4, weights.bin_threshold})),
+        bin_thresholds=tuple(sorted(thresholds)),
         unclip_ratios=tuple(sorted(ratios)),
     )
 
