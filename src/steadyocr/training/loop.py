@@ -50,13 +50,13 @@ def train(
     Returns:
         How it ended.
     """
-    open_run_folder(folder, resume=resume)
-    trainer = Trainer(config, folder, report, clock)
-    if resume:
-        trainer.restore(checkpoint.load(folder / checkpoint.LAST_NAME))
-    elif config.init_weights:
-        trainer.start_from(Path(config.init_weights))
-    return trainer.run(should_stop)
+    with open_run_folder(folder, resume=resume):
+        trainer = Trainer(config, folder, report, clock)
+        if resume:
+            trainer.restore(checkpoint.load(folder / checkpoint.LAST_NAME))
+        elif config.init_weights:
+            trainer.start_from(Path(config.init_weights))
+        return trainer.run(should_stop)
 
 
 class Trainer:
@@ -119,9 +119,11 @@ class Trainer:
         saved_s = watch.elapsed_s
         stopped, lr = False, 0.0
         if self.step == 0:
-            if self._config.init_weights and self._judged:
+            # So that a run killed early can be taken up like any other; first of all, as best.pt alone could not be.
+            self._save(watch.elapsed_s)
+            if self._config.init_weights and self._judged and self._best is None:
                 self._judge(curve, 0.0, watch)  # what fine-tuning has to beat
-            self._save(watch.elapsed_s)  # so that a run killed early can be taken up like any other
+                self._save(watch.elapsed_s)
         for batch in self._batches():
             done = self._done(watch.elapsed_s)
             stopped = should_stop()
