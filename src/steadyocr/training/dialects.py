@@ -13,7 +13,7 @@ MhLiao/DB              ``model.module.``; ``backbone.fc`` and ``backbone.smooth`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -128,7 +128,7 @@ def _ours(values: Mapping[str, Any], where: str) -> DetectorWeights:
 
 def _only(judged: Mapping[str, Any], name: str, otherwise: float) -> float:
     """What a run that judged nothing was told to use; of several values none has been chosen."""
-    values = judged.get(name) or ()
+    values: Sequence[float] = judged.get(name, ())
     return float(values[0]) if len(values) == 1 else otherwise
 
 
