@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from steadyocr.export.onnx import Label, snap_size, write_model_folder  # noqa: 
 from steadyocr.export.parity import TorchSession, compare_outputs  # noqa: E402
 from steadyocr.runtime.base import SessionOptions  # noqa: E402
 from steadyocr.runtime.loader import Backend, open_session  # noqa: E402
-from steadyocr.runtime.manifest import Manifest, load_manifest  # noqa: E402
+from steadyocr.runtime.manifest import Manifest, list_models, load_manifest  # noqa: E402
 from steadyocr.runtime.onnxruntime import OnnxRuntimeSession  # noqa: E402
 from steadyocr.training import model as network_module  # noqa: E402
 from steadyocr.training.dialects import OURS, DetectorWeights  # noqa: E402
@@ -147,6 +148,73 @@ def test_model_folder_is_not_overwritten_unasked(weights: DetectorWeights, tmp_p
     write_model_folder(weights, folder, Label(name="m"), fp16_storage=False, replace=True)
     assert (folder / "model.onnx").stat().st_size > len(before)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_only_model_folders_are_replaced(weights: DetectorWeights, tmp_path: Path) -> None:
+    write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    for name, file in (("run", "best.pt"), ("bare", "model.onnx")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_bytes(b"mine")
+    (tmp_path / "m" / "notes.txt").write_bytes(b"mine")
+    (tmp_path / "file").write_bytes(b"mine")
+    for name, reason in (("run", "best.pt"), ("bare", "no manifest.toml"), ("m", "notes.txt"), ("file", "no folder")):
+        with pytest.raises(ConflictError, match=reason):
+            write_model_folder(weights, tmp_path / name, Label(name="m"), replace=True)
+    kept = ("run/best.pt", "bare/model.onnx", "m/notes.txt", "file")
+    assert [(tmp_path / path).read_bytes() for path in kept] == [b"mine"] * 4
+
+
+def test_replacing_through_a_link_replaces_what_it_leads_to(weights: DetectorWeights, tmp_path: Path) -> None:
+    write_model_folder(weights, tmp_path / "there" / "real", Label(name="m"))
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "real")
+    write_model_folder(weights, tmp_path / "link", Label(name="n"), replace=True)
+    assert (tmp_path / "link").is_symlink()
+    assert load_manifest(tmp_path / "there" / "real").name == "n"
+
+
+def test_model_put_aside_by_a_killed_replacement_comes_back(weights: DetectorWeights, tmp_path: Path) -> None:
+    write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    (tmp_path / "m").rename(tmp_path / ".m.old")
+    with pytest.raises(ConflictError):
+        write_model_folder(weights, tmp_path / "m", Label(name="n"))
+    assert load_manifest(tmp_path / "m").name == "m"
+    shutil.copytree(tmp_path / "m", tmp_path / ".m.old")
+    write_model_folder(weights, tmp_path / "m", Label(name="n"), replace=True)
+    assert load_manifest(tmp_path / "m").name == "n"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_failed_swap_leaves_the_older_model(
+    weights: DetectorWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    rename = Path.rename
+
+    def broken(path: Path, target: Path) -> Path:
+        if path.name == ".m.new":
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(OSError, match="no"):
+        write_model_folder(weights, tmp_path / "m", Label(name="n"), replace=True)
+    assert load_manifest(tmp_path / "m").verified_file().is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_older_model_stays_where_the_new_one_cannot_be_proven(weights: DetectorWeights, tmp_path: Path) -> None:
+    write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    images = read_folder(make_folder(tmp_path / "data", 1))
+    images[0].path.write_bytes(b"no picture")
+    with pytest.raises(DatasetError):
+        deliver_onnx(weights, tmp_path / "m", Label(name="n"), Proof(images=images), fp16_storage=True, replace=True)
+    assert load_manifest(tmp_path / "m").name == "m"
+
+
+def test_half_written_models_are_not_listed(weights: DetectorWeights, tmp_path: Path) -> None:
+    for name in ("m", ".m.new", ".m.old"):
+        write_model_folder(weights, tmp_path / name, Label(name="m"))
+    assert [name for name, folder in list_models(tmp_path).items() if folder.parent == tmp_path] == ["m"]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, which is not installed")
 
 from labelled import make_folder  # noqa: E402
-from steadyocr.errors import ConfigError  # noqa: E402
+from steadyocr.errors import ConfigError, ConflictError  # noqa: E402
 from steadyocr.training import checkpoint, model  # noqa: E402
 from steadyocr.training.config import OptimiserConfig, Source, TrainConfig, ValidationConfig  # noqa: E402
+from steadyocr.training.dialects import read_weights  # noqa: E402
 from steadyocr.training.loop import train  # noqa: E402
 from steadyocr.training.rundir import open_run_folder  # noqa: E402
 
@@ -98,15 +99,59 @@ def test_run_folder_is_never_overwritten(config: TrainConfig, tmp_path: Path) ->
 def test_folder_of_a_run_killed_before_its_first_checkpoint_counts_as_empty(tmp_path: Path) -> None:
     for name in ("config.json", "curve.jsonl", ".last.pt.123.tmp"):
         (tmp_path / name).write_text("x", encoding="utf-8")
-    open_run_folder(tmp_path, resume=False)
-    assert list(tmp_path.iterdir()) == []
+    with open_run_folder(tmp_path, resume=False):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    with open_run_folder(tmp_path, resume=False):
+        pass  # a lock that nobody holds is in nobody's way
 
 
 def test_resume_clears_half_written_files_away(tmp_path: Path) -> None:
     for name in ("config.json", "last.pt", ".last.pt.123.tmp"):
         (tmp_path / name).write_text("x", encoding="utf-8")
-    open_run_folder(tmp_path, resume=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.pt"]
+    with open_run_folder(tmp_path, resume=True):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "config.json", "last.pt"]
+
+
+def test_second_run_is_kept_out_of_a_folder_and_deletes_nothing(config: TrainConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    asked = []
+
+    def intrude() -> bool:
+        (folder / ".best.pt.1.tmp").write_bytes(b"being written")
+        with pytest.raises(ConflictError, match="another process"):
+            train(config, folder, resume=True)
+        (folder / "last.pt").rename(folder / ".last.pt.2.tmp")  # a run that has saved nothing yet
+        with pytest.raises(ConflictError, match="another process"):
+            train(config, folder)
+        asked.append((folder / ".best.pt.1.tmp").is_file())
+        return True
+
+    train(config, folder, should_stop=intrude)
+    assert asked == [True]
+
+
+def test_run_killed_while_its_start_is_judged_can_be_resumed(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(config, epochs=1), tmp_path / "first")
+    tuned = replace(config, epochs=1, init_weights=str(tmp_path / "first" / "best.pt"))
+    save = checkpoint.save_atomically
+
+    def killed_after_best(values: dict[str, object], path: Path) -> None:
+        save(values, path)
+        if path.name == "best.pt":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_atomically", killed_after_best)
+    with pytest.raises(KeyboardInterrupt):
+        train(tuned, tmp_path / "second")
+    monkeypatch.undo()
+    monkeypatch.setattr(model, "_STAGE_CHANNELS", (8, 8, 16, 16))
+    assert train(tuned, tmp_path / "second", resume=True).finished
+    train(tuned, tmp_path / "third", should_stop=StopAfter(0))
+    assert train(tuned, tmp_path / "third", resume=True).finished
+    for folder in ("second", "third"):
+        assert [row["step"] for row in curve(tmp_path / folder) if "hmean" in row] == [0, 1]
 
 
 def test_start_weights_are_the_first_to_be_judged(config: TrainConfig, tmp_path: Path) -> None:
@@ -133,3 +178,22 @@ def test_time_bound_run_ends_with_rate_near_zero(config: TrainConfig, tmp_path: 
     assert outcome.step < 100
     rates = [float(str(row["lr"])) for row in rows if "total" in row]
     assert rates[-1] < 0.25 * max(rates)
+
+
+def test_last_checkpoint_has_the_thresholds_of_the_best(config: TrainConfig, tmp_path: Path) -> None:
+    validation = replace(config.validation, bin_thresholds=(0.1, 0.15), unclip_ratios=(0.6, 0.9))
+    config = replace(config, validation=validation)
+    train(config, tmp_path / "run", should_stop=StopAfter(3))
+    train(config, tmp_path / "run", resume=True, should_stop=StopAfter(0))
+    best, last = (read_weights(tmp_path / "run" / name) for name in ("best.pt", "last.pt"))
+    assert best.bin_threshold in validation.bin_thresholds
+    assert (last.bin_threshold, last.unclip_ratio) == (best.bin_threshold, best.unclip_ratio)
+
+
+def test_checkpoint_of_an_older_version_is_read(config: TrainConfig, tmp_path: Path) -> None:
+    train(config, tmp_path / "run", should_stop=StopAfter(1))
+    values = checkpoint.load(tmp_path / "run" / "last.pt")
+    del values["validation"]
+    checkpoint.save_atomically(values, tmp_path / "run" / "last.pt")
+    assert read_weights(tmp_path / "run" / "last.pt").bin_threshold == 0.3
+    assert train(config, tmp_path / "run", resume=True).finished

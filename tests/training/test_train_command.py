@@ -90,3 +90,40 @@ def test_folder_and_start_must_exist(data: Path, tmp_path: Path) -> None:
 def test_synth_refuses_unknown_kinds(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="unknown kind"):
         run("synth", "-o", tmp_path / "out", "--kinds", "moonlight")
+
+
+def test_what_cannot_be_judged_keeps_the_thresholds_it_started_with(tmp_path: Path, isolated_environment: Path) -> None:
+    train_only = make_icdar(tmp_path / "train-only", 2)
+    first, second = tmp_path / "first", tmp_path / "second"
+    run("train", train_only, "-o", first, "--from-scratch", "--inner-channels", 8, "--epochs", 1, *SMALL)
+    thresholds = ("--bin-threshold", 0.2, "--box-threshold", 0.4, "--unclip-ratio", 0.7)
+    run("export", first / "best.pt", "-o", tmp_path / "base", *thresholds)
+    run("train", train_only, "-o", second, "--init", tmp_path / "base", "--epochs", 1, *SMALL)
+    for file in ("best.pt", "last.pt"):
+        run("models", "import", second / file, "--name", "mine", "--replace")
+        kept = load_manifest(isolated_environment / "models" / "mine").defaults
+        assert (kept.bin_threshold, kept.box_threshold, kept.unclip_ratio) == (0.2, 0.4, 0.7)
+
+
+def test_resumed_run_takes_the_options_that_may_change_and_refuses_the_others(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run("train", data, "-o", folder, "--from-scratch", "--inner-channels", 8, "--epochs", 1, *SMALL)
+    for options, named in (((data,), "FOLDER"), (("--lr", 0.1, "--seed", 1), "--lr, --seed")):
+        with pytest.raises(InvalidOption, match=f"leave {named} out"):
+            run("train", *options, "-o", folder, "--resume")
+        with pytest.raises(InvalidOption, match=f"leave {named} out"):
+            run("train", *options, "-o", tmp_path / "new", "--train-config", folder / "config.json")
+    assert "finished at step 2" in run("train", "-o", folder, "--resume", "--epochs", 2, "--cache-mb", 7)
+    values = config_of(folder)
+    assert (values["epochs"], values["cache_bytes"], values["crop_size"]) == (2, 7 << 20, 64)
+    changed = run("train", "-o", tmp_path / "new", "--train-config", folder / "config.json", "--max-minutes", 9)
+    assert "finished at step 2" in changed
+    assert config_of(tmp_path / "new")["max_minutes"] == 9
+
+
+def test_run_is_resumed_from_any_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    run("train", data.name, "-o", "run", "--from-scratch", "--inner-channels", 8, "--epochs", 1, *SMALL)
+    monkeypatch.chdir(folder)
+    assert "finished at step 1" in run("train", "-o", folder, "--resume")

@@ -33,14 +33,23 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
+    context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(help="labelled pictures, ICDAR-2015 or another layout")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder, new or to resume")] = Path("workdirs/run"),
     val: Annotated[Path | None, typer.Option(help="pictures to judge on, if not FOLDER's test_list.txt")] = None,
     init: Annotated[str, typer.Option(help="checkpoint, model folder or name to start from [the model in use]")] = "",
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="start from random weights")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run folder's last checkpoint")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="go on with the run folder's last checkpoint, as it was asked for; "
+            "--epochs, --max-minutes, --device, --threads, --workers and --cache-mb may change",
+        ),
+    ] = False,
     config_json: Annotated[
-        Path | None, typer.Option("--train-config", help="all of it as JSON, see a run folder's config.json")
+        Path | None,
+        typer.Option("--train-config", help="all but these as JSON, see a run folder's config.json"),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="crops in a step")] = 8,
     epochs: Annotated[int, typer.Option(min=1, help="how many")] = 5,
@@ -81,6 +90,7 @@ def train(
         workers=workers,
         cache_mb=cache_mb,
         config_file=config_file,
+        given=_given(context),
     )
     raise typer.Exit(run_training(run, typer.echo))
 
@@ -286,6 +296,12 @@ def need_torch() -> None:
             f"this command needs {', '.join(missing)}, which serving does not: pip install 'steadyocr[training]', "
             "or 'make test' once in a checkout"
         )
+
+
+def _given(context: typer.Context) -> frozenset[str]:
+    """Names of the parameters that stood on the command line, as against defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
 
 
 def _one_of(value: str, name: str, known: tuple[str, ...]) -> str:

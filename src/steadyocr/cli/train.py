@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRun:
-    """What was asked on the command line."""
+    """What was asked on the command line; ``given`` names the fields that are no defaults."""
 
     folder: Path | None
     out: Path
@@ -54,6 +54,19 @@ class TrainRun:
     workers: int
     cache_mb: int
     config_file: Path | None
+    given: frozenset[str]
+
+
+# What may be given beside a configuration that is written down, its field there and the value for it.
+_CHANGES: Final[Mapping[str, tuple[str, Callable[[TrainRun], Any]]]] = {
+    "epochs": ("epochs", lambda run: run.epochs),
+    "max_minutes": ("max_minutes", lambda run: run.max_minutes),
+    "device": ("device", lambda run: run.device),
+    "threads": ("threads", lambda run: run.threads),
+    "workers": ("num_workers", lambda run: run.workers),
+    "cache_mb": ("cache_bytes", lambda run: run.cache_mb << 20),
+}
+_BESIDE_CONFIG: Final = frozenset({"out", "resume", "config_json", "config_file"})
 
 
 def run_training(run: TrainRun, say: Say) -> ExitCode:
@@ -63,7 +76,7 @@ def run_training(run: TrainRun, say: Say) -> ExitCode:
         outcome = train(config, run.out, resume=run.resume, report=report, should_stop=should_stop)
     best = "" if outcome.best_hmean is None else f", best H-mean {outcome.best_hmean:.4f}"
     if not outcome.finished:
-        say(f"stopped at step {outcome.step}{best}; go on with: steadyocr train --out {run.out} --resume")
+        say(f"stopped at step {outcome.step}{best}; go on with: steadyocr train --out {run.out.resolve()} --resume")
         return ExitCode.INTERRUPTED
     say(f"finished at step {outcome.step}{best}: {run.out / BEST_NAME}")
     say(f"next: steadyocr models import {run.out / BEST_NAME} --name my-model && steadyocr models use my-model")
@@ -71,11 +84,8 @@ def run_training(run: TrainRun, say: Say) -> ExitCode:
 
 
 def _config(run: TrainRun, say: Say) -> TrainConfig:
-    if run.resume:
-        require_checkpoint(run.out)
-        return TrainConfig.from_file(run.config_json or run.out / CONFIG_NAME)
-    if run.config_json is not None:
-        return TrainConfig.from_file(run.config_json)
+    if run.resume or run.config_json is not None:
+        return _written_config(run)
     if run.folder is None:
         raise InvalidOption("name the folder of labelled pictures, or --resume a run")
     settings, _ = load_settings(config_file=run.config_file)
@@ -86,9 +96,9 @@ def _config(run: TrainRun, say: Say) -> TrainConfig:
     if not judged:
         say("nothing to judge on (no test_list.txt, no --val): the last weights will count as the best")
     return finetune(
-        run.folder,
+        run.folder.resolve(),
         judged,
-        start,
+        start and start.resolve(),
         validation=_validation(judged, weights),
         targets=TargetParams(shrink_ratio=weights.shrink_ratio) if weights else TargetParams(),
         optimiser=OptimiserConfig(kind="sgd", lr=run.lr, warmup_steps=10),
@@ -106,6 +116,29 @@ def _config(run: TrainRun, say: Say) -> TrainConfig:
     )
 
 
+def _written_config(run: TrainRun) -> TrainConfig:
+    """Read a run folder's configuration or a file of the user's; how long and on what to train may change.
+
+    Raises:
+        InvalidOption: More was given on the command line, and would have been passed over.
+    """
+    refused = sorted(run.given - _BESIDE_CONFIG - set(_CHANGES))
+    if refused:
+        names = ", ".join("FOLDER" if name == "folder" else _flag(name) for name in refused)
+        raise InvalidOption(
+            f"{'--resume' if run.resume else '--train-config'} has a configuration of its own, so leave {names} out; "
+            f"what may be given is {', '.join(map(_flag, _CHANGES))}"
+        )
+    if run.resume:
+        require_checkpoint(run.out)
+    config = TrainConfig.from_file(run.config_json or run.out / CONFIG_NAME)
+    return replace(config, **{field: value(run) for name, (field, value) in _CHANGES.items() if name in run.given})
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _start(init: str, settings: Settings) -> Path | None:
     """A file, a model folder, a model's name; by default the detector in use, or one that is built in."""
     if init:
@@ -118,22 +151,25 @@ def _start(init: str, settings: Settings) -> Path | None:
 
 def _judged(run: TrainRun) -> tuple[Source, ...]:
     if run.val is not None:
-        return (Source(path=str(run.val), split="test"),)
+        return (Source(path=str(run.val.resolve()), split="test"),)
     if run.folder is not None and (run.folder / "test_list.txt").is_file():
-        return (Source(path=str(run.folder), split="test"),)
+        return (Source(path=str(run.folder.resolve()), split="test"),)
     return ()
 
 
 def _validation(judged: tuple[Source, ...], weights: DetectorWeights | None) -> ValidationConfig:
-    """Judge with the thresholds the weights came with, and some on either side."""
+    """Judge with the thresholds the weights came with, and some on either side; unjudged, they keep their own."""
     if weights is None:
         return ValidationConfig(sources=judged)
-    ratios = {round(weights.unclip_ratio * factor, 2) for factor in (0.85, 1.0, 1.15)}
+    thresholds, ratios = {weights.bin_threshold}, {weights.unclip_ratio}
+    if judged:
+        thresholds |= {0.2, 0.3, 0.4}
+        ratios = {round(weights.unclip_ratio * factor, 2) for factor in (0.85, 1.0, 1.15)}
     return ValidationConfig(
         sources=judged,
         max_side=weights.max_side,
         box_threshold=weights.box_threshold,
-        bin_thresholds=tuple(sorted({0.2, 0.3, 0.4, weights.bin_threshold})),
+        bin_thresholds=tuple(sorted(thresholds)),
         unclip_ratios=tuple(sorted(ratios)),
     )
 

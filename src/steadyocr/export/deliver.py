@@ -13,6 +13,7 @@ from steadyocr.export.onnx import (
     PARITY_NAME,
     FixedSize,
     Label,
+    fill_model_folder,
     fresh_folder,
     manifest_values,
     write_fixed,
@@ -57,9 +58,12 @@ def deliver_onnx(
     weights: DetectorWeights, folder: Path, label: Label, proof: Proof, *, fp16_storage: bool, replace: bool
 ) -> Delivery:
     """Write a model folder with one dynamic ONNX file; the service can use it."""
-    manifest = write_model_folder(weights, folder, label, fp16_storage=fp16_storage, replace=replace)
-    sessions = _sessions(weights, manifest, proof.threads)
-    return _proven(folder / MODEL_NAME, sessions, manifest, proof, SHAPES)
+    with fresh_folder(folder, replace=replace) as fresh:
+        manifest = fill_model_folder(weights, fresh, label, fp16_storage=fp16_storage)
+        sessions = _sessions(weights, manifest, proof.threads)
+        # Before an older model makes way: the proof may fail.
+        report = _proven(fresh / MODEL_NAME, sessions, manifest, proof, SHAPES).report
+    return Delivery(folder / MODEL_NAME, report)
 
 
 def deliver_fixed(
@@ -112,13 +116,15 @@ def deliver_int8(
         with fresh_folder(folder, replace=replace) as fresh:
             write_int8(weights, fresh / MODEL_NAME, calibration)
             write_manifest(fresh, manifest_values(weights, label, sha256_of(fresh / MODEL_NAME)))
-        manifest = load_manifest(folder)
-        sessions = _sessions(weights, plain, proof.threads)
-        sessions |= {f"{name} int8": each for name, each in _opened(manifest, proof.threads).items()}
-        speed = compare_speed(
-            {name: each for name, each in sessions.items() if name != "torch"}, _SPEED_SIDE, _SPEED_SIDE
-        )
-        return _proven(folder / MODEL_NAME, sessions, manifest, proof, SHAPES, {"speed_f32_hint": speed})
+            manifest = load_manifest(fresh)
+            sessions = _sessions(weights, plain, proof.threads)
+            sessions |= {f"{name} int8": each for name, each in _opened(manifest, proof.threads).items()}
+            speed = compare_speed(
+                {name: each for name, each in sessions.items() if name != "torch"}, _SPEED_SIDE, _SPEED_SIDE
+            )
+            more = {"speed_f32_hint": speed}
+            report = _proven(fresh / MODEL_NAME, sessions, manifest, proof, SHAPES, more).report
+        return Delivery(folder / MODEL_NAME, report)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ MODEL_NAME: Final = "model.onnx"
 PARITY_NAME: Final = "parity.json"
 
 _LARGEST_SIDE: Final = 8192
+# What exports write, fixed sizes and their reports included.
+_MODEL_FILE: Final = re.compile(r"model(_\d+x\d+)?\.onnx|(model_\d+x\d+\.)?parity\.json|manifest\.toml|finetune\.npz")
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +94,16 @@ def write_model_folder(
         ConflictError: The folder is there already.
     """
     with fresh_folder(folder, replace=replace) as fresh:
-        model = build_graph(weights.tensors, fp16_storage=fp16_storage, metadata=metadata(weights))
-        onnx.save(model, fresh / MODEL_NAME)
-        write_manifest(fresh, manifest_values(weights, label, sha256_of(fresh / MODEL_NAME)))
-        write_remainder(weights, fresh)
+        fill_model_folder(weights, fresh, label, fp16_storage=fp16_storage)
+    return load_manifest(folder)
+
+
+def fill_model_folder(weights: DetectorWeights, folder: Path, label: Label, *, fp16_storage: bool) -> Manifest:
+    """Write a model's files into an empty folder; returns the manifest, as read back."""
+    model = build_graph(weights.tensors, fp16_storage=fp16_storage, metadata=metadata(weights))
+    onnx.save(model, folder / MODEL_NAME)
+    write_manifest(folder, manifest_values(weights, label, sha256_of(folder / MODEL_NAME)))
+    write_remainder(weights, folder)
     return load_manifest(folder)
 
 
@@ -101,21 +111,49 @@ def write_model_folder(
 def fresh_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
     """Yield an empty folder that takes the place of ``folder`` once a readable manifest lies in it.
 
+    A kill at any moment leaves the old folder or the new one, whole: under its own name or, between two renames, as
+    ``.NAME.old``, which the next call puts back.
+
     Raises:
-        ConflictError: ``folder`` is there already and is not to be replaced.
+        ConflictError: ``folder`` is there already and is not to be replaced, or is no model folder.
     """
-    if folder.exists() and not replace:
-        raise ConflictError(f"{folder}: is there already; choose another name or ask to replace it")
-    fresh = folder.with_name(f".{folder.name}.new")
+    folder = folder.resolve()  # of a link, what it leads to is replaced
+    fresh, old = (folder.with_name(f".{folder.name}.{mark}") for mark in ("new", "old"))
+    _settle(folder, old)
+    if folder.exists():
+        if not replace:
+            raise ConflictError(f"{folder}: is there already; choose another name or ask to replace it")
+        _refuse_other_than_model(folder)
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
         yield fresh
         load_manifest(fresh)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
         fresh.rename(folder)
     finally:
+        _settle(folder, old)
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _settle(folder: Path, old: Path) -> None:
+    """End a replacement: what was put aside goes, or comes back where nothing took its place."""
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_other_than_model(folder: Path) -> None:
+    """Never delete what was not written here: a run's checkpoints, say, where its folder was named by mistake."""
+    if not folder.is_dir():
+        raise ConflictError(f"{folder}: is no folder and is not replaced; choose another name")
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if not _MODEL_FILE.fullmatch(name) or (folder / name).is_dir()]
+    if others:
+        raise ConflictError(f"{folder}: is not replaced, it holds more than a model: {', '.join(others[:_SHOWN])}")
+    if names and MANIFEST_NAME not in names:
+        raise ConflictError(f"{folder}: is not replaced, it is no model folder: there is no {MANIFEST_NAME}")
 
 
 def write_fixed(weights: DetectorWeights, folder: Path, size: FixedSize, *, fp16_storage: bool = True) -> Path:

@@ -159,5 +159,7 @@ def list_models(user_models: Path | None = None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in (BUILTIN_MODELS, user_models):
         if root is not None and root.is_dir():
-            found.update({path.parent.name: path.parent for path in root.glob(f"*/{MANIFEST_NAME}")})
+            folders = (path.parent for path in root.glob(f"*/{MANIFEST_NAME}"))
+            # A dot marks what an import is writing or was killed over.
+            found.update({folder.name: folder for folder in folders if not folder.name.startswith(".")})
     return found

@@ -13,7 +13,7 @@ MhLiao/DB              ``model.module.``; ``backbone.fc`` and ``backbone.smooth`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -117,13 +117,19 @@ def _ours(values: Mapping[str, Any], where: str) -> DetectorWeights:
         tensors=tensors,
         inner_channels=int(tensors["decoder.in5.weight"].shape[0]),
         preprocessing=Preprocessing(channel_order="RGB", mean=tuple(mean), std=tuple(std)),
-        bin_threshold=float(verdict.get("bin_threshold", 0.3)),
+        bin_threshold=float(verdict.get("bin_threshold", _only(judged, "bin_thresholds", 0.3))),
         box_threshold=float(judged["box_threshold"]),
-        unclip_ratio=float(verdict.get("unclip_ratio", 1.5)),
+        unclip_ratio=float(verdict.get("unclip_ratio", _only(judged, "unclip_ratios", 1.5))),
         max_side=int(judged["max_side"]),
         shrink_ratio=float(values["config"]["targets"]["shrink_ratio"]),
         dialect="steadyocr",
     )
+
+
+def _only(judged: Mapping[str, Any], name: str, otherwise: float) -> float:
+    """What a run that judged nothing was told to use; of several values none has been chosen."""
+    values: Sequence[float] = judged.get(name, ())
+    return float(values[0]) if len(values) == 1 else otherwise
 
 
 def _flatten(values: Mapping[str, Any], where: str) -> tuple[dict[str, Tensor], str]:

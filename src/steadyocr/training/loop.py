@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,13 @@ def train(
     Returns:
         How it ended.
     """
-    open_run_folder(folder, resume=resume)
-    trainer = Trainer(config, folder, report, clock)
-    if resume:
-        trainer.restore(checkpoint.load(folder / checkpoint.LAST_NAME))
-    elif config.init_weights:
-        trainer.start_from(Path(config.init_weights))
-    return trainer.run(should_stop)
+    with open_run_folder(folder, resume=resume):
+        trainer = Trainer(config, folder, report, clock)
+        if resume:
+            trainer.restore(checkpoint.load(folder / checkpoint.LAST_NAME))
+        elif config.init_weights:
+            trainer.start_from(Path(config.init_weights))
+        return trainer.run(should_stop)
 
 
 class Trainer:
@@ -77,6 +77,7 @@ class Trainer:
         self.step = 0
         self._elapsed_s = 0.0
         self._best: float | None = None
+        self._verdict: dict[str, Any] = {}
         steps_per_epoch = -(-self._dataset.crops_per_epoch // config.batch_size)
         self.total_steps = steps_per_epoch * config.epochs
         self._validate_every = config.validation.every_steps or steps_per_epoch
@@ -106,6 +107,7 @@ class Trainer:
         self.step = values["step"]
         self._elapsed_s = values["elapsed_s"]
         self._best = values["best_hmean"]
+        self._verdict = values.get("validation") or {}  # not kept by older versions
         checkpoint.restore_rng(values["rng"])
 
     def run(self, should_stop: Callable[[], bool]) -> Outcome:
@@ -117,9 +119,11 @@ class Trainer:
         saved_s = watch.elapsed_s
         stopped, lr = False, 0.0
         if self.step == 0:
-            if self._config.init_weights and self._judged:
+            # So that a run killed early can be taken up like any other; first of all, as best.pt alone could not be.
+            self._save(watch.elapsed_s)
+            if self._config.init_weights and self._judged and self._best is None:
                 self._judge(curve, 0.0, watch)  # what fine-tuning has to beat
-            self._save(watch.elapsed_s)  # so that a run killed early can be taken up like any other
+                self._save(watch.elapsed_s)
         for batch in self._batches():
             done = self._done(watch.elapsed_s)
             stopped = should_stop()
@@ -194,13 +198,14 @@ class Trainer:
     def _judge(self, curve: Curve, lr: float, watch: Watch) -> None:
         """Validate the average; keep it where it is the best, or always where there is nothing to judge on."""
         if not self._judged:
-            self._save_best({})
+            self._save_best()
             return
         config = self._config
         verdict = validate(self._average.model, self._judged, config.validation, device=config.device, bf16=config.bf16)
         if self._best is None or verdict.hmean > self._best:
             self._best = verdict.hmean
-            self._save_best(verdict.to_dict())
+            self._verdict = verdict.to_dict()
+            self._save_best()
         elapsed_s = watch.elapsed_s
         at = Progress(
             step=self.step,
@@ -215,7 +220,7 @@ class Trainer:
         curve.append(curve_row(at, elapsed_s) | verdict.to_dict())
         self._report(at)
 
-    def _save_best(self, verdict: Mapping[str, Any]) -> None:
+    def _save_best(self) -> None:
         """Write the average alone: what export and fine-tuning need, and how good it is."""
         values = {
             "format": checkpoint.FORMAT,
@@ -224,7 +229,7 @@ class Trainer:
             "mean": list(MEAN),
             "std": list(STD),
             "step": self.step,
-            "validation": dict(verdict),
+            "validation": self._verdict,
             "config": self._config.to_dict(),
         }
         checkpoint.save_atomically(values, self._folder / checkpoint.BEST_NAME)
@@ -239,6 +244,7 @@ class Trainer:
             "step": self.step,
             "elapsed_s": elapsed_s,
             "best_hmean": self._best,
+            "validation": self._verdict,  # the thresholds go with these weights too
             "rng": checkpoint.rng_states(),
             "config": self._config.to_dict(),
         }

@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import ConfigError
+from steadyocr.errors import ConfigError, ConflictError
 from steadyocr.training.checkpoint import LAST_NAME
 
 CURVE_NAME: Final = "curve.jsonl"
 CONFIG_NAME: Final = "config.json"
+_LOCK_NAME: Final = ".lock"
+
+_log = logging.getLogger("steadyocr.training")
 
 
-def open_run_folder(folder: Path, *, resume: bool) -> None:
-    """Create a run folder, or make sure that there is one to go on with.
+@contextlib.contextmanager
+def open_run_folder(folder: Path, *, resume: bool) -> Iterator[None]:
+    """Create a run folder, or make sure that there is one to go on with, and keep every other run out of it.
 
     A run that was killed before its first checkpoint has left nothing that could be lost, so its folder counts as
     empty.
 
     Raises:
         ConfigError: The folder holds something and ``resume`` was not asked for, or holds no checkpoint and it was.
+        ConflictError: Another process trains in it.
     """
+    _check(folder, resume)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _claimed(folder):
+        _check(folder, resume)  # again: another run may have come and gone in between
+        for path in folder.iterdir():
+            if path.name != _LOCK_NAME and (not resume or _is_temporary(path)):
+                path.unlink()
+        yield
+
+
+def _check(folder: Path, resume: bool) -> None:
     if resume:
         require_checkpoint(folder)
     elif folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
         raise ConfigError(f"{folder}: is not empty and is never overwritten; resume it or name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if not resume or _is_temporary(path):
-            path.unlink()
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process; the kernel lets go of it however the process ends.
+
+    As with the service's data folder, where there can be no lock there is none.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            # Not inherited: a crop-making process that outlives us keeps nobody out.
+            lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(
+                f"{folder}: another process trains in it; stop it first or name another folder"
+            ) from error
+        except OSError:
+            _log.warning("Nothing keeps a second run out of the run folder", exc_info=True)
+        yield
 
 
 def require_checkpoint(folder: Path) -> None:
@@ -45,7 +81,7 @@ def require_checkpoint(folder: Path) -> None:
 
 
 def _is_leftover(path: Path) -> bool:
-    return path.is_file() and (path.name in (CONFIG_NAME, CURVE_NAME) or _is_temporary(path))
+    return path.is_file() and (path.name in (CONFIG_NAME, CURVE_NAME, _LOCK_NAME) or _is_temporary(path))
 
 
 def _is_temporary(path: Path) -> bool:
