@@ -62,7 +62,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def server(remembering: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server for all tests of the page that leave it as it was."""
-    with running_server(tmp_path_factory.mktemp("server"), remembering) as running:
+    with running_server(tmp_path_factory.mktemp("server"), remembering, server__allowed_hosts="ocr.lan") as running:
         yield running
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,17 @@ def test_split_keeps_every_picture_once_and_the_labels(tmp_path: Path) -> None:
     assert {i.path.name: i.regions[0].polygon.tolist() for part in parts for i in part} == before
     with pytest.raises(ConflictError):
         split_folder(source, tmp_path / "out", 0.3, seed=4)
+
+
+def test_split_of_a_folder_of_links_has_pictures(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "in", 4)
+    (tmp_path / "elsewhere").mkdir()
+    for image in read_folder(source):
+        moved = image.path.rename(tmp_path / "elsewhere" / image.path.name)
+        image.path.symlink_to(os.path.relpath(moved, image.path.parent))
+    split_folder(source, tmp_path / "out", 0.5, seed=1)
+    for split in ("train", "test"):
+        assert all(image.path.read_bytes() for image in read_folder(tmp_path / "out", split))
 
 
 def test_split_depends_on_the_seed_alone(tmp_path: Path) -> None:

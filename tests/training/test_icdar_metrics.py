@@ -26,6 +26,15 @@ def test_turning_direction_does_not_matter() -> None:
     assert pairwise_iou([quad(0, 0, 10, 10)[::-1]], [quad(0, 0, 10, 10)])[0, 0] == pytest.approx(1)
 
 
+def test_what_is_not_convex_counts_as_its_hull() -> None:
+    box = quad(0, 0, 30, 10)
+    crossed = box[[0, 2, 1, 3]]
+    bay = np.array([[0, 0], [10, 0], [10, 8], [20, 8], [20, 0], [30, 0], [30, 10], [0, 10]], np.float32)
+    for odd in (crossed, bay):
+        assert pairwise_iou([odd], [box])[0, 0] == pytest.approx(1)
+        assert pairwise_iou([odd], [quad(0, 0, 60, 10)])[0, 0] == pytest.approx(0.5)
+
+
 def test_one_detection_matches_one_label() -> None:
     labels = [label(0, 0, 10, 10), label(0, 0, 10, 9)]
     assert count_matches([quad(0, 0, 10, 10)], labels) == Counts(1, 2, 1)

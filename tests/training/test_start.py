@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="model folders need onnx, which is not instal
 
 from torch import Tensor  # noqa: E402
 
-from steadyocr.errors import ModelMissing  # noqa: E402
+from steadyocr.errors import ModelCorrupt, ModelMissing  # noqa: E402
 from steadyocr.export.onnx import Label, write_model_folder  # noqa: E402
 from steadyocr.training.dialects import MODELSCOPE, OURS, DetectorWeights, Preprocessing  # noqa: E402
 from steadyocr.training.model import DBNet  # noqa: E402
@@ -43,8 +43,16 @@ def test_model_folder_gives_the_trained_network_back(weights: DetectorWeights, t
         assert torch.allclose(back.tensors[name].float(), value.float(), rtol=2e-3, atol=1e-5), name
 
 
-def test_folder_without_remainder_cannot_be_trained(weights: DetectorWeights, tmp_path: Path) -> None:
+def test_folder_without_remainder_or_with_half_of_one_cannot_be_trained(
+    weights: DetectorWeights, tmp_path: Path
+) -> None:
     write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    remainder = tmp_path / "m" / REMAINDER_NAME
+    whole = remainder.read_bytes()
+    for part in (whole[: len(whole) // 2], b""):
+        remainder.write_bytes(part)
+        with pytest.raises(ModelCorrupt):
+            starting_weights(tmp_path / "m")
     (tmp_path / "m" / REMAINDER_NAME).unlink()
     with pytest.raises(ModelMissing, match="cannot be trained further"):
         starting_weights(tmp_path / "m")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steadyocr.errors import DatasetError
-from steadyocr.training.synth import effects
+from steadyocr.training.synth import effects, writer
 from steadyocr.training.synth.assets import Assets
 from steadyocr.training.synth.colours import rgb
 from steadyocr.training.synth.fonts import FontBook, discover
@@ -195,3 +195,23 @@ def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
 def test_refuses_an_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="unknown kind 'poem'"):
         write_dataset(tmp_path / "x", 1, 0, kinds=("poem",))
+
+
+@pytest.mark.parametrize("source", ["backgrounds_dir", "corpora_dir"])
+def test_refuses_a_folder_to_draw_from_that_is_not_there(tmp_path: Path, source: str) -> None:
+    with pytest.raises(DatasetError, match="typo: no such folder"):
+        write_dataset(tmp_path / "x", 1, 0, 2, **{source: tmp_path / "typo"})  # type: ignore[arg-type]
+    assert not (tmp_path / "x").exists()
+
+
+def test_refuses_a_negative_seed(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="seed"):
+        write_dataset(tmp_path / "x", 1, -1)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("assets")
+def test_processes_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_start", divmod)  # fails on what it is given
+    with pytest.raises(DatasetError, match="a process that renders has died"):
+        write_dataset(tmp_path / "x", 1, 0, 2)

@@ -18,6 +18,7 @@ from steadyocr.errors import ConfigError, InvalidOption, ModelMissing
 from steadyocr.export import deliver
 from steadyocr.runtime.manifest import load_manifest
 from steadyocr.training import model
+from steadyocr.training.config import Source, TrainConfig
 
 SMALL = ("--crop-size", "64", "--batch-size", "2", "--crops-per-picture", "1", "--workers", "0", "--threads", "1")
 
@@ -127,3 +128,11 @@ def test_run_is_resumed_from_any_folder(data: Path, tmp_path: Path, monkeypatch:
     run("train", data.name, "-o", "run", "--from-scratch", "--inner-channels", 8, "--epochs", 1, *SMALL)
     monkeypatch.chdir(folder)
     assert "finished at step 1" in run("train", "-o", folder, "--resume")
+
+
+def test_negative_seeds_are_refused(data: Path, tmp_path: Path) -> None:
+    for words in (("synth", "-o", tmp_path / "out"), ("train", data, "-o", tmp_path / "run", "--from-scratch")):
+        result = CliRunner().invoke(app, [*map(str, words), "--seed", "-1"])
+        assert (result.exit_code, "--seed" in result.output) == (2, True), result.output
+    with pytest.raises(ConfigError, match="seed"):
+        TrainConfig(sources=(Source(path=str(data)),), seed=-1)

@@ -80,13 +80,17 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 
 def pairwise_iou(first: Sequence[FloatArray], second: Sequence[FloatArray]) -> NDArray[np.float64]:
-    """Intersection over union of every pair, (len(first), len(second)); pairs far apart are not looked at."""
+    """Intersection over union of every pair, (len(first), len(second)); pairs far apart are not looked at.
+
+    Polygons that are not convex, and quads whose sides cross, count as their convex hull.
+    """
     result = np.zeros((len(first), len(second)))
     if not first or not second:
         return result
-    area_a, area_b = [polygon_area(p) for p in first], [polygon_area(p) for p in second]
+    hulls_a, hulls_b = [_convex(p) for p in first], [_convex(p) for p in second]
+    area_a, area_b = [polygon_area(hull) for hull in hulls_a], [polygon_area(hull) for hull in hulls_b]
     for i, j in zip(*np.nonzero(_boxes_touch(first, second)), strict=True):
-        overlap = intersection_area(first[i], second[j])
+        overlap, _ = cv2.intersectConvexConvex(hulls_a[i], hulls_b[j])
         union = area_a[i] + area_b[j] - overlap
         result[i, j] = overlap / union if union > 0 else 0.0
     return result
@@ -100,7 +104,7 @@ def intersection_area(first: FloatArray, second: FloatArray) -> float:
 
 def _convex(polygon: FloatArray) -> FloatArray:
     # The hull also puts the corners in one turning direction, which the intersection relies on.
-    return np.asarray(cv2.convexHull(polygon.astype(np.float32)), np.float32)
+    return np.asarray(cv2.convexHull(polygon.astype(np.float32)), np.float32).reshape(-1, 2)
 
 
 def _boxes_touch(first: Sequence[FloatArray], second: Sequence[FloatArray]) -> NDArray[np.bool_]:

@@ -88,7 +88,8 @@ def _write_part(out: Path, part: str, images: Sequence[LabelledImage]) -> None:
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        # Of a symbolic link a second name would point nowhere from here.
+        os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 

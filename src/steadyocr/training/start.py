@@ -7,6 +7,7 @@ BatchNorm's scale gives the convolutions.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -96,9 +97,10 @@ def _from_folder(folder: Path) -> DetectorWeights:
             f"{folder / MANIFEST_NAME}: this model cannot be trained further, {REMAINDER_NAME} is not beside it"
         )
     try:
-        with np.load(folder / REMAINDER_NAME, allow_pickle=False) as file:
+        # Opened here: of a damaged file numpy would leave its own open.
+        with (folder / REMAINDER_NAME).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             remainder: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ModelCorrupt(f"{folder / REMAINDER_NAME}: not readable: {error}") from error
     shrink_ratio = float(remainder.pop(_SHRINK_RATIO, np.array(0.4)))
     folded = _initialisers(manifest.verified_file())
