@@ -171,6 +171,13 @@ def test_blanks_round_a_key_are_not_of_it(tmp_path: Path) -> None:
     assert settings.auth.api_keys[0].get_secret_value() == "hush"
 
 
+def test_names_of_hosts_come_from_the_environment_as_keys_do() -> None:
+    assert from_env(SERVER__ALLOWED_HOSTS="ocr.lan, ocr.example.com").server.allowed_hosts == (
+        "ocr.lan",
+        "ocr.example.com",
+    )
+
+
 def test_keys_never_show() -> None:
     settings = from_env(AUTH__API_KEYS="hush-one, hush-two")
     assert [key.get_secret_value() for key in settings.auth.api_keys] == ["hush-one", "hush-two"]

@@ -15,6 +15,7 @@ from steadyocr.settings.tree import Settings, default_data_dir
 
 ENV_PREFIX = "STEADYOCR_"
 _NESTING = "__"
+_LISTS = ("api_keys", "allowed_hosts")
 # Read by this module, by make or by commands that speak to a server; not part of the tree.
 OTHER_NAMES = frozenset({"STEADYOCR_CONFIG", "STEADYOCR_API_KEY"})
 
@@ -159,7 +160,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if leaf in node:
             raise ConfigError(f"{name} gives {leaf!r} a value, which other variables give values inside")
         # Lists are written as a comma-separated text.
-        node[leaf] = [part.strip() for part in text.split(",") if part.strip()] if leaf == "api_keys" else text
+        node[leaf] = [part.strip() for part in text.split(",") if part.strip()] if leaf in _LISTS else text
     return tree
 
 
