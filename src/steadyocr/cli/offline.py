@@ -49,7 +49,7 @@ def train(
     crop_size: Annotated[int, typer.Option(help="side of a crop in pixels, a multiple of 32")] = 640,
     inner_channels: Annotated[int, typer.Option(help="width of the neck, with --from-scratch")] = 64,
     max_minutes: Annotated[float, typer.Option(help="stop after so long; 0 is unlimited")] = 0.0,
-    seed: Annotated[int, typer.Option(help="of everything random")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="of everything random")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     threads: Annotated[int, typer.Option(help="of torch on the CPU; 0 leaves torch's choice")] = 0,
     workers: Annotated[int, typer.Option(help="processes that make crops; 0 makes them in this one")] = 1,
@@ -88,7 +88,7 @@ def train(
 def synth(
     out: Annotated[Path, typer.Option("--out", "-o", help="new folder")],
     count: Annotated[int, typer.Option(min=1, help="how many pictures")] = 1000,
-    seed: Annotated[int, typer.Option(help="same seed, same pictures")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="same seed, same pictures")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 1,
     backgrounds: Annotated[Path | None, typer.Option(help="photographs nearly free of text")] = None,
     corpora: Annotated[Path | None, typer.Option(help="folder with zhwiki.txt, enwiki.txt, ...")] = None,

@@ -150,6 +150,7 @@ class TrainConfig:
                 bool(self.validation.bin_thresholds and self.validation.unclip_ratios),
                 "validation: empty thresholds",
             ),
+            (self.seed >= 0, "seed: not negative"),
             (self.max_minutes >= 0 and self.num_workers >= 0, "max_minutes, num_workers: not negative"),
         )
         for holds, rule in checks:

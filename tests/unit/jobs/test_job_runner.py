@@ -180,6 +180,20 @@ async def test_large_results_and_overlays_become_blobs(tmp_path: Path) -> None:
 
 
 @in_real_time
+async def test_results_of_jobs_under_way_may_take_the_space_that_is_kept_free(tmp_path: Path) -> None:
+    async def with_overlay(data: bytes) -> Reply:
+        return Reply({"page": {"text": "x" * 1000}}, b"overlay")
+
+    async with running(tmp_path, start=False) as rig:
+        rig.front.acts[b"a"] = with_overlay
+        job = rig.submit(b"a")
+        rig.runner = Runner(rig.jobs, LocalBlobs(tmp_path, min_free_bytes=1 << 60), rig.front, FAST)
+        rig.runner.start(rig.loops)
+        (item,) = await rig.finished(job)
+        assert (item.state, rig.front.seen) == (ItemState.DONE, [b"a"]), "it was read once"
+
+
+@in_real_time
 async def test_a_bad_picture_fails_at_once_and_alone(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         rig.front.acts[b"bad"] = raising(UndecodableImage("damaged"), UndecodableImage("damaged"))

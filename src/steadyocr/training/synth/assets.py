@@ -44,8 +44,11 @@ class Assets:
         """Find fonts, read the texts and list the photographs.
 
         Raises:
-            DatasetError: No usable font was found.
+            DatasetError: No usable font was found, or a folder is not there.
         """
+        for folder in (backgrounds_dir, corpora_dir):
+            if folder is not None and not folder.is_dir():
+                raise DatasetError(f"{folder}: no such folder")
         faces = discover(font_dirs)
         if not faces:
             raise DatasetError("no usable font found: install one, fonts-dejavu and fonts-noto-cjk for example")

@@ -6,6 +6,8 @@ import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -96,15 +98,18 @@ def write_picture(job: Job, assets: Assets, index: int) -> dict[str, Any]:
     }
 
 
-def _rows(job: Job, count: int, workers: int) -> Iterator[dict[str, Any]]:
+def _rows(job: Job, assets: Assets, count: int, workers: int) -> Iterator[dict[str, Any]]:
     if workers <= 1:
-        assets = Assets.load(job.backgrounds_dir, job.corpora_dir)
         for index in range(count):
             yield write_picture(job, assets, index)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, initializer=_start, initargs=(job,)) as pool:
-        yield from pool.imap(_work, range(count), chunksize=_CHUNK)
+    # Not multiprocessing.Pool, which replaces workers that cannot start for ever.
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(job,)) as pool:
+        try:
+            yield from pool.map(_work, range(count), chunksize=_CHUNK)
+        except BrokenProcessPool as error:
+            raise DatasetError("a process that renders has died, of memory perhaps: try fewer workers") from error
 
 
 def write_dataset(
@@ -131,18 +136,22 @@ def write_dataset(
         progress: Called with pictures done and pictures wanted.
 
     Raises:
-        DatasetError: The folder holds something, or a kind is unknown, or no font was found.
+        DatasetError: The folder holds something, a kind is unknown, the seed is negative, no font was found, a folder
+            to draw from is not there, or a process died.
     """
+    if seed < 0:
+        raise DatasetError("the seed must not be negative")
     unknown = [k for k in kinds or () if k not in KINDS]
     if unknown:
         raise DatasetError(f"unknown kind {unknown[0]!r}: choose among {', '.join(KINDS)}")
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise DatasetError("the output folder is not empty: name a new one")
+    assets = Assets.load(backgrounds_dir, corpora_dir)
     for part in ("images", "labels"):
         (out_dir / part).mkdir(parents=True, exist_ok=True)
     job = Job(out_dir, seed, backgrounds_dir, corpora_dir, kinds)
     with (out_dir / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
-        for done, row in enumerate(_rows(job, count, workers), start=1):
+        for done, row in enumerate(_rows(job, assets, count, workers), start=1):
             manifest.write(json.dumps(row, ensure_ascii=False) + "\n")
             if progress is not None:
                 progress(done, count)
