@@ -536,6 +536,25 @@ async def test_who_gives_up_waiting_to_be_alone_lets_the_others_on() -> None:
             await gate.wait_open()
 
 
+@without_waiting
+async def test_those_who_waited_for_one_that_gives_up_being_alone_go_on_at_once() -> None:
+    gate = Gate()
+
+    async def pass_through() -> None:
+        async with gate.passing(alone=False):
+            pass
+
+    async with gate.passing(alone=False):
+        alone = asyncio.create_task(gate.passing(alone=True).__aenter__())
+        await asyncio.sleep(1)
+        others = [asyncio.create_task(pass_through()), asyncio.create_task(gate.wait_open())]
+        await asyncio.sleep(1)
+        assert not any(other.done() for other in others)
+        alone.cancel()
+        async with asyncio.timeout(1):
+            await asyncio.gather(*others)
+
+
 @in_real_time
 async def test_calls_of_the_store_do_not_block_the_loop_and_are_bounded() -> None:
     jobs = AsyncJobStore(InMemoryJobStore(), threads=1, max_pending=2)
