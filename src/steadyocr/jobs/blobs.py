@@ -49,8 +49,12 @@ class Blob:
 class BlobStore(Protocol):
     """Content by its hash. Blocking; :func:`put_stream` is for event loops."""
 
-    def writer(self, max_bytes: int) -> BlobWriter:
+    def writer(self, max_bytes: int, *, reserve: bool = False) -> BlobWriter:
         """Return a writer for a blob of at most this size.
+
+        Args:
+            max_bytes: The size.
+            reserve: It ends work under way, and may take the disk space that is kept free for that.
 
         Raises:
             InsufficientStorage: The disk is too full to begin.
@@ -215,9 +219,9 @@ async def put_stream(blobs: BlobStore, chunks: AsyncIterable[bytes], max_bytes: 
         return await asyncio.to_thread(writer.commit)
 
 
-def put_bytes(blobs: BlobStore, content: bytes) -> Blob:
+def put_bytes(blobs: BlobStore, content: bytes, *, reserve: bool = False) -> Blob:
     """Store what is in memory already."""
-    with blobs.writer(len(content)) as writer:
+    with blobs.writer(len(content), reserve=reserve) as writer:
         writer.write(content)
         return writer.commit()
 
@@ -226,7 +230,7 @@ def storage_works(blobs: BlobStore) -> bool:
     """Return whether something can be stored now and read back. It is deleted again, where that can be done."""
     content = secrets.token_bytes(16)
     try:
-        key = put_bytes(blobs, content).key
+        key = put_bytes(blobs, content, reserve=True).key
     except (SteadyOCRError, OSError):
         return False
     try:

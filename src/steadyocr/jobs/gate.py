@@ -31,16 +31,18 @@ class Gate:
             await self._leave(alone=alone)
 
     async def _enter(self, *, alone: bool) -> None:
-        self._alone += alone
-        try:
-            async with self._changed:
+        async with self._changed:
+            self._alone += alone
+            try:
                 free = (lambda: not self._inside) if alone else (lambda: not self._taken and not self._alone)
                 await self._changed.wait_for(free)
-                self._inside += 1
-                self._taken = alone
-        except BaseException:
-            self._alone -= alone
-            raise
+            except BaseException:
+                # Waiting ends with the lock in hand even when it is called off, so this cannot be.
+                self._alone -= alone
+                self._changed.notify_all()
+                raise
+            self._inside += 1
+            self._taken = alone
 
     async def _leave(self, *, alone: bool) -> None:
         self._inside -= 1

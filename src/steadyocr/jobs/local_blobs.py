@@ -47,9 +47,10 @@ class LocalBlobs:
     def _folders(self, blobs: Iterable[Blob]) -> set[Path]:
         return {self._root / name for name in {blob.key[:2] for blob in blobs}}
 
-    def writer(self, max_bytes: int) -> BlobWriter:
+    def writer(self, max_bytes: int, *, reserve: bool = False) -> BlobWriter:
         """See :meth:`BlobStore.writer`."""
-        return BlobWriter(self._unfinished, self._keep, max_bytes=max_bytes, min_free_bytes=self._min_free_bytes)
+        floor = 0 if reserve else self._min_free_bytes
+        return BlobWriter(self._unfinished, self._keep, max_bytes=max_bytes, min_free_bytes=floor)
 
     def _keep(self, written: Path, blob: Blob) -> None:
         if not self._make_young(blob.key):

@@ -62,9 +62,10 @@ class ObjectBlobs:
     def _path(self, key: str) -> str:
         return f"{check_key(key)[:2]}/{key[2:4]}/{key}"
 
-    def writer(self, max_bytes: int) -> BlobWriter:
+    def writer(self, max_bytes: int, *, reserve: bool = False) -> BlobWriter:
         """See :meth:`BlobStore.writer`."""
-        return BlobWriter(self._spool, self._keep, max_bytes=max_bytes, min_free_bytes=self._min_free_bytes)
+        floor = 0 if reserve else self._min_free_bytes
+        return BlobWriter(self._spool, self._keep, max_bytes=max_bytes, min_free_bytes=floor)
 
     def put_many(self, contents: Sequence[bytes | bytearray]) -> list[Blob]:
         """See :meth:`BlobStore.put_many`. Each costs its requests, so several go at the same time."""

@@ -92,11 +92,12 @@ class ItemReader:
     def _store(self, reply: Reply) -> ItemOutcome:
         page = reply.message["page"]
         text = dump(page).encode()
-        overlay = put_bytes(self._blobs, reply.payload).key if reply.payload else None
+        # What the reserve is for: refused, the picture would be read again and again for as long as the disk is low.
+        overlay = put_bytes(self._blobs, reply.payload, reserve=True).key if reply.payload else None
         stored_bytes = len(text) + len(reply.payload)
         if len(text) <= self._config.inline_result_bytes:
             return ItemOutcome(result=page, overlay_ref=overlay, stored_bytes=stored_bytes)
-        key = put_bytes(self._blobs, text).key
+        key = put_bytes(self._blobs, text, reserve=True).key
         return ItemOutcome(result_ref=key, overlay_ref=overlay, stored_bytes=stored_bytes)
 
 

@@ -120,7 +120,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(blobs: BlobStore, work: Path) 
     assert blobs.usage_bytes() == 0
 
 
-def test_a_low_disk_refuses_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_low_disk_refuses_before_anything_is_written_but_for_what_ends_work_under_way(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     for blobs in (
         LocalBlobs(tmp_path / "blobs", min_free_bytes=1 << 60),
@@ -129,6 +129,8 @@ def test_a_low_disk_refuses_before_anything_is_written(tmp_path: Path) -> None:
         with pytest.raises(InsufficientStorage) as caught:
             put_bytes(blobs, b"picture")
         assert caught.value.retry_after_s is not None
+        assert content_of(blobs, put_bytes(blobs, b"result", reserve=True).key) == b"result"
+        assert storage_works(blobs)
 
 
 def test_a_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -180,6 +180,20 @@ async def test_large_results_and_overlays_become_blobs(tmp_path: Path) -> None:
 
 
 @in_real_time
+async def test_results_of_jobs_under_way_may_take_the_space_that_is_kept_free(tmp_path: Path) -> None:
+    async def with_overlay(data: bytes) -> Reply:
+        return Reply({"page": {"text": "x" * 1000}}, b"overlay")
+
+    async with running(tmp_path, start=False) as rig:
+        rig.front.acts[b"a"] = with_overlay
+        job = rig.submit(b"a")
+        rig.runner = Runner(rig.jobs, LocalBlobs(tmp_path, min_free_bytes=1 << 60), rig.front, FAST)
+        rig.runner.start(rig.loops)
+        (item,) = await rig.finished(job)
+        assert (item.state, rig.front.seen) == (ItemState.DONE, [b"a"]), "it was read once"
+
+
+@in_real_time
 async def test_a_bad_picture_fails_at_once_and_alone(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         rig.front.acts[b"bad"] = raising(UndecodableImage("damaged"), UndecodableImage("damaged"))
@@ -520,6 +534,25 @@ async def test_who_gives_up_waiting_to_be_alone_lets_the_others_on() -> None:
                 raise AssertionError
         async with asyncio.timeout(1), gate.passing(alone=False):
             await gate.wait_open()
+
+
+@without_waiting
+async def test_those_who_waited_for_one_that_gives_up_being_alone_go_on_at_once() -> None:
+    gate = Gate()
+
+    async def pass_through() -> None:
+        async with gate.passing(alone=False):
+            pass
+
+    async with gate.passing(alone=False):
+        alone = asyncio.create_task(gate.passing(alone=True).__aenter__())
+        await asyncio.sleep(1)
+        others = [asyncio.create_task(pass_through()), asyncio.create_task(gate.wait_open())]
+        await asyncio.sleep(1)
+        assert not any(other.done() for other in others)
+        alone.cancel()
+        async with asyncio.timeout(1):
+            await asyncio.gather(*others)
 
 
 @in_real_time
