@@ -43,7 +43,8 @@ class Pruning:
         if last is None:
             return cls(now, now)
         if now - last.at > _GAP_S:
-            return cls(now, now + kept_s)
+            # A wait under way goes on where it was, or a machine that is off at weekends would wait for ever.
+            return cls(now, now + (kept_s if last.allowed else min(kept_s, max(0.0, last.begins - last.at))))
         # A beginning that was set by a clock ahead of today's would come too late.
         return cls(now, now if last.allowed else min(last.begins, now + kept_s))
 
