@@ -57,10 +57,12 @@ class AsyncJobStore:
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking call in a thread: ``await jobs.run(jobs.store.job, job_id)``.
 
-        A call that was started runs to its end even if nobody waits for it any more.
+        A call that was started runs to its end even if nobody waits for it any more; one that waits for a thread
+        is given up when this closes: with a silent server each may take its whole time limit.
 
         Raises:
             QueueFull: Too many calls wait already.
+            Unavailable: It was closed meanwhile.
             SteadyOCRError: What the call raises.
         """
         if self._pending >= self._max_pending:
@@ -69,7 +71,12 @@ class AsyncJobStore:
         running = self._loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
         reads = getattr(call, "__name__", "") in READS
         running.add_done_callback(lambda done: self._note_end(done, reads))
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if running.cancelled():
+                raise Unavailable("the job store is closed") from None
+            raise
 
     def _note_end(self, running: asyncio.Future[T], reads: bool) -> None:
         self._pending -= 1
@@ -114,5 +121,5 @@ class AsyncJobStore:
     def _end_threads(self) -> None:
         self._watch.close()
         self._watcher.join()
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)
         self.store.close()

@@ -152,9 +152,10 @@ class Runner:
             raise
         except asyncio.CancelledError:
             # The claim itself goes on; what it brings must not wait for its lease to run out.
-            with contextlib.suppress(SteadyOCRError):
-                for lease in await claiming:
-                    await self._release_at_last(lease)
+            with contextlib.suppress(SteadyOCRError, TimeoutError):
+                async with asyncio.timeout(_LAST_RELEASE_S):
+                    for lease in await claiming:
+                        await self._release_at_last(lease)
             raise
         return leases[0] if leases else None
 

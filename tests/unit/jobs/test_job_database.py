@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
 import sqlite3
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -398,6 +400,31 @@ async def test_a_damaged_file_stays_trouble_although_other_parts_can_be_read(url
     assert await jobs.run(jobs.store.waiting) == 300
     assert jobs.trouble is not None
     await jobs.close()
+
+
+@in_real_time
+async def test_closing_waits_for_what_is_under_way_and_gives_up_what_waits() -> None:
+    jobs = AsyncJobStore(InMemoryJobStore(), threads=1)
+    begun, answered = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def silent() -> str:
+        begun.set()
+        answered.wait(30)
+        return "answered at last"
+
+    first = asyncio.create_task(jobs.run(silent))
+    await asyncio.to_thread(begun.wait, 30)
+    rest = [asyncio.create_task(jobs.run(ran.append, "late")) for _ in range(5)]
+    closing = asyncio.create_task(jobs.close())
+    done, _ = await asyncio.wait(rest, timeout=30)
+    assert len(done) == 5, "they need not wait for the silent one"
+    assert not closing.done()
+    answered.set()
+    await closing
+    assert await first == "answered at last"
+    assert [type(task.exception()) for task in rest] == [Unavailable] * 5
+    assert ran == []
 
 
 @in_real_time
