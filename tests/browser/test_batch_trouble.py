@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
+from single_support import wait_for
 from support import LIGHT, KnownPicture, free_port, running_server
 
 pytestmark = needs_chromium
@@ -64,10 +65,11 @@ def test_too_much_is_said_with_the_limit_and_not_tried_again(open_page: OpenPage
     problem = page.get_by_role("alert")
     refusals = {"at most 4.3 GB": {"limit_bytes": 4 << 30}, "at most 10,000": {"limit": 10_000}}
     for sentence, details in refusals.items():
-        with page.expect_request("**/v1/jobs"):
-            page.locator(FILES).set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
+        page.locator(FILES).set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
+        sent = wait_for(page, held)
+        held.clear()
         body = {"code": "payload_too_large", "detail": "a job may have so much", "retryable": False, **details}
-        held.pop().fulfill(status=413, json=body)
+        sent.fulfill(status=413, json=body)
         expect(problem).to_contain_text(sentence)
         expect(problem.get_by_role("button")).to_have_count(0)
 
