@@ -10,10 +10,16 @@ from steadyocr.service.shelf import Bounds, Shelf
 
 
 class Clock:
+    """Time that passes, and the wall clock, which may be set wrong."""
+
     def __init__(self) -> None:
         self.now = 1000.0
+        self.set_by = 0.0
 
-    def __call__(self) -> float:
+    def wall(self) -> float:
+        return self.now + self.set_by
+
+    def monotonic(self) -> float:
         return self.now
 
 
@@ -28,7 +34,7 @@ def missing() -> NotFoundError:
 
 def shelf_in(root: Path, clock: Clock, *, renewed_by_use: bool = False, **bounds: int) -> Shelf:
     values = {"max_age_s": 100, "max_count": 3, "max_bytes": 1000, **bounds}
-    return Shelf(root, Bounds(**values, renewed_by_use=renewed_by_use), missing, clock)
+    return Shelf(root, Bounds(**values, renewed_by_use=renewed_by_use), missing, clock.wall, clock.monotonic)
 
 
 def ids(shelf: Shelf) -> list[str]:
@@ -141,3 +147,51 @@ def test_an_entry_that_cannot_be_written_leaves_nothing_half(tmp_path: Path, clo
         shelf.put({"no/such/folder": b"x"}, {})
     assert list(tmp_path.iterdir()) == []
     assert ids(shelf) == []
+
+
+def test_with_the_clock_set_back_the_newest_is_never_pushed_out_by_itself(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock, renewed_by_use=True)
+    put = [shelf.put({"a": b"x"}, {}).id for _ in range(3)]
+    clock.set_by = -500.0
+    for _ in range(2):
+        clock.now += 1
+        put.append(shelf.put({"a": b"x"}, {}).id)
+    assert ids(shelf) == put[:1:-1]
+
+
+@pytest.mark.parametrize("set_by", [-1e6, 1e6])
+def test_a_clock_that_is_set_makes_nothing_older_or_younger(tmp_path: Path, clock: Clock, set_by: float) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    kept = shelf.put({"a": b"x"}, {}).id
+    clock.set_by = set_by
+    clock.now += 100
+    shelf.sweep()
+    assert ids(shelf) == [kept]
+    clock.now += 1
+    shelf.sweep()
+    assert ids(shelf) == []
+
+
+def test_what_a_restart_finds_in_the_future_counts_as_new_and_goes_before_what_comes(
+    tmp_path: Path, clock: Clock
+) -> None:
+    before = shelf_in(tmp_path, clock)
+    old = []
+    for _ in range(3):
+        clock.now += 1
+        old.append(before.put({"a": b"x"}, {}).id)
+    clock.set_by = -500.0
+    after = shelf_in(tmp_path, clock)
+    after.load()
+    new = after.put({"a": b"x"}, {}).id
+    assert ids(after) == [new, old[2], old[1]]
+    clock.now += 101
+    assert ids(after) == []
+
+
+def test_an_entry_without_a_time_is_damaged(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "never").mkdir()
+    (tmp_path / "never" / "entry.json").write_text('{"at": NaN, "facts": {}}', encoding="utf-8")
+    shelf = shelf_in(tmp_path, clock)
+    shelf.load()
+    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,16 @@
 
 Everything here blocks and belongs in a thread; a lock makes it safe there. An entry appears whole or not at all: its
 folder is written under another name and renamed.
+
+Age is measured on a clock that nobody sets. What lay there before this process began has only the wall clock's word for
+its age: where that was set back meanwhile, it counts as new.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import shutil
 import threading
@@ -52,15 +56,15 @@ class Entry:
 
     Attributes:
         id: Its name, which cannot be guessed.
-        at: When it was put there, seconds since 1970.
-        used_at: When it was used last.
+        at: When it was put there, seconds since 1970; to be shown.
+        since: When its age began, on the process's own clock.
         size: Bytes of its files.
         facts: Plain values that belong to it.
     """
 
     id: str
     at: float
-    used_at: float
+    since: float
     size: int
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +77,7 @@ class Shelf:
         bounds: How much may lie there.
         missing: Makes the error for an entry that is not there, or not any more.
         clock: Seconds since 1970.
+        monotonic: Seconds that only ever pass.
     """
 
     def __init__(
@@ -81,23 +86,28 @@ class Shelf:
         bounds: Bounds,
         missing: Callable[[], NotFoundError],
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
         self._bounds = bounds
         self._missing = missing
         self._clock = clock
+        self._monotonic = monotonic
+        # In the order in which they were put there.
         self._entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
 
     def load(self) -> None:
         """Take up what an earlier process left, and throw away what it did not finish."""
+        found: list[Entry] = []
         with self._lock:
             for folder in self._root.iterdir() if self._root.is_dir() else ():
-                entry = _read_entry(folder)
+                entry = self._read_entry(folder)
                 if entry is None:
                     shutil.rmtree(folder, ignore_errors=True)
                 else:
-                    self._entries[entry.id] = entry
+                    found.append(entry)
+            self._entries = {entry.id: entry for entry in sorted(found, key=lambda entry: entry.at)}
             self._sweep()
 
     def put(self, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> Entry:
@@ -110,7 +120,8 @@ class Shelf:
         if sum(map(len, files.values())) > self._bounds.max_bytes:
             raise InsufficientStorage("this is more than may be kept at all", max_bytes=self._bounds.max_bytes)
         now = self._clock()
-        entry = Entry(secrets.token_urlsafe(_ID_BYTES), now, now, sum(map(len, files.values())), dict(facts))
+        size = sum(map(len, files.values()))
+        entry = Entry(secrets.token_urlsafe(_ID_BYTES), now, self._monotonic(), size, dict(facts))
         unfinished = self._root / f"{_UNFINISHED}{entry.id}"
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         refuse_low_disk(self._root, self._bounds.min_free_bytes, entry.size)
@@ -121,6 +132,8 @@ class Shelf:
             (unfinished / _FACTS_NAME).write_text(json.dumps({"at": now, "facts": entry.facts}), encoding="utf-8")
             with self._lock:
                 unfinished.rename(self._root / entry.id)
+                # It may have waited for the lock, and must not go before what came meanwhile.
+                entry.since = self._monotonic()
                 self._entries[entry.id] = entry
                 self._sweep()
         except BaseException:
@@ -139,7 +152,8 @@ class Shelf:
             entry = self._entries.get(entry_id)
             if entry is None:
                 raise self._missing()
-            entry.used_at = self._clock()
+            if self._bounds.renewed_by_use:
+                entry.since = self._monotonic()
             return entry
 
     def read(self, entry_id: str, name: str) -> bytes:
@@ -188,7 +202,7 @@ class Shelf:
         """Return all entries that are still there."""
         with self._lock:
             self._sweep()
-            return sorted(self._entries.values(), key=lambda entry: entry.at, reverse=True)
+            return list(reversed(self._entries.values()))
 
     def sweep(self) -> None:
         """Remove what is too old."""
@@ -207,31 +221,30 @@ class Shelf:
             return sum(entry.size for entry in self._entries.values())
 
     def _sweep(self) -> None:
-        bounds, now = self._bounds, self._clock()
+        bounds, now = self._bounds, self._monotonic()
         used = sum(entry.size for entry in self._entries.values())
-        for entry in sorted(self._entries.values(), key=self._age_from):
-            too_old = now - self._age_from(entry) > bounds.max_age_s
+        for entry in sorted(self._entries.values(), key=lambda entry: entry.since):
+            too_old = now - entry.since > bounds.max_age_s
             if not too_old and len(self._entries) <= bounds.max_count and used <= bounds.max_bytes:
                 return
             used -= entry.size
             self._drop(entry.id)
 
-    def _age_from(self, entry: Entry) -> float:
-        return entry.used_at if self._bounds.renewed_by_use else entry.at
-
     def _drop(self, entry_id: str) -> None:
         del self._entries[entry_id]
         shutil.rmtree(self._root / entry_id, ignore_errors=True)
 
-
-def _read_entry(folder: Path) -> Entry | None:
-    if folder.name.startswith(_UNFINISHED) or not folder.is_dir():
-        return None
-    try:
-        values = json.loads((folder / _FACTS_NAME).read_text(encoding="utf-8"))
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.name != _FACTS_NAME)
-        at = float(values["at"])
-        return Entry(folder.name, at, at, size, dict(values["facts"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        _log.warning("A kept entry cannot be read and is removed")
-        return None
+    def _read_entry(self, folder: Path) -> Entry | None:
+        if folder.name.startswith(_UNFINISHED) or not folder.is_dir():
+            return None
+        try:
+            values = json.loads((folder / _FACTS_NAME).read_text(encoding="utf-8"))
+            size = sum(path.stat().st_size for path in folder.iterdir() if path.name != _FACTS_NAME)
+            at = float(values["at"])
+            if not math.isfinite(at):
+                raise ValueError("no time")
+            age_s = max(0.0, self._clock() - at)
+            return Entry(folder.name, at, self._monotonic() - age_s, size, dict(values["facts"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("A kept entry cannot be read and is removed")
+            return None
