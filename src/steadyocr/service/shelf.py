@@ -240,11 +240,20 @@ class Shelf:
         try:
             values = json.loads((folder / _FACTS_NAME).read_text(encoding="utf-8"))
             size = sum(path.stat().st_size for path in folder.iterdir() if path.name != _FACTS_NAME)
-            at = float(values["at"])
-            if not math.isfinite(at):
-                raise ValueError("no time")
+            at = _moment(values["at"])
             age_s = max(0.0, self._clock() - at)
             return Entry(folder.name, at, self._monotonic() - age_s, size, dict(values["facts"]))
         except (OSError, ValueError, KeyError, TypeError):
             _log.warning("A kept entry cannot be read and is removed")
             return None
+
+
+def _moment(value: object) -> float:
+    """Read a point in time; JSON as Python reads it knows numbers that are none.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("no point in time")
+    return float(value)
