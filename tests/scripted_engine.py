@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from steadyocr.errors import EngineDied, UndecodableImage
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.deaths import EXIT_UNSOUND
 from steadyocr.scheduling.engine import EngineProcess, EngineState
 from steadyocr.scheduling.items import Reply, WorkItem
 
@@ -20,11 +21,11 @@ BASE_BYTES = 300 << 20
 class ScriptedEngine(EngineProcess):
     """An engine without a process. What it does with an item is written in the item.
 
-    ``die`` crashes it; ``die once`` only at the first attempt; ``hang`` never answers; ``bad`` is answered with a
-    typed error; ``take N`` is answered after N silent seconds, ``work N`` after N seconds with a sign of life each
-    second; ``die after`` answers and then ends; ``grow`` leaves it larger; ``exhaust`` runs it out of memory; ``short
-    once`` has not enough memory at the first attempt; ``tidy
-    N`` is answered, and N seconds are spent on tidying up; anything else is answered.
+    ``die`` crashes it; ``die once`` only at the first attempt; ``unsound`` makes it find itself unsound; ``hang`` never
+    answers; ``bad`` is answered with a typed error; ``take N`` is answered after N silent seconds, ``work N`` after N
+    seconds with a sign of life each second; ``die after`` answers and then ends; ``grow`` leaves it larger; ``exhaust``
+    runs it out of memory; ``short once`` has not enough memory at the first attempt; ``tidy N`` is answered, and N
+    seconds are spent on tidying up; anything else is answered.
     """
 
     def __init__(self, number: int) -> None:
@@ -44,6 +45,7 @@ class ScriptedEngine(EngineProcess):
         await asyncio.sleep(1)
         self.ready = {"pid": self.number, "models": {}, "start_ms": 1000, "rss_bytes": BASE_BYTES}
         self.rss_bytes = BASE_BYTES
+        self.proven_at = asyncio.get_running_loop().time()
         self.state = EngineState.READY
 
     async def ping(self) -> None:
@@ -61,6 +63,8 @@ class ScriptedEngine(EngineProcess):
             or (order == "die large" and not item.cautious)
         ):
             self.die()
+        if order == "unsound":
+            self.die(EXIT_UNSOUND)
         if order == "hang":
             await self._until_done_or_dead(1e9)
         if order.startswith("take "):

@@ -106,7 +106,7 @@ def test_a_batch_here_is_one_job_however_often_it_is_asked_for(tmp_path: Path, p
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_batch_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, pictures: Path, how: signal.Signals) -> None:
     shell, out = Shell(tmp_path / "data"), tmp_path / "out"
-    process = shell.start("batch", pictures, "-o", out, LIGHT_ENGINE_WORK_S="0.3")
+    process = shell.start("batch", pictures, "-o", out, LIGHT_ENGINE_WORK_S="1")
     wait_until(lambda: len(texts(out)) >= 2 if out.exists() else False, 60)
     if how is signal.SIGKILL:
         os.killpg(process.pid, how)

@@ -195,3 +195,45 @@ def test_an_entry_without_a_time_is_damaged(tmp_path: Path, clock: Clock) -> Non
     shelf = shelf_in(tmp_path, clock)
     shelf.load()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_entry_that_the_disk_does_not_give_is_left_alone_and_taken_up_later(tmp_path: Path, clock: Clock) -> None:
+    kept = shelf_in(tmp_path, clock).put({"a": b"x"}, {})
+    facts, aside = tmp_path / kept.id / "entry.json", tmp_path.parent / f"{tmp_path.name}-facts"
+    facts.rename(aside)
+    facts.mkdir()  # cannot be read, whoever asks
+    shelf = shelf_in(tmp_path, clock)
+    shelf.load()
+    assert ids(shelf) == []
+    facts.rmdir()
+    aside.rename(facts)
+    shelf.load()
+    assert ids(shelf) == [kept.id]
+    assert shelf.read(kept.id, "a") == b"x"
+
+
+def test_a_late_look_at_what_was_left_spares_what_came_meanwhile(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = shelf_in(tmp_path, clock).put({"a": b"old"}, {})
+    clock.now += 1
+    shelf = shelf_in(tmp_path, clock)
+    before = shelf.put({"a": b"before"}, {})
+    write = Path.write_bytes
+
+    def while_writing(path: Path, data: bytes) -> int:
+        shelf.load()
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", while_writing)
+    during = shelf.put({"a": b"during"}, {})
+    assert ids(shelf) == [during.id, before.id, left.id]
+
+
+def test_a_file_that_the_disk_does_not_give_is_as_good_as_gone(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    kept = shelf.put({"a": b"x"}, {})
+    (tmp_path / kept.id / "a").unlink()
+    (tmp_path / kept.id / "a").mkdir()
+    with pytest.raises(NotFoundError):
+        shelf.read(kept.id, "a")

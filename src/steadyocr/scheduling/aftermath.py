@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from steadyocr.errors import EngineDied, Quarantined
 from steadyocr.scheduling.admission import AdmissionQueue
-from steadyocr.scheduling.deaths import Death
+from steadyocr.scheduling.deaths import Death, DeathCause
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.memory_contract import MemoryContract
 from steadyocr.scheduling.quarantine import Quarantine
@@ -17,7 +17,7 @@ from steadyocr.scheduling.suspicion import Suspicion
 
 _log = logging.getLogger("steadyocr.aftermath")
 
-# Deaths with an item in hand for which it is not to blame (kills from outside) before it is given up, unblamed.
+# Deaths with an item in hand that prove nothing against it (kills from outside, say) before it is given up, unblamed.
 _MAX_OUTSIDE_DEATHS = 5
 
 
@@ -25,7 +25,9 @@ class Aftermath:
     """Blames, retries and condemns.
 
     A picture is condemned when an engine dies of it while it is a suspect and therefore alone. That its client has
-    gone makes no difference to what it does to engines.
+    gone makes no difference to what it does to engines. An engine that found itself unsound proves something only where
+    it was proven after the death before: a card that has died takes all engines that are on it, whatever they read, and
+    lets no new one come up.
 
     Args:
         queue: Where retries go.
@@ -71,12 +73,23 @@ class Aftermath:
         elif item.kind != "run":
             self._retry_or_give_up(item, death)
         else:
-            deaths = self.suspicion.blame(item, asyncio.get_running_loop().time(), proven=True)
-            if item.suspect:
+            proof = self._proves(item, death)
+            deaths = self.suspicion.blame(item, asyncio.get_running_loop().time(), proven=proof)
+            if item.suspect and proof:
                 self._condemn(item, death, deaths)
             elif not item.abandoned:
                 item.suspect = True
-                self._retry(item, death)
+                if proof:
+                    self._retry(item, death)
+                else:
+                    self._retry_unblamed(item, death)
+
+    def _proves(self, item: WorkItem, death: Death) -> bool:
+        """Whether an engine died of the picture, as far as one death can tell."""
+        if death.cause is not DeathCause.UNSOUND:
+            return True
+        before = self.suspicion.last_death_at(item)
+        return before is not None and death.proven_at is not None and death.proven_at > before
 
     def _retry_unblamed(self, item: WorkItem, death: Death) -> None:
         item.outside_deaths += 1

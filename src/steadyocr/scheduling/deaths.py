@@ -3,7 +3,9 @@
 A picture is blamed for a crash of its own making (a fault signal, an exit of the interpreter), for a hang that had to
 be ended, and for being killed by the kernel for memory. A kill from outside — an operator, a test, an orchestrator —
 proves nothing about the picture, and neither does the slowness of an engine that is given no processor, nor the silence
-of one that somebody has stopped. Only the kernel's own counters tell the two kinds of SIGKILL apart.
+of one that somebody has stopped. An engine that has found itself unsound may be the victim of its picture or of a card
+that has died: what tells is whether it had read the golden picture right since the death before. Only the kernel's own
+counters tell the two kinds of SIGKILL apart.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import signal
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from steadyocr.runtime.cpu import cgroup_folders
 
@@ -25,9 +27,13 @@ class DeathCause(StrEnum):
     HANG = "hang"
     OVERDUE = "overdue"
     STARVED = "starved"
+    UNSOUND = "unsound"
     EXIT = "exit"
     OUTSIDE = "outside"
 
+
+# What an engine says by its exit code: after a fault it does not work any more.
+EXIT_UNSOUND: Final = 3
 
 # Signals that a faulty native library raises in its own process.
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
@@ -44,12 +50,14 @@ class Death:
         exit_code: Of the process, negative for a signal.
         stage: What it was doing with the item in hand, ``None`` when idle or unknown.
         silent: It had shown no sign of life for most of the time that it had the item.
+        proven_at: Event-loop time at which the engine had read the golden picture right, ``None`` where unknown.
     """
 
     cause: DeathCause
     exit_code: int | None
     stage: str | None
     silent: bool = False
+    proven_at: float | None = None
 
     @property
     def blames_the_item(self) -> bool:
@@ -91,6 +99,8 @@ def classify(exit_code: int | None, *, killed_by_us: bool, out_of_memory: bool) 
     """
     if killed_by_us:
         return DeathCause.HANG
+    if exit_code == EXIT_UNSOUND:
+        return DeathCause.UNSOUND
     if exit_code is None or exit_code >= 0:
         return DeathCause.EXIT
     if -exit_code == signal.SIGKILL:

@@ -22,7 +22,7 @@ async def put_down(engine: EngineProcess, why: Overdue | Hung | EngineDied, kill
     if isinstance(why, EngineDied):
         # It ended by itself, or has closed its channel: the caller sees to what is left of it.
         cause = classify(engine.exit_code, killed_by_us=False, out_of_memory=memory_kills() > kills_before)
-        return Death(cause, engine.exit_code, engine.stage)
+        return Death(cause, engine.exit_code, engine.stage, proven_at=engine.proven_at)
     # To be asked while it still lives: who was stopped from outside could show no sign of life.
     stopped = is_stopped(engine.pid)
     await engine.kill()

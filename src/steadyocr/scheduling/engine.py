@@ -48,6 +48,7 @@ class EngineProcess:
 
     Attributes:
         on_state: Told each step in its life, as the state before and the one after.
+        proven_at: Event-loop time at which it had read the golden picture right, before its first item.
         ready: What it said when it became ready: models, defaults, golden result, memory.
         rss_bytes: Resident memory after its last item.
         heap_bytes: Of it, what was in use in the C heap when it last tidied up: a leak grows here too, memory in
@@ -72,6 +73,7 @@ class EngineProcess:
         self._stderr: EngineStderr | None = None
         self._state = EngineState.STARTING
         self.on_state: Callable[[EngineState, EngineState], None] | None = None
+        self.proven_at: float | None = None
         self.ready: Message = {}
         self.rss_bytes = 0
         self.peak_rss_bytes = 0
@@ -134,6 +136,7 @@ class EngineProcess:
             raise EngineDied(f"an engine was not ready after {timeout_s:.0f} s") from error
         except _BROKEN as error:
             raise EngineDied(f"an engine ended while starting ({await self._describe_exit()})") from error
+        self.proven_at = asyncio.get_running_loop().time()
         self.state = EngineState.READY
 
     async def _receive_verdict(self, reader: asyncio.StreamReader) -> Message:

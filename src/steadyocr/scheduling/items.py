@@ -78,7 +78,7 @@ class WorkItem:
         header: What the picture says about itself, for predicting its memory; ``None`` for internal work.
         extra: Further plain values for the engine.
         attempts: How many engines have died with this item in hand.
-        outside_deaths: How many of those were ended from outside, which proves nothing against the item.
+        outside_deaths: How many of those prove nothing against the item: engines ended from outside, say.
         suspect: An engine has died of it, perhaps; it runs alone and one step smaller.
         short_of_memory: An engine had not enough memory for it; it runs alone and one step smaller.
         cap: Side cap of the present attempt.

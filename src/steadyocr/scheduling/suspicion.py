@@ -65,6 +65,11 @@ class Suspicion:
         self._entries[item.digest] = entry
         return entry.deaths
 
+    def last_death_at(self, item: WorkItem) -> float | None:
+        """Return the event-loop time of the last death that is held against a picture, ``None`` without one."""
+        entry = self._entries.get(item.digest) if self._entries else None
+        return entry.last_at if entry is not None else None
+
     def holds(self, item: WorkItem, now: float) -> bool:
         """Whether a picture is under suspicion. Costs a hash only where the size already matches."""
         self._forget_old(now)

@@ -32,6 +32,7 @@ from steadyocr.runtime.base import SessionOptions
 from steadyocr.runtime.cpu import cpu_flags, cpu_model
 from steadyocr.runtime.manifest import find_model
 from steadyocr.scheduling.config import EngineConfig
+from steadyocr.scheduling.deaths import EXIT_UNSOUND
 from steadyocr.scheduling.housekeeping import Housekeeping
 from steadyocr.scheduling.protocol import Message, receive_blocking, send_blocking
 from steadyocr.telemetry import logging as logs
@@ -45,7 +46,6 @@ _log = logging.getLogger("steadyocr.engine")
 # What runs beside serving (training) stands higher still.
 _OOM_SCORE_ABOVE_FRONT = 300
 _PR_SET_PDEATHSIG = 1
-_EXIT_UNSOUND = 3
 
 
 class Unsound(Exception):
@@ -279,7 +279,7 @@ def main() -> int:
         except (BrokenPipeError, ConnectionError):
             return 0
         except Unsound:
-            return _EXIT_UNSOUND
+            return EXIT_UNSOUND
     return 0
 
 

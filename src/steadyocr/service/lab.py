@@ -83,9 +83,15 @@ class Lab:
         return used if used in models else next(iter([_DEFAULT_BASE, *models]))
 
     async def load(self) -> None:
-        """Take up the records of an earlier process; what it did not see the end of is ended and marked."""
-        for records in (self.runs, self.exports):
-            for record in await asyncio.to_thread(records.load):
+        """Take up the records of an earlier process; what it did not see the end of is ended and marked.
+
+        Raises:
+            OSError: They cannot be read now. Nothing is started before they can; it can be tried again at any time.
+        """
+        # All are read before anything is done, which is then done once.
+        left = [(records, await asyncio.to_thread(records.load)) for records in (self.runs, self.exports)]
+        for records, open_ones in left:
+            for record in open_ones:
                 await end_leftover(record.pid, record.ticks)
                 record.end(State.INTERRUPTED, "the service ended while this ran")
                 records.save(record)

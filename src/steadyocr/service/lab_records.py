@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,18 @@ _log = logging.getLogger("steadyocr.lab")
 _RECORD_NAME: Final = "record.json"
 LOG_NAME: Final = "log.txt"
 WORK_NAME: Final = "work"
+_NUMBER: Final = (int, float)
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "id": str,
+    "params": dict,
+    "reason": str,
+    "created_at": _NUMBER,
+    "started_at": _NUMBER,
+    "ended_at": (*_NUMBER, type(None)),
+    "pid": int,
+    "ticks": int,
+    "facts": dict,
+}
 
 
 class State(StrEnum):
@@ -88,8 +101,16 @@ class Records:
         self._records: dict[str, Record] = {}
 
     def load(self) -> list[Record]:
-        """Read all records; returns those whose process an earlier life of ours did not see the end of."""
-        for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
+        """Read all records; returns those whose process an earlier life of ours did not see the end of.
+
+        Raises:
+            OSError: Their folder cannot be read.
+        """
+        try:
+            folders = sorted(self._root.iterdir())
+        except FileNotFoundError:
+            return []
+        for folder in folders:
             record = _read(folder)
             if record is not None:
                 self._records[record.id] = record
@@ -163,10 +184,21 @@ def _read(folder: Path) -> Record | None:
     try:
         values = json.loads((folder / _RECORD_NAME).read_text(encoding="utf-8"))
         record = Record(**{**values, "state": State(values["state"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        sound = _is_sound(asdict(record))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
         _log.warning("A record of the laboratory cannot be read and is left alone")
         return None
     return record if record.id == folder.name else None
+
+
+def _is_sound(values: Mapping[str, Any]) -> bool:
+    """Whether what was read is of the kinds that the rest relies on; JSON holds anything."""
+    if not all(isinstance(values[name], kinds) for name, kinds in _KINDS.items()):
+        return False
+    use = values["facts"].get("use")
+    return use is None or (isinstance(use, dict) and isinstance(use.get("state"), str))
 
 
 def _size(folder: Path) -> int:

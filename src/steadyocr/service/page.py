@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from steadyocr.service.history import History
 from steadyocr.service.lab import Lab
 from steadyocr.service.maps import Maps
 from steadyocr.settings import Settings
+
+_log = logging.getLogger("steadyocr.page")
 
 _SWEEP_PERIOD_S: Final = 30.0
 _KEY_ID: Final = re.compile(r"key-(\d+)")
@@ -69,11 +72,27 @@ class PageBackend:
         self._keys = [key.get_secret_value() for key in settings.auth.api_keys]
 
     async def run(self) -> None:
-        """Take up what an earlier process left, then remove what is too old, for ever."""
-        for shelf in (self.maps.shelf, self.history.shelf):
-            await asyncio.to_thread(shelf.load)
-        await self.lab.load()
+        """Take up what an earlier process left, then remove what is too old, for ever.
+
+        A folder that cannot be read is tried again in each round; meanwhile it counts as empty, and the laboratory as
+        not ready. Pictures are read without any of them. What is no trouble of the disk is a fault of ours, and seen.
+        """
+        untaken: dict[str, Callable[[], Awaitable[None]]] = {
+            "maps": lambda: asyncio.to_thread(self.maps.shelf.load),
+            "history": lambda: asyncio.to_thread(self.history.shelf.load),
+            "lab": self.lab.load,
+        }
+        told: set[str] = set()
         while True:
+            for name, load in list(untaken.items()):
+                try:
+                    await load()
+                except OSError:
+                    if name not in told:
+                        _log.exception("What is kept cannot be read; it is tried again", extra={"part": name})
+                    told.add(name)
+                else:
+                    del untaken[name]
             await asyncio.sleep(_SWEEP_PERIOD_S)
             for shelf in (self.maps.shelf, self.history.shelf):
                 await asyncio.to_thread(shelf.sweep)

@@ -95,20 +95,41 @@ class Shelf:
         self._monotonic = monotonic
         # In the order in which they were put there.
         self._entries: dict[str, Entry] = {}
+        # Folders that are being filled: they are not what an earlier process left.
+        self._writing: set[str] = set()
         self._lock = threading.Lock()
 
     def load(self) -> None:
-        """Take up what an earlier process left, and throw away what it did not finish."""
-        found: list[Entry] = []
+        """Take up what an earlier process left, and throw away what it did not finish.
+
+        Raises:
+            OSError: The folder cannot be read now. Nothing has changed, and it can be tried again at any time.
+        """
         with self._lock:
-            for folder in self._root.iterdir() if self._root.is_dir() else ():
-                entry = self._read_entry(folder)
-                if entry is None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                else:
-                    found.append(entry)
-            self._entries = {entry.id: entry for entry in sorted(found, key=lambda entry: entry.at)}
+            found = sorted(self._left_behind(), key=lambda entry: entry.at)
+            self._entries = {entry.id: entry for entry in (*found, *self._entries.values())}
             self._sweep()
+
+    def _left_behind(self) -> list[Entry]:
+        try:
+            folders = list(self._root.iterdir())
+        except FileNotFoundError:
+            return []
+        found = []
+        for folder in folders:
+            if folder.name in self._entries or folder.name in self._writing:
+                continue
+            try:
+                entry = self._read_entry(folder)
+            except OSError:
+                # The disk's fault may pass; what is removed is gone.
+                _log.warning("A kept entry cannot be read now and is left alone", exc_info=True)
+                continue
+            if entry is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                found.append(entry)
+        return found
 
     def put(self, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> Entry:
         """Put files there under a new name.
@@ -125,8 +146,9 @@ class Shelf:
         unfinished = self._root / f"{_UNFINISHED}{entry.id}"
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         refuse_low_disk(self._root, self._bounds.min_free_bytes, entry.size)
-        unfinished.mkdir(mode=0o700)
+        self._writing.add(unfinished.name)
         try:
+            unfinished.mkdir(mode=0o700)
             for name, data in files.items():
                 (unfinished / name).write_bytes(data)
             (unfinished / _FACTS_NAME).write_text(json.dumps({"at": now, "facts": entry.facts}), encoding="utf-8")
@@ -139,6 +161,8 @@ class Shelf:
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
+        finally:
+            self._writing.discard(unfinished.name)
         return entry
 
     def use(self, entry_id: str) -> Entry:
@@ -160,12 +184,14 @@ class Shelf:
         """Return one of its files.
 
         Raises:
-            NotFoundError: The entry or the file is not there, or not any more.
+            NotFoundError: The entry or the file is not there, or not any more, or the disk does not give it.
         """
         entry = self.use(entry_id)
         try:
             return (self._root / entry.id / name).read_bytes()
-        except FileNotFoundError as error:
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                _log.warning("A kept file cannot be read", exc_info=True)
             raise self._missing() from error
 
     def replace(self, entry_id: str, name: str, change: Callable[[bytes], bytes]) -> None:
@@ -235,25 +261,22 @@ class Shelf:
         shutil.rmtree(self._root / entry_id, ignore_errors=True)
 
     def _read_entry(self, folder: Path) -> Entry | None:
+        """Return an entry, or ``None`` for what is none, or damaged."""
         if folder.name.startswith(_UNFINISHED) or not folder.is_dir():
             return None
         try:
             values = json.loads((folder / _FACTS_NAME).read_text(encoding="utf-8"))
             size = sum(path.stat().st_size for path in folder.iterdir() if path.name != _FACTS_NAME)
-            at = _moment(values["at"])
-            age_s = max(0.0, self._clock() - at)
-            return Entry(folder.name, at, self._monotonic() - age_s, size, dict(values["facts"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            _log.warning("A kept entry cannot be read and is removed")
+            at, facts = _moment(values["at"]), dict(values["facts"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+            _log.warning("A kept entry is damaged and is removed")
             return None
+        age_s = max(0.0, self._clock() - at)
+        return Entry(folder.name, at, self._monotonic() - age_s, size, facts)
 
 
-def _moment(value: object) -> float:
-    """Read a point in time; JSON as Python reads it knows numbers that are none.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError("no point in time")
-    return float(value)
+def _moment(value: str | float) -> float:
+    at = float(value)
+    if not math.isfinite(at):
+        raise ValueError("no moment")
+    return at

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyocr.scheduling.deaths import Death, DeathCause, classify, is_stopped, memory_kills
+from steadyocr.scheduling.deaths import EXIT_UNSOUND, Death, DeathCause, classify, is_stopped, memory_kills
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from steadyocr.scheduling.deaths import Death, DeathCause, classify, is_stopped,
         (-6, False, False, DeathCause.CRASH, True),
         (-8, False, False, DeathCause.CRASH, True),
         (1, False, False, DeathCause.EXIT, True),
+        (EXIT_UNSOUND, False, False, DeathCause.UNSOUND, True),
         (0, False, False, DeathCause.EXIT, True),
         (-9, False, True, DeathCause.OUT_OF_MEMORY, True),
         (-9, False, False, DeathCause.OUTSIDE, False),

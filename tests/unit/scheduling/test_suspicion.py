@@ -9,7 +9,7 @@ import pytest
 from scheduler_lab import Lab, lab
 
 from scripted_engine import ScriptedEngine
-from steadyocr.errors import DeadlineExceeded, EngineDied, Quarantined, SteadyOCRError
+from steadyocr.errors import DeadlineExceeded, EngineDied, ModelError, Quarantined, SteadyOCRError
 from steadyocr.scheduling.engine import EngineState
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.suspicion import Suspicion
@@ -278,3 +278,30 @@ async def test_a_real_time_signal_is_a_death_like_any_other() -> None:
         made.engines[0].die(-signal.SIGRTMIN - 6)
         assert await unlucky == "take 5"
         assert made.loops.dead == {}
+
+
+class OnADyingCard(ScriptedEngine):
+    """The first two come up; after them none does."""
+
+    async def start(self, timeout_s: float) -> None:
+        if self.number > 2:
+            raise ModelError("the models misread the golden picture")
+        await super().start(timeout_s)
+
+
+@without_waiting
+async def test_a_card_that_dies_under_all_engines_condemns_no_picture() -> None:
+    async with lab(OnADyingCard, engines=2) as made:
+        await asyncio.sleep(2)
+        assert await hasty_upload(made, "unsound", 60.0) == "deadline_exceeded"
+        assert [engine.seen for engine in made.engines[:2]] == [[b"unsound"], [b"unsound"]]
+        assert len(made.scheduler.quarantine) == 0
+
+
+@without_waiting
+async def test_what_makes_a_proven_engine_unsound_again_is_condemned() -> None:
+    async with lab(engines=2) as made:
+        await asyncio.sleep(2)
+        assert await hasty_upload(made, "unsound", 60.0) == "quarantined"
+        assert sum(b"unsound" in engine.seen for engine in made.engines) == 3, "that of the two at first is no proof"
+        assert await made.read("good") == "good"

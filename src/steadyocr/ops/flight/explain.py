@@ -13,6 +13,7 @@ _CAUSES: Final = {
     "hang": "hung and was killed",
     "starved": "was given too little of the machine to get on, and was killed",
     "overdue": "worked on after everybody had stopped waiting, and was killed",
+    "unsound": "ended by itself, as it read even the golden picture no more after a fault",
     "exit": "ended by itself",
     "outside": "was killed from outside",
     "start_failed": "could not be started",
