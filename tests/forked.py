@@ -16,6 +16,7 @@ import inspect
 import json
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -141,6 +142,8 @@ def _run(order: dict[str, Any], streams: Sequence[int]) -> None:
         os.close(stream)
     if order["new_session"]:
         os.setsid()
+    # A shell that runs the tests in the background has switched Ctrl-C off for all of them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
