@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from steadyocr.errors import DatasetError
+from steadyocr.training.files import replace_whole, write_first
 from steadyocr.training.json_labels import read_json_labels
 from steadyocr.training.label_lines import Finding, Severity, inspect_line, repaired, shape_findings
 from steadyocr.training.label_parts import is_file, read_text, rows_of
@@ -121,8 +122,10 @@ class _Check:
             text = read_text(path)
         except DatasetError as error:
             line = error.message.removeprefix(f"{path}:").split(":")[0]
-            number = int(line) if line.isdigit() else None
-            self.say(path, number, "not_utf8", "error", "not UTF-8; save it as UTF-8")
+            if line.isdigit():
+                self.say(path, int(line), "not_utf8", "error", "not UTF-8; save it as UTF-8")
+            else:
+                self.say(path, None, "unreadable", "error", error.message.removeprefix(f"{path}: "))
             return None
         if path.read_bytes().startswith(_BOM):
             message = "starts with a byte order mark; other tools take it for part of the first number"
@@ -237,8 +240,13 @@ def _check_json(check: _Check, root: Path) -> None:
 def apply_fixes(report: Report) -> list[Path]:
     """Write what :func:`check_folder` mended; each file's first version is kept beside it as ``NAME.orig``.
 
+    A kill leaves each file as it was or as it should be, and what was mended has its first version.
+
     Returns:
         The files that were changed.
+
+    Raises:
+        DatasetError: One cannot be written; it is as it was.
     """
     changed = []
     # A row break at the end and Unix row ends are put in order along with other repairs.
@@ -246,8 +254,10 @@ def apply_fixes(report: Report) -> list[Path]:
         if text.after == text.before:
             continue
         original = text.path.with_name(f"{text.path.name}.orig")
-        if not original.exists():
-            original.write_bytes(text.before)
-        text.path.write_bytes(text.after)
+        try:
+            write_first(original, text.before, rights_of=text.path)
+            replace_whole(text.path, text.after)
+        except OSError as error:
+            raise DatasetError(f"{text.path}: cannot be repaired: {error.strerror or error}") from error
         changed.append(text.path)
     return changed
