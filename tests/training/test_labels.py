@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from labelled import make_folder, make_icdar
 from steadyocr.errors import DatasetError
 from steadyocr.training.checker import check_folder
 from steadyocr.training.json_labels import read_json_labels
-from steadyocr.training.labels import parse_label_line, read_folder, read_label_file
+from steadyocr.training.labels import parse_label_line, read_folder, read_folders, read_label_file
+from steadyocr.training.regions import LabelledImage
 
 ROW = "1,2,31,2,31,12,1,12,text"
 
@@ -178,6 +180,33 @@ def test_bad_json_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text, encoding="utf-8")
     with pytest.raises(DatasetError, match=r"x.json"):
         read_folder(tmp_path)
+
+
+def sets(images: list[LabelledImage]) -> dict[str, int]:
+    return dict(Counter(image.dataset for image in images))
+
+
+def test_sets_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    """They became one row of a table, and its figures nobody's."""
+    roots = [make_folder(tmp_path / name, count) for name, count in (("a/test", 1), ("b/test", 2), ("b/other", 3))]
+    assert sets(read_folders(roots)) == {"a/test": 1, "b/test": 2, "other": 3}
+    deeper = make_folder(tmp_path / "more" / "b" / "test", 4)
+    assert sets(read_folders([*roots[:2], deeper])) == {
+        f"{tmp_path.name}/a/test": 1,
+        f"{tmp_path.name}/b/test": 2,
+        "more/b/test": 4,
+    }
+    for root, name in zip(roots, ("forms", "forms", "other"), strict=True):
+        rows = [{"file": "images/0.png", "dataset": name}]
+        (root / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert sets(read_folders(roots)) == {"a/test/forms": 1, "b/test/forms": 1, "other": 1}
+    assert sets(read_folders(roots[1:])) == {"forms": 1, "other": 1}
+
+
+def test_folder_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "x", 2)
+    (tmp_path / "link").symlink_to(root)
+    assert sets(read_folders([root, root / ".." / "x", tmp_path / "link"])) == {"x": 2}
 
 
 def test_folder_without_a_data_set(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def first_file(*candidates: Path) -> Path | None:
 
 
 def set_name(folder: Path) -> str:
-    """Return the name of the data set in a folder, also of one given as ``.``."""
-    return folder.name or folder.resolve().name
+    """Return the name of the data set in a folder, also of one given as ``.`` or ``..``."""
+    return folder.resolve().name if folder.name in ("", "..") else folder.name
 
 
 def shown(value: object) -> str:

@@ -14,7 +14,7 @@ A row of a label file is ``x1,y1,x2,y2,x3,y3,x4,y4,text``; everything after the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,7 @@ from steadyocr.training.label_parts import (
     text_from,
 )
 from steadyocr.training.regions import LabelledImage, Region
+from steadyocr.training.set_names import tell_apart
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -61,6 +62,14 @@ def read_folder(root: Path, split: str = "train") -> list[LabelledImage]:
         f"{root}: neither {split}_list.txt nor an images folder nor *.json labels are here; "
         "see the data-set chapter of the manual for the layouts that are read"
     )
+
+
+def read_folders(roots: Iterable[Path], split: str = "train") -> list[LabelledImage]:
+    """Read several folders, each once; sets of the same name get names that tell them apart."""
+    distinct: dict[Path, Path] = {}
+    for root in roots:
+        distinct.setdefault(root.resolve(), root)
+    return tell_apart([(root, read_folder(root, split)) for root in distinct.values()])
 
 
 def read_icdar(root: Path, split: str = "train") -> list[LabelledImage]:

@@ -20,6 +20,7 @@ from steadyocr.training.model import DBNet
 from steadyocr.training.normalise import resize_for_network, to_network_input
 from steadyocr.training.pictures import read_image
 from steadyocr.training.regions import FloatArray, LabelledImage
+from steadyocr.training.set_names import tell_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,12 @@ class Verdict:
 
 def read_sources(sources: Iterable[Source]) -> list[LabelledImage]:
     """Read all pictures to judge on; a source with weights keeps only the data sets it names."""
-    images: list[LabelledImage] = []
+    parts = []
     for source in sources:
         found = read_folder(Path(source.path), source.split)
-        images += [image for image in found if not source.dataset_weights or image.dataset in source.dataset_weights]
-    return images
+        wanted = [image for image in found if not source.dataset_weights or image.dataset in source.dataset_weights]
+        parts.append((Path(source.path), wanted))
+    return tell_apart(parts)
 
 
 def validate(
