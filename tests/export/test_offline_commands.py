@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from labelled import make_folder, make_icdar
 from steadyocr.cli.main import app
 from steadyocr.cli.settings_file import set_value
 from steadyocr.errors import CheckpointMismatch, ConfigError, InvalidOption, ModelCorrupt, ModelMissing
+from steadyocr.runtime.manifest import BUILTIN_MODELS
 
 pytestmark = pytest.mark.usefixtures("isolated_environment")
 
@@ -148,6 +150,15 @@ def test_what_cannot_be_changed_safely_is_left_alone(tmp_path: Path, text: str) 
 def test_models_are_listed_and_verified(isolated_environment: Path) -> None:
     assert "pp-ocrv6-small-det" in run("models", "list")
     assert run("models", "verify").startswith("0\n")
+    folder = isolated_environment / "models" / "resnet18-db"
+    shutil.copytree(BUILTIN_MODELS / "resnet18-db", folder)
+    remainder = folder / "finetune.npz"
+    data = bytearray(remainder.read_bytes())
+    data[len(data) // 2] ^= 1
+    remainder.write_bytes(data)
+    verified = run("models", "verify")
+    assert verified.startswith("5\n")
+    assert "resnet18-db: model resnet18-db: finetune.npz has sha256" in verified
     broken = isolated_environment / "models" / "mine"
     broken.mkdir(parents=True)
     (broken / "manifest.toml").write_text("name = 3", encoding="utf-8")
