@@ -60,7 +60,7 @@ def read_folder(root: Path, split: str = "train") -> list[LabelledImage]:
         return read_json_folder(root)
     raise DatasetError(
         f"{root}: neither {split}_list.txt nor an images folder nor *.json labels are here; "
-        "see the data-set chapter of the manual for the layouts that are read"
+        "the README names the layouts that are read"
     )
 
 
