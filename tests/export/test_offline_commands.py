@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from labelled import make_folder, make_icdar
 from steadyocr.cli.main import app
 from steadyocr.cli.settings_file import set_value
 from steadyocr.errors import CheckpointMismatch, ConfigError, InvalidOption, ModelCorrupt, ModelMissing
+from steadyocr.runtime.manifest import BUILTIN_MODELS
 
 pytestmark = pytest.mark.usefixtures("isolated_environment")
 
@@ -79,6 +81,20 @@ def test_evaluate_writes_figures_and_the_worst_pictures(tmp_path: Path) -> None:
     assert len(list((tmp_path / "worst" / "pp-ocrv6-small-det").iterdir())) == 1
 
 
+def test_evaluate_tells_sets_of_one_name_apart(tmp_path: Path) -> None:
+    folders = [make_icdar(tmp_path / name / "set", 2, "test") for name in "ab"]
+    output = run(
+        "evaluate", *folders, "-m", "pp-ocrv6-small-det", "--max-side", 128, "--threads", 1, "--limit", 1,
+        "--json", tmp_path / "figures.json", "--worst", 2, "--worst-dir", tmp_path / "worst",
+    )  # fmt: skip
+    assert output.startswith("0\n")
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert list(figures["detectors"][0]["sets"]) == ["a/set", "b/set"]
+    assert figures["pictures"] == 2
+    drawn = sorted(path.name[3:] for path in (tmp_path / "worst" / "pp-ocrv6-small-det").iterdir())
+    assert drawn == ["a-set-0.jpg", "b-set-0.jpg"]
+
+
 def test_evaluate_refuses_what_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="name a detector"):
         run("evaluate", make_folder(tmp_path / "data", 1))
@@ -134,6 +150,15 @@ def test_what_cannot_be_changed_safely_is_left_alone(tmp_path: Path, text: str) 
 def test_models_are_listed_and_verified(isolated_environment: Path) -> None:
     assert "pp-ocrv6-small-det" in run("models", "list")
     assert run("models", "verify").startswith("0\n")
+    folder = isolated_environment / "models" / "resnet18-db"
+    shutil.copytree(BUILTIN_MODELS / "resnet18-db", folder)
+    remainder = folder / "finetune.npz"
+    data = bytearray(remainder.read_bytes())
+    data[len(data) // 2] ^= 1
+    remainder.write_bytes(data)
+    verified = run("models", "verify")
+    assert verified.startswith("5\n")
+    assert "resnet18-db: model resnet18-db: finetune.npz has sha256" in verified
     broken = isolated_environment / "models" / "mine"
     broken.mkdir(parents=True)
     (broken / "manifest.toml").write_text("name = 3", encoding="utf-8")

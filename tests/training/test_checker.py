@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +84,21 @@ def test_files_that_are_missing_or_broken(tmp_path: Path) -> None:
     }
 
 
+def test_file_that_cannot_be_read_is_not_called_another_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_icdar(tmp_path, 1)
+
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    problems = check_folder(root).problems
+    assert next(p.finding.message for p in problems if p.path.name == "train_list.txt") == (
+        "cannot be read: Permission denied"
+    )
+
+
 def test_own_layout_names_missing_and_orphaned_labels(tmp_path: Path) -> None:
     root = make_folder(tmp_path, 3)
     (root / "labels" / "0.txt").rename(root / "labels" / "other.txt")
@@ -121,6 +140,70 @@ def test_fix_repairs_what_is_safe_and_keeps_the_first_version(tmp_path: Path) ->
     assert set(kinds(check_folder(root))) == {"bad_row", "comma_in_text"}
     # A second repair finds nothing, and never touches the first version.
     assert apply_fixes(check_folder(root)) == []
+
+
+FIX_AND_BE_KILLED = """
+import resource, signal, sys
+from pathlib import Path
+from steadyocr.training.checker import apply_fixes, check_folder
+
+report = check_folder(Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+apply_fixes(report)
+"""
+
+
+def killed_while_fixing(root: Path) -> None:
+    """Repair in a process that the kernel kills in the middle of the first file it writes."""
+    ended = subprocess.run([sys.executable, "-c", FIX_AND_BE_KILLED, str(root)], check=False)
+    assert ended.returncode == -signal.SIGXFSZ
+
+
+@pytest.mark.parametrize("kept_before", [False, True])
+def test_kill_in_the_middle_of_a_repair_loses_nothing(tmp_path: Path, kept_before: bool) -> None:
+    broken = "10,10,10,30,80,30,80,10,turned\n"
+    root = with_rows(tmp_path, broken.strip())
+    path = root / "train_gts" / "0.txt"
+    first = path.with_name("0.txt.orig")
+    if kept_before:
+        first.write_text(broken, encoding="utf-8")
+    killed_while_fixing(root)
+    assert path.read_text(encoding="utf-8") == broken
+    assert first.exists() == kept_before
+    assert apply_fixes(check_folder(root)) == [path]
+    assert path.read_text(encoding="utf-8") == "10,10,80,10,80,30,10,30,turned\n"
+    assert first.read_text(encoding="utf-8") == broken
+
+
+def test_repair_keeps_the_first_of_all_versions_and_the_file_as_it_was(tmp_path: Path) -> None:
+    root = with_rows(tmp_path / "set", "10,10,10,30,80,30,80,10,turned")
+    path = root / "train_gts" / "0.txt"
+    elsewhere = path.rename(tmp_path / "0.txt")
+    elsewhere.chmod(0o640)
+    path.symlink_to(elsewhere)
+    apply_fixes(check_folder(root))
+    assert path.is_symlink()
+    assert (elsewhere.stat().st_mode & 0o777, elsewhere.read_text(encoding="utf-8")[:11]) == (0o640, "10,10,80,10")
+    elsewhere.write_text("10,10,10,30,80,30,80,10,again\n", encoding="utf-8")
+    apply_fixes(check_folder(root))
+    assert path.with_name("0.txt.orig").read_text(encoding="utf-8") == "10,10,10,30,80,30,80,10,turned\n"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["0.txt", "0.txt.orig"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["0.txt", "set"]
+
+
+def test_repair_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = with_rows(tmp_path, "10,10,10,30,80,30,80,10,turned")
+    report = check_folder(root)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DatasetError, match=r"0\.txt: cannot be repaired: No space left"):
+        apply_fixes(report)
+    assert [each.name for each in (root / "train_gts").iterdir()] == ["0.txt"]
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:

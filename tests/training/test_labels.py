@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 
 from labelled import make_folder, make_icdar
 from steadyocr.errors import DatasetError
-from steadyocr.training.labels import parse_label_line, read_coco, read_folder, read_label_file, read_labelme
+from steadyocr.training.checker import check_folder
+from steadyocr.training.json_labels import read_json_labels
+from steadyocr.training.labels import parse_label_line, read_folder, read_folders, read_label_file
+from steadyocr.training.regions import LabelledImage
 
 ROW = "1,2,31,2,31,12,1,12,text"
 
@@ -48,11 +52,41 @@ def test_picture_name_with_a_blank(tmp_path: Path) -> None:
     assert read_folder(root)[0].path.name == "a b.png"
 
 
+@pytest.mark.parametrize("between", ["\t", " ", " \t "])
+@pytest.mark.parametrize("name", ["a b", "a  b", "a\u3000b"])
+def test_dialect_b_takes_names_with_blanks(tmp_path: Path, name: str, between: str) -> None:
+    root = make_icdar(tmp_path, 1)
+    (root / "train_images" / "0.png").rename(root / "train_images" / f"{name}.png")
+    (root / "train_gts" / "0.txt").rename(root / "train_gts" / f"{name}.txt")
+    for row in (f"train_images/{name}.png{between}train_gts/{name}.txt", f"{name}.png{between}{name}.txt"):
+        (root / "train_list.txt").write_text(f"{row}\n", encoding="utf-8")
+        (labelled,) = read_folder(root)
+        assert (labelled.path.name, labelled.regions[0].text) == (f"{name}.png", "bar")
+        assert not check_folder(root).problems
+
+
+def test_blanks_round_a_name_belong_to_it_when_the_file_says_so(tmp_path: Path) -> None:
+    root = make_icdar(tmp_path, 1)
+    (root / "train_images" / "0.png").rename(root / "train_images" / " 0 .png ")
+    for row in (" 0 .png \ttrain_gts/0.txt", "train_images/ 0 .png \t0.txt"):
+        (root / "train_list.txt").write_text(f"{row}\n", encoding="utf-8")
+        assert read_folder(root)[0].path.name == " 0 .png "
+
+
+def test_line_separators_of_unicode_do_not_end_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(f"{ROW}\u2028more\x0cand more\r\n{ROW}\r{ROW}", encoding="utf-8")
+    assert [region.text for region in read_label_file(path)] == ["text\u2028more\x0cand more", "text", "text"]
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         ("gone.png", r"train_list.txt:2: no such picture: gone.png"),
         ("train_images/0.png train_gts/gone.txt", r"train_list.txt:2: no such label file: train_gts/gone.txt"),
+        ("0.png\ttrain_gts/a b.txt", r"train_list.txt:2: no such label file: train_gts/a b.txt"),
+        ("a b.png\ttrain_gts/0.txt", r"train_list.txt:2: no such picture: a b.png"),
+        ("x" * 5000, r"train_list.txt:2: no such picture: xxx"),
     ],
 )
 def test_missing_file_is_named_with_its_line(tmp_path: Path, entry: str, message: str) -> None:
@@ -92,6 +126,7 @@ def test_bom_blank_lines_and_foreign_row_ends_are_passed_over(tmp_path: Path) ->
         ("1,2,3", r"a.txt:3: 3 fields"),
         ("1,2,x,2,31,12,1,12,t", r"a.txt:3: a coordinate is not a number"),
         ("1,2,nan,2,31,12,1,12,t", r"a.txt:3: a coordinate is not finite"),
+        ("1,2,1e39,2,31,12,1,12,t", r"a.txt:3: a coordinate is not finite"),
     ],
 )
 def test_bad_row_is_named(tmp_path: Path, row: str, message: str) -> None:
@@ -115,7 +150,7 @@ def test_labelme(tmp_path: Path) -> None:
     ]
     path = tmp_path / "page.json"
     path.write_text(json.dumps({"imagePath": "page.png", "shapes": shapes}), encoding="utf-8")
-    found = read_labelme(path)
+    (found,) = read_json_labels(path)
     assert found.path == tmp_path / "page.png"
     assert [len(region.polygon) for region in found.regions] == [5, 4]
     assert found.regions[1].polygon.tolist() == [[10, 25], [20, 25], [20, 30], [10, 30]]
@@ -133,7 +168,7 @@ def test_coco(tmp_path: Path) -> None:
     }
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(values), encoding="utf-8")
-    first, second = read_coco(path)
+    first, second = read_json_labels(path)
     assert (first.path, second.regions) == (tmp_path / "a.jpg", ())
     assert [region.text for region in first.regions] == ["hello", ""]
     assert first.regions[1].ignore
@@ -145,6 +180,33 @@ def test_bad_json_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text, encoding="utf-8")
     with pytest.raises(DatasetError, match=r"x.json"):
         read_folder(tmp_path)
+
+
+def sets(images: list[LabelledImage]) -> dict[str, int]:
+    return dict(Counter(image.dataset for image in images))
+
+
+def test_sets_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    """They became one row of a table, and its figures nobody's."""
+    roots = [make_folder(tmp_path / name, count) for name, count in (("a/test", 1), ("b/test", 2), ("b/other", 3))]
+    assert sets(read_folders(roots)) == {"a/test": 1, "b/test": 2, "other": 3}
+    deeper = make_folder(tmp_path / "more" / "b" / "test", 4)
+    assert sets(read_folders([*roots[:2], deeper])) == {
+        f"{tmp_path.name}/a/test": 1,
+        f"{tmp_path.name}/b/test": 2,
+        "more/b/test": 4,
+    }
+    for root, name in zip(roots, ("forms", "forms", "other"), strict=True):
+        rows = [{"file": "images/0.png", "dataset": name}]
+        (root / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert sets(read_folders(roots)) == {"a/test/forms": 1, "b/test/forms": 1, "other": 1}
+    assert sets(read_folders(roots[1:])) == {"forms": 1, "other": 1}
+
+
+def test_folder_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "x", 2)
+    (tmp_path / "link").symlink_to(root)
+    assert sets(read_folders([root, root / ".." / "x", tmp_path / "link"])) == {"x": 2}
 
 
 def test_folder_without_a_data_set(tmp_path: Path) -> None:

@@ -154,6 +154,47 @@ def test_run_killed_while_its_start_is_judged_can_be_resumed(
         assert [row["step"] for row in curve(tmp_path / folder) if "hmean" in row] == [0, 1]
 
 
+@pytest.fixture
+def killed_early(config: TrainConfig, tmp_path: Path) -> Path:
+    """A run folder as older versions left it: what was judged first is there, what could be resumed is not."""
+    folder = tmp_path / "killed"
+    train(replace(config, epochs=1), tmp_path / "first")
+    tuned = replace(config, init_weights=str(tmp_path / "first" / "best.pt"))
+    train(tuned, folder, should_stop=StopAfter(0))
+    (folder / "last.pt").unlink()
+    return folder
+
+
+def test_folder_with_nothing_but_a_judged_start_counts_as_empty(config: TrainConfig, killed_early: Path) -> None:
+    assert checkpoint.load(killed_early / "best.pt")["step"] == 0
+    with pytest.raises(ConfigError, match=r"nothing to resume.*start without resume"):
+        train(config, killed_early, resume=True)
+    within = replace(config, init_weights=str(killed_early / "best.pt"))
+    with pytest.raises(ConfigError, match="name another folder"):
+        train(within, killed_early)  # it would be deleted before it is read
+    assert train(replace(config, epochs=1), killed_early).finished
+
+
+@pytest.mark.parametrize("trained", ["weights", "curve", "unknown"])
+def test_best_weights_without_a_checkpoint_are_kept_and_their_use_is_told(
+    config: TrainConfig, killed_early: Path, trained: str
+) -> None:
+    best = killed_early / "best.pt"
+    if trained == "weights":
+        checkpoint.save_atomically({**checkpoint.load(best), "step": 3}, best)
+    elif trained == "curve":
+        with (killed_early / "curve.jsonl").open("a", encoding="utf-8") as file:
+            file.write('{"step": 5, "total": 1.0}\n')
+    else:
+        best.write_bytes(b"cut off")
+    before = {path: path.read_bytes() for path in killed_early.iterdir()}
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match=r"last\.pt.*--init .*best\.pt.*another folder") as caught:
+            train(config, killed_early, resume=resume)
+        assert "start without resume" not in caught.value.message
+    assert {path: path.read_bytes() for path in killed_early.iterdir()} == before
+
+
 def test_start_weights_are_the_first_to_be_judged(config: TrainConfig, tmp_path: Path) -> None:
     train(replace(config, epochs=1), tmp_path / "first")
     tuned = replace(config, epochs=1, init_weights=str(tmp_path / "first" / "best.pt"))

@@ -14,9 +14,10 @@ from torch import Tensor  # noqa: E402
 
 from steadyocr.errors import ModelCorrupt, ModelMissing  # noqa: E402
 from steadyocr.export.onnx import Label, write_model_folder  # noqa: E402
+from steadyocr.runtime.manifest import REMAINDER_NAME  # noqa: E402
 from steadyocr.training.dialects import MODELSCOPE, OURS, DetectorWeights, Preprocessing  # noqa: E402
 from steadyocr.training.model import DBNet  # noqa: E402
-from steadyocr.training.start import REMAINDER_NAME, starting_weights, to_own_preprocessing  # noqa: E402
+from steadyocr.training.start import starting_weights, to_own_preprocessing  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,16 @@ def test_folder_without_remainder_or_with_half_of_one_cannot_be_trained(
             starting_weights(tmp_path / "m")
     (tmp_path / "m" / REMAINDER_NAME).unlink()
     with pytest.raises(ModelMissing, match="cannot be trained further"):
+        starting_weights(tmp_path / "m")
+
+
+def test_remainder_of_another_model_is_not_trained_on(weights: DetectorWeights, tmp_path: Path) -> None:
+    """It has the right names and shapes: only its hash tells."""
+    write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    other = {name: value * 2 if ".thresh." in name else value for name, value in weights.tensors.items()}
+    write_model_folder(replace(weights, tensors=other), tmp_path / "other", Label(name="other"))
+    (tmp_path / "other" / REMAINDER_NAME).replace(tmp_path / "m" / REMAINDER_NAME)
+    with pytest.raises(ModelCorrupt, match="sha256"):
         starting_weights(tmp_path / "m")
 
 

@@ -28,7 +28,7 @@ from steadyocr.runtime.manifest import (
     sha256_of,
 )
 from steadyocr.training.evaluate import Evaluation, InputSize, candidates, evaluate, find_quads
-from steadyocr.training.labels import read_folder
+from steadyocr.training.labels import read_folders
 from steadyocr.training.metrics import Counts, total
 from steadyocr.training.pictures import read_image
 from steadyocr.training.regions import LabelledImage
@@ -86,7 +86,7 @@ def run_evaluation(run: EvaluateRun) -> None:
 
 
 def _images(run: EvaluateRun) -> list[LabelledImage]:
-    images = [image for folder in run.data for image in read_folder(folder, run.split)]
+    images = read_folders(run.data, run.split)
     if not run.limit:
         return images
     taken: dict[str, int] = {}
@@ -120,7 +120,7 @@ def _draw_worst(detector: Detector, found: Evaluation, count: int, folder: Path)
     for place, labelled in enumerate(found.worst(count), start=1):
         image = read_image(labelled.path)
         quads = next(iter(find_quads(detector, image, [found.params], found.size)))
-        name = f"{place:02d}-{labelled.dataset}-{labelled.path.stem}.jpg"
+        name = f"{place:02d}-{labelled.dataset}-{labelled.path.stem}.jpg".replace("/", "-")
         (folder / name).write_bytes(draw_verdict(image, labelled.regions, list(quads)))
 
 

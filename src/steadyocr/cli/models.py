@@ -43,12 +43,14 @@ def print_models(config_file: Path | None) -> None:
 
 
 def verify_models(config_file: Path | None, say: Say) -> ExitCode:
-    """Check every model's file against its manifest."""
+    """Check every model's files against its manifest, those that only fine-tuning needs too."""
     settings, _ = load_settings(config_file=config_file)
     failed = False
     for name, folder in sorted(list_models(user_models(settings)).items()):
         try:
-            load_manifest(folder).verified_file()
+            manifest = load_manifest(folder)
+            manifest.verified_file()
+            manifest.verified_remainder()
         except SteadyOCRError as error:
             failed = True
             say(f"{name}: {error.message} [{error.code}]")

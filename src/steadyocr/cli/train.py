@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.errors import InvalidOption
-from steadyocr.runtime.manifest import BUILTIN_MODELS, find_model
+from steadyocr.runtime.manifest import BUILTIN_MODELS, REMAINDER_NAME, find_model
 from steadyocr.settings import Settings, load_settings
 from steadyocr.training.checkpoint import BEST_NAME
 from steadyocr.training.config import OptimiserConfig, Source, TrainConfig, ValidationConfig, finetune
@@ -24,7 +24,7 @@ from steadyocr.training.loop import train
 from steadyocr.training.progress import Progress, Report, one_line
 from steadyocr.training.run import stop_on_signal
 from steadyocr.training.rundir import CONFIG_NAME, require_checkpoint
-from steadyocr.training.start import REMAINDER_NAME, starting_weights
+from steadyocr.training.start import starting_weights
 from steadyocr.training.targets import TargetParams
 
 Say = Callable[[str], None]

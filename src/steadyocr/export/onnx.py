@@ -16,7 +16,7 @@ import onnx
 
 from steadyocr.errors import ConfigError, ConflictError
 from steadyocr.export.graph import build_graph
-from steadyocr.runtime.manifest import MANIFEST_NAME, Manifest, load_manifest, sha256_of
+from steadyocr.runtime.manifest import MANIFEST_NAME, REMAINDER_NAME, Manifest, load_manifest, sha256_of
 from steadyocr.training.dialects import DetectorWeights
 from steadyocr.training.model import SIDE_MULTIPLE
 from steadyocr.training.start import write_remainder
@@ -102,8 +102,10 @@ def fill_model_folder(weights: DetectorWeights, folder: Path, label: Label, *, f
     """Write a model's files into an empty folder; returns the manifest, as read back."""
     model = build_graph(weights.tensors, fp16_storage=fp16_storage, metadata=metadata(weights))
     onnx.save(model, folder / MODEL_NAME)
-    write_manifest(folder, manifest_values(weights, label, sha256_of(folder / MODEL_NAME)))
-    write_remainder(weights, folder)
+    values = manifest_values(weights, label, sha256_of(folder / MODEL_NAME))
+    if write_remainder(weights, folder):
+        values["finetune"] = {"path": REMAINDER_NAME, "sha256": sha256_of(folder / REMAINDER_NAME)}
+    write_manifest(folder, values)
     return load_manifest(folder)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import tomllib
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,10 +20,12 @@ from steadyocr.errors import ModelCorrupt, ModelMissing
 
 BUILTIN_MODELS = Path(__file__).parent.parent / "models"
 MANIFEST_NAME = "manifest.toml"
+REMAINDER_NAME = "finetune.npz"
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 _CHUNK_BYTES = 1 << 20
+_READS_ON = "the model reads as before but cannot be trained further"
 
 
 class _Strict(BaseModel):
@@ -34,6 +38,13 @@ class FileEntry(_Strict):
     path: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     package: str | None = None
+
+
+class RemainderEntry(_Strict):
+    """What fine-tuning needs beside the weights; lies beside the manifest."""
+
+    path: Literal["finetune.npz"]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class InputEntry(_Strict):
@@ -59,6 +70,7 @@ class Manifest(_Strict):
     """One model.
 
     Attributes:
+        finetune: ``None`` where there is nothing to train on with, or the manifest is older than the entry.
         folder: Where the manifest was read; relative file paths start here.
     """
 
@@ -69,6 +81,7 @@ class Manifest(_Strict):
     file: FileEntry
     input: InputEntry
     defaults: DetectionDefaults = DetectionDefaults()
+    finetune: RemainderEntry | None = None
     folder: Path = Field(exclude=True)
 
     @property
@@ -86,13 +99,36 @@ class Manifest(_Strict):
         path = self._resolve()
         if not path.is_file():
             raise ModelMissing(f"model {self.name}: the file {self.file.path} is missing; install the package again")
-        actual = sha256_of(path)
-        if actual != self.file.sha256:
-            raise ModelCorrupt(
-                f"model {self.name}: {self.file.path} has sha256 {actual[:12]}…, the manifest says "
-                f"{self.file.sha256[:12]}…; the file is damaged or was replaced"
-            )
+        self._compare(path, self.file)
         return path
+
+    def verified_remainder(self) -> Path | None:
+        """Return the path of what fine-tuning needs after checking it; ``None`` where this model has no such file.
+
+        A model that serves does not need it, so serving does not look at it.
+
+        Raises:
+            ModelMissing: The manifest lists it and it is not there.
+            ModelCorrupt: Its hash is not the manifest's or, where that lists none, it is not a whole archive.
+        """
+        path = self.folder / REMAINDER_NAME
+        if not path.is_file():
+            if self.finetune is None:
+                return None
+            raise ModelMissing(f"model {self.name}: {REMAINDER_NAME} is missing; {_READS_ON}")
+        if self.finetune is not None:
+            self._compare(path, self.finetune, f"; {_READS_ON}")
+        elif not _is_whole(path):
+            raise ModelCorrupt(f"model {self.name}: {REMAINDER_NAME} is damaged; {_READS_ON}")
+        return path
+
+    def _compare(self, path: Path, entry: FileEntry | RemainderEntry, consequence: str = "") -> None:
+        actual = sha256_of(path)
+        if actual != entry.sha256:
+            raise ModelCorrupt(
+                f"model {self.name}: {entry.path} has sha256 {actual[:12]}…, the manifest says "
+                f"{entry.sha256[:12]}…; the file is damaged or was replaced{consequence}"
+            )
 
     def _resolve(self) -> Path:
         if self.file.package is None:
@@ -107,6 +143,15 @@ class Manifest(_Strict):
                 f"model {self.name} is shipped in the package {self.file.package}, which is not installed"
             )
         return Path(spec.submodule_search_locations[0]) / self.file.path
+
+
+def _is_whole(archive: Path) -> bool:
+    """Whether the checksums inside a zip archive hold."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            return file.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, zlib.error):
+        return False
 
 
 def sha256_of(path: Path) -> str:

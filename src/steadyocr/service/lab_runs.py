@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from steadyocr.errors import ConflictError, InvalidOption
-from steadyocr.runtime.manifest import list_models
+from steadyocr.runtime.manifest import REMAINDER_NAME, list_models
 from steadyocr.service.lab_child import Ending, read_tail
 from steadyocr.service.lab_records import LOG_NAME, WORK_NAME, Record, State
 
 CHECKPOINT_NAME: Final = "last.pt"
 BEST_NAME: Final = "best.pt"
 _CURVE_NAME: Final = "curve.jsonl"
-# What fine-tuning needs beside a model's file.
-_REMAINDER_NAME: Final = "finetune.npz"
 # `steadyocr train` ends so when it was stopped with a checkpoint written.
 _INTERRUPTED: Final = 130
 _MAX_CURVE_BYTES: Final = 4 << 20
@@ -52,7 +50,7 @@ RANGES: Final[Mapping[str, Range]] = {
 def base_models(user_models: Path) -> dict[str, Path]:
     """Return the models that fine-tuning can start from, by name."""
     found = list_models(user_models)
-    return {name: folder for name, folder in sorted(found.items()) if (folder / _REMAINDER_NAME).is_file()}
+    return {name: folder for name, folder in sorted(found.items()) if (folder / REMAINDER_NAME).is_file()}
 
 
 def parse_run(values: Mapping[str, Any], models: Mapping[str, Path], default_model: str) -> dict[str, Any]:

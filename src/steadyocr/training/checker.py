@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from steadyocr.errors import DatasetError
+from steadyocr.training.files import replace_whole, write_first
+from steadyocr.training.json_labels import read_json_labels
 from steadyocr.training.label_lines import Finding, Severity, inspect_line, repaired, shape_findings
-from steadyocr.training.labels import (
-    IMAGE_SUFFIXES,
-    read_coco,
-    read_labelme,
-    read_text,
-    resolve_entry,
-)
+from steadyocr.training.label_parts import is_file, read_text, rows_of
+from steadyocr.training.labels import IMAGE_SUFFIXES, parse_manifest_row, resolve_entry
 from steadyocr.training.pictures import read_image
-from steadyocr.training.regions import LabelledImage
 
 _BOM: Final = "\ufeff".encode()
 _SPLITS: Final = ("train", "test")
@@ -81,7 +76,7 @@ class _Check:
         """Decode a picture; width and height, or ``None`` after saying what is wrong."""
         self.pictures += 1
         self._advance()
-        if not path.is_file():
+        if not is_file(path):
             self.say(path, None, "missing_picture", "error", "no such picture")
             return None
         try:
@@ -94,7 +89,7 @@ class _Check:
     def pair(self, pair: _Pair) -> None:
         """Check a picture and its label file."""
         size = self.picture_size(pair.image)
-        if not pair.label.is_file():
+        if not is_file(pair.label):
             self.say(pair.label, None, "missing_label", "error", f"no label file for {pair.image.name}")
             return
         lines = self.lines(pair.label)
@@ -127,13 +122,15 @@ class _Check:
             text = read_text(path)
         except DatasetError as error:
             line = error.message.removeprefix(f"{path}:").split(":")[0]
-            number = int(line) if line.isdigit() else None
-            self.say(path, number, "not_utf8", "error", "not UTF-8; save it as UTF-8")
+            if line.isdigit():
+                self.say(path, int(line), "not_utf8", "error", "not UTF-8; save it as UTF-8")
+            else:
+                self.say(path, None, "unreadable", "error", error.message.removeprefix(f"{path}: "))
             return None
         if path.read_bytes().startswith(_BOM):
             message = "starts with a byte order mark; other tools take it for part of the first number"
             self.problems.append(Problem(path, 1, Finding("bom", "warning", message, fixable=True)))
-        return text.splitlines()
+        return rows_of(text)
 
 
 def check_folder(root: Path, advance: Callable[[], object] = lambda: None) -> Report:
@@ -177,7 +174,7 @@ def _listed(check: _Check, root: Path, split: str) -> Iterator[_Pair]:
         if not line.strip():
             continue
         try:
-            image, label = resolve_entry(root, split, line.strip(), list_path, number)
+            image, label = resolve_entry(root, split, line, list_path, number)
         except DatasetError as error:
             check.say(list_path, number, "missing_file", "error", error.message.removeprefix(f"{list_path}:{number}: "))
             continue
@@ -213,11 +210,9 @@ def _in_manifest(check: _Check, root: Path, manifest: Path) -> Iterator[_Pair]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            file = root / row["file"]
-            label = root / (row.get("label") or f"labels/{file.stem}.txt")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            check.say(manifest, number, "bad_row", "error", f"not a manifest row: {error}")
+            file, label, _ = parse_manifest_row(root, line, f"{manifest}:{number}")
+        except DatasetError as error:
+            check.say(manifest, number, "bad_row", "error", error.message.removeprefix(f"{manifest}:{number}: "))
             continue
         yield _Pair(file, label)
 
@@ -225,10 +220,14 @@ def _in_manifest(check: _Check, root: Path, manifest: Path) -> Iterator[_Pair]:
 def _check_json(check: _Check, root: Path) -> None:
     """LabelMe and COCO files; their regions have numbers instead of lines."""
     for path in sorted(root.glob("*.json")):
-        try:
-            images = _json_images(path)
-        except DatasetError as error:
+
+        def complain(error: DatasetError, path: Path = path) -> None:
             check.say(path, None, "bad_json", "error", error.message.removeprefix(f"{path}: "))
+
+        try:
+            images = read_json_labels(path, complain)
+        except DatasetError as error:
+            complain(error)
             continue
         for labelled in images:
             size = check.picture_size(labelled.path)
@@ -238,19 +237,16 @@ def _check_json(check: _Check, root: Path) -> None:
                     check.say(path, None, finding.kind, finding.severity, message)
 
 
-def _json_images(path: Path) -> list[LabelledImage]:
-    try:
-        is_coco = "annotations" in json.loads(read_text(path))
-    except (ValueError, TypeError):
-        is_coco = False  # the reader says what is wrong
-    return read_coco(path) if is_coco else [read_labelme(path)]
-
-
 def apply_fixes(report: Report) -> list[Path]:
     """Write what :func:`check_folder` mended; each file's first version is kept beside it as ``NAME.orig``.
 
+    A kill leaves each file as it was or as it should be, and what was mended has its first version.
+
     Returns:
         The files that were changed.
+
+    Raises:
+        DatasetError: One cannot be written; it is as it was.
     """
     changed = []
     # A row break at the end and Unix row ends are put in order along with other repairs.
@@ -258,8 +254,10 @@ def apply_fixes(report: Report) -> list[Path]:
         if text.after == text.before:
             continue
         original = text.path.with_name(f"{text.path.name}.orig")
-        if not original.exists():
-            original.write_bytes(text.before)
-        text.path.write_bytes(text.after)
+        try:
+            write_first(original, text.before, rights_of=text.path)
+            replace_whole(text.path, text.after)
+        except OSError as error:
+            raise DatasetError(f"{text.path}: cannot be repaired: {error.strerror or error}") from error
         changed.append(text.path)
     return changed

@@ -1,12 +1,12 @@
-"""Readers for label files: three ICDAR-2015 dialects, our own folder layout, LabelMe and COCO.
+"""Readers for data folders: three ICDAR-2015 dialects, our own layout, and LabelMe or COCO files.
 
 The dialects differ in the list file and in how a label file is named:
 
-====== ================================== =================================
-A      ``1.jpg``                          ``train_gts/1.txt``
-B      ``train_images/1.jpg train_gts/1.txt``  as written
-C      ``1.jpg``                          ``train_gts/gt_1.txt``, with BOM
-====== ================================== =================================
+====== ======================================= ============================================
+A      ``1.jpg``                               ``train_gts/1.txt``
+B      ``train_images/1.jpg train_gts/1.txt``  as written, a tab or a blank between
+C      ``1.jpg``                               ``train_gts/gt_1.txt``, with BOM
+====== ======================================= ============================================
 
 A row of a label file is ``x1,y1,x2,y2,x3,y3,x4,y4,text``; everything after the eighth comma is text.
 """
@@ -14,19 +14,30 @@ A row of a label file is ``x1,y1,x2,y2,x3,y3,x4,y4,text``; everything after the 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from steadyocr.errors import DatasetError
-from steadyocr.training.regions import IGNORE_TEXT, LabelledImage, Region
+from steadyocr.training.json_labels import read_json_folder
+from steadyocr.training.label_parts import (
+    file_name_from,
+    first_file,
+    is_file,
+    read_text,
+    region_from,
+    rows_of,
+    set_name,
+    shown,
+    text_from,
+)
+from steadyocr.training.regions import LabelledImage, Region
+from steadyocr.training.set_names import tell_apart
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _COORDINATES: Final = 8
+_TAB: Final = "\t"
 
 
 def read_folder(root: Path, split: str = "train") -> list[LabelledImage]:
@@ -49,48 +60,72 @@ def read_folder(root: Path, split: str = "train") -> list[LabelledImage]:
         return read_json_folder(root)
     raise DatasetError(
         f"{root}: neither {split}_list.txt nor an images folder nor *.json labels are here; "
-        "see the data-set chapter of the manual for the layouts that are read"
+        "the README names the layouts that are read"
     )
+
+
+def read_folders(roots: Iterable[Path], split: str = "train") -> list[LabelledImage]:
+    """Read several folders, each once; sets of the same name get names that tell them apart."""
+    distinct: dict[Path, Path] = {}
+    for root in roots:
+        distinct.setdefault(root.resolve(), root)
+    return tell_apart([(root, read_folder(root, split)) for root in distinct.values()])
 
 
 def read_icdar(root: Path, split: str = "train") -> list[LabelledImage]:
     """Read ``ROOT/<split>_list.txt`` with its pictures and label files, dialects A, B and C."""
     list_path = root / f"{split}_list.txt"
     images = []
-    for number, line in enumerate(read_text(list_path).splitlines(), start=1):
+    for number, line in enumerate(rows_of(read_text(list_path)), start=1):
         if not line.strip():
             continue
-        image, label = resolve_entry(root, split, line.strip(), list_path, number)
-        images.append(LabelledImage(image, read_label_file(label), root.name))
+        image, label = resolve_entry(root, split, line, list_path, number)
+        images.append(LabelledImage(image, read_label_file(label), set_name(root)))
     if not images:
         raise DatasetError(f"{list_path}: lists no picture")
     return images
 
 
-def resolve_entry(root: Path, split: str, entry: str, list_path: Path, number: int) -> tuple[Path, Path]:
-    """Find picture and label file of one line of a list; errors name the list and the line."""
-    folder = root / f"{split}_images"
-    # A name may hold blanks, so the whole line is tried as a name before it is taken as a pair.
-    image = _first_file(folder / entry, root / entry)
+def resolve_entry(root: Path, split: str, line: str, list_path: Path, number: int) -> tuple[Path, Path]:
+    """Find picture and label file of one line of a list; errors name the list and the line.
+
+    A name may hold blanks, at its ends too, so what is there decides: the whole line is tried as a name before it is
+    taken as a pair.
+    """
+    where = f"{list_path}:{number}"
+    pictures, gts = root / f"{split}_images", root / f"{split}_gts"
+    entry = line.strip()
+    image = first_file(pictures / line, root / line, pictures / entry, root / entry)
     if image is not None:
-        stem = image.stem
-        gts = root / f"{split}_gts"
-        label = _first_file(gts / f"{stem}.txt", gts / f"gt_{stem}.txt", gts / f"{image.name}.txt")
-        if label is None:
-            raise DatasetError(f"{list_path}:{number}: no label file {stem}.txt or gt_{stem}.txt in {gts.name}")
-        return image, label
-    left, _, right = entry.replace("\t", " ").rpartition(" ")
-    image = _first_file(root / left.strip(), folder / left.strip()) if left else None
-    if image is None:
-        raise DatasetError(f"{list_path}:{number}: no such picture: {entry}")
-    label = _first_file(root / right, root / f"{split}_gts" / right)
+        return image, _label_of(image, gts, where)
+    missing = f"{where}: no such picture: {line.partition(_TAB)[0].strip() or entry}"
+    for left, right in _pairs(line):
+        image = first_file(root / left, pictures / left)
+        label = first_file(root / right, gts / right) if image else None
+        if image and label:
+            return image, label
+        if image and missing.startswith(f"{where}: no such picture"):
+            missing = f"{where}: no such label file: {right.strip()}"
+    raise DatasetError(missing)
+
+
+def _label_of(image: Path, gts: Path, where: str) -> Path:
+    stem = image.stem
+    label = first_file(gts / f"{stem}.txt", gts / f"gt_{stem}.txt", gts / f"{image.name}.txt")
     if label is None:
-        raise DatasetError(f"{list_path}:{number}: no such label file: {right}")
-    return image, label
+        raise DatasetError(f"{where}: no label file {stem}.txt or gt_{stem}.txt in {gts.name}")
+    return label
 
 
-def _first_file(*candidates: Path) -> Path | None:
-    return next((path for path in candidates if path.is_file()), None)
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    """Every way to read a line as picture and label file: divided at a tab, then at each blank from the right."""
+    tabs = [place for place, letter in enumerate(line) if letter == _TAB]
+    blanks = [place for place, letter in enumerate(line) if letter == " "]
+    for place in tabs + blanks[::-1]:
+        left, right = line[:place], line[place + 1 :]
+        if left.strip() and right.strip():
+            yield left, right
+            yield left.strip(), right.strip()
 
 
 def read_images_and_labels(root: Path) -> list[LabelledImage]:
@@ -103,30 +138,38 @@ def read_images_and_labels(root: Path) -> list[LabelledImage]:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         label = root / "labels" / f"{path.stem}.txt"
-        if not label.is_file():
+        if not is_file(label):
             raise DatasetError(f"{path}: no label file {label}")
-        images.append(LabelledImage(path, read_label_file(label), root.name))
+        images.append(LabelledImage(path, read_label_file(label), set_name(root)))
     return images
 
 
 def _read_manifest(root: Path, manifest: Path) -> Iterator[LabelledImage]:
-    for number, line in enumerate(read_text(manifest).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            file = root / row["file"]
-            label = root / (row.get("label") or f"labels/{file.stem}.txt")
-            name = str(row.get("dataset", root.name))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{manifest}:{number}: not a manifest row: {error}") from error
-        yield LabelledImage(file, read_label_file(label), name)
+    for number, line in enumerate(rows_of(read_text(manifest)), start=1):
+        if line.strip():
+            file, label, name = parse_manifest_row(root, line, f"{manifest}:{number}")
+            if not is_file(label):
+                raise DatasetError(f"{manifest}:{number}: no such label file: {label}")
+            yield LabelledImage(file, read_label_file(label), name)
+
+
+def parse_manifest_row(root: Path, line: str, where: str) -> tuple[Path, Path, str]:
+    """Return picture, label file and data set of a row of ``manifest.jsonl``; errors begin with ``where``."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{where}: not a manifest row: {error}") from error
+    if not isinstance(row, dict):
+        raise DatasetError(f"{where}: not a manifest row: {shown(row)} is not a JSON object")
+    file = root / file_name_from(row.get("file"), f"{where}: file")
+    label = root / file_name_from(row.get("label") or f"labels/{file.stem}.txt", f"{where}: label")
+    return file, label, text_from(row.get("dataset"), f"{where}: dataset") or set_name(root)
 
 
 def read_label_file(path: Path) -> tuple[Region, ...]:
     """Read one ICDAR label file; a BOM and blank lines are passed over."""
     regions = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(rows_of(read_text(path)), start=1):
         if line.strip():
             regions.append(parse_label_line(line, f"{path}:{number}"))
     return tuple(regions)
@@ -142,99 +185,4 @@ def parse_label_line(line: str, where: str) -> Region:
     except ValueError as error:
         raise DatasetError(f"{where}: a coordinate is not a number: {error}") from error
     text = fields[_COORDINATES].strip() if len(fields) > _COORDINATES else ""
-    return _region(numbers, text, where)
-
-
-def _region(numbers: list[float], text: str, where: str, *, ignore: bool = False) -> Region:
-    if not all(math.isfinite(number) for number in numbers):
-        raise DatasetError(f"{where}: a coordinate is not finite")
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise DatasetError(f"{where}: {len(numbers)} coordinates do not make a polygon")
-    polygon = np.asarray(numbers, np.float32).reshape(-1, 2)
-    return Region(polygon, text, ignore or text == IGNORE_TEXT)
-
-
-def read_json_folder(root: Path) -> list[LabelledImage]:
-    """Read every ``*.json`` of a folder, LabelMe or COCO, told apart by their keys."""
-    images: list[LabelledImage] = []
-    for path in sorted(root.glob("*.json")):
-        values = _read_json(path)
-        images += read_coco(path) if "annotations" in values else [read_labelme(path)]
-    return images
-
-
-def read_labelme(path: Path) -> LabelledImage:
-    """Read one LabelMe file; the shape's label is its text, rectangles become quads."""
-    values = _read_json(path)
-    regions = []
-    for index, shape in enumerate(values.get("shapes", ())):
-        where = f"{path}: shape {index}"
-        try:
-            points = [[float(x), float(y)] for x, y in shape["points"]]
-            text = str(shape.get("label", ""))
-            kind = shape.get("shape_type", "polygon")
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{where}: no usable points: {error}") from error
-        if kind == "rectangle" and len(points) == 2:
-            points = _rectangle(points[0], points[1])
-        regions.append(_region([value for point in points for value in point], text, where))
-    image = path.parent / str(values.get("imagePath") or f"{path.stem}.jpg").replace("\\", "/")
-    return LabelledImage(image, tuple(regions), path.parent.name)
-
-
-def _rectangle(first: list[float], second: list[float]) -> list[list[float]]:
-    (x0, x1), (y0, y1) = sorted((first[0], second[0])), sorted((first[1], second[1]))
-    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
-
-
-def read_coco(path: Path, image_folder: Path | None = None) -> list[LabelledImage]:
-    """Read a COCO file with polygon segmentations (or boxes); ``iscrowd`` marks a region to ignore."""
-    values = _read_json(path)
-    folder = image_folder or (path.parent / "images" if (path.parent / "images").is_dir() else path.parent)
-    regions: dict[Any, list[Region]] = {}
-    for index, annotation in enumerate(values.get("annotations", ())):
-        where = f"{path}: annotation {index}"
-        try:
-            regions.setdefault(annotation["image_id"], []).extend(_coco_regions(annotation, where))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{where}: not a polygon annotation: {error!r}") from error
-    try:
-        return [
-            LabelledImage(folder / row["file_name"], tuple(regions.get(row["id"], ())), path.stem)
-            for row in values["images"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: images need id and file_name: {error!r}") from error
-
-
-def _coco_regions(annotation: Mapping[str, Any], where: str) -> Iterator[Region]:
-    attributes = annotation.get("attributes") or {}
-    text = str(annotation.get("text") or annotation.get("utf8_string") or attributes.get("text") or "")
-    crowd = bool(annotation.get("iscrowd"))
-    parts = annotation.get("segmentation")
-    if not isinstance(parts, list) or not parts:
-        x, y, width, height = (float(value) for value in annotation["bbox"])
-        parts = [[x, y, x + width, y, x + width, y + height, x, y + height]]
-    for part in parts:
-        yield _region([float(value) for value in part], text, where, ignore=crowd)
-
-
-def read_text(path: Path) -> str:
-    """Read UTF-8, passing over a BOM; errors name the file and, for other encodings, the line."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DatasetError(f"{path}:{line}: not UTF-8") from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    if not isinstance(values, dict):
-        raise DatasetError(f"{path}:1: not a JSON object")
-    return values
+    return region_from(numbers, text, where)

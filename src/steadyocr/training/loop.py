@@ -50,6 +50,9 @@ def train(
     Returns:
         How it ended.
     """
+    if not resume and config.init_weights and Path(config.init_weights).resolve().parent == folder.resolve():
+        # A folder that counts as empty is emptied before the weights are read.
+        raise ConfigError(f"{folder}: the weights to start from lie in it; name another folder for the run")
     with open_run_folder(folder, resume=resume):
         trainer = Trainer(config, folder, report, clock)
         if resume:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import ConfigError, ConflictError
-from steadyocr.training.checkpoint import LAST_NAME
+from steadyocr.errors import ConfigError, ConflictError, SteadyOCRError
+from steadyocr.training import checkpoint
+from steadyocr.training.checkpoint import BEST_NAME, LAST_NAME
 
 CURVE_NAME: Final = "curve.jsonl"
 CONFIG_NAME: Final = "config.json"
@@ -26,7 +27,7 @@ def open_run_folder(folder: Path, *, resume: bool) -> Iterator[None]:
     """Create a run folder, or make sure that there is one to go on with, and keep every other run out of it.
 
     A run that was killed before its first checkpoint has left nothing that could be lost, so its folder counts as
-    empty.
+    empty. Older versions left a ``best.pt`` there, the judged start; it may go, trained weights may not.
 
     Raises:
         ConfigError: The folder holds something and ``resume`` was not asked for, or holds no checkpoint and it was.
@@ -45,8 +46,37 @@ def open_run_folder(folder: Path, *, resume: bool) -> Iterator[None]:
 def _check(folder: Path, resume: bool) -> None:
     if resume:
         require_checkpoint(folder)
-    elif folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
+    elif folder.exists() and not (folder.is_dir() and _counts_as_empty(folder)):
+        if _has_best_alone(folder):
+            raise ConfigError(f"{folder}: is not empty and is never overwritten. {_only_best(folder)}")
         raise ConfigError(f"{folder}: is not empty and is never overwritten; resume it or name another folder")
+
+
+def _counts_as_empty(folder: Path) -> bool:
+    rest = [path for path in folder.iterdir() if not _is_leftover(path)]
+    return not rest or (rest == [folder / BEST_NAME] and _is_untrained(folder))
+
+
+def _has_best_alone(folder: Path) -> bool:
+    return (folder / BEST_NAME).is_file() and not (folder / LAST_NAME).is_file()
+
+
+def _is_untrained(folder: Path) -> bool:
+    """Whether ``best.pt`` is the start that a run has judged first, and there has been no step after it."""
+    curve = folder / CURVE_NAME
+    try:
+        at_start = checkpoint.load(folder / BEST_NAME).get("step") == 0
+        rows = curve.read_text(encoding="utf-8").splitlines() if curve.is_file() else []
+    except (SteadyOCRError, OSError, ValueError):
+        return False
+    return at_start and all(_step(row) == 0 for row in rows)
+
+
+def _only_best(folder: Path) -> str:
+    return (
+        f"Its run cannot be resumed, there is no {LAST_NAME}; go on from its best weights in a new run, with "
+        f"--init {folder / BEST_NAME} and another folder for --out, or delete it"
+    )
 
 
 @contextlib.contextmanager
@@ -76,8 +106,11 @@ def require_checkpoint(folder: Path) -> None:
     Raises:
         ConfigError: There is no checkpoint.
     """
-    if not (folder / LAST_NAME).is_file():
-        raise ConfigError(f"{folder}: nothing to resume, there is no {LAST_NAME}; start without resume")
+    if (folder / LAST_NAME).is_file():
+        return
+    if _has_best_alone(folder) and not _is_untrained(folder):
+        raise ConfigError(f"{folder}: nothing to resume. {_only_best(folder)}")
+    raise ConfigError(f"{folder}: nothing to resume, there is no {LAST_NAME}; start without resume")
 
 
 def _is_leftover(path: Path) -> bool:

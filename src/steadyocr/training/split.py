@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from steadyocr.errors import ConflictError, DatasetError
+from steadyocr.training.label_parts import is_file
 from steadyocr.training.labels import read_folder
 from steadyocr.training.regions import IGNORE_TEXT, LabelledImage, Region
 
@@ -60,6 +61,10 @@ def split_folder(root: Path, out: Path, share: float, seed: int) -> tuple[int, i
     if out.exists() and any(out.iterdir()):
         raise ConflictError(f"{out}: is not empty; name a new folder")
     images = read_folder(root)
+    for image in images:
+        if not is_file(image.path):
+            # Before anything is written: half a new folder would be in the next try's way.
+            raise DatasetError(f"{root}: no such picture: {image.path}")
     train, val = split_images(images, share, seed)
     if not train or not val:
         raise DatasetError(f"{root}: {len(images)} pictures are too few to divide")

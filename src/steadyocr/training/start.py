@@ -21,10 +21,8 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from steadyocr.errors import CheckpointMismatch, ModelCorrupt, ModelMissing
-from steadyocr.runtime.manifest import MANIFEST_NAME, load_manifest
+from steadyocr.runtime.manifest import MANIFEST_NAME, REMAINDER_NAME, load_manifest
 from steadyocr.training.dialects import OURS, DetectorWeights, Preprocessing, check_tensors, read_weights
-
-REMAINDER_NAME: Final = "finetune.npz"
 
 _SHRINK_RATIO: Final = "shrink_ratio"
 _BN_EPS: Final = 1e-5
@@ -92,16 +90,17 @@ def _compact(value: NDArray[Any]) -> NDArray[Any]:
 
 def _from_folder(folder: Path) -> DetectorWeights:
     manifest = load_manifest(folder)
-    if not (folder / REMAINDER_NAME).is_file():
+    path = manifest.verified_remainder()
+    if path is None:
         raise ModelMissing(
             f"{folder / MANIFEST_NAME}: this model cannot be trained further, {REMAINDER_NAME} is not beside it"
         )
     try:
         # Opened here: of a damaged file numpy would leave its own open.
-        with (folder / REMAINDER_NAME).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             remainder: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelCorrupt(f"{folder / REMAINDER_NAME}: not readable: {error}") from error
+        raise ModelCorrupt(f"{path}: not readable: {error}") from error
     shrink_ratio = float(remainder.pop(_SHRINK_RATIO, np.array(0.4)))
     folded = _initialisers(manifest.verified_file())
     tensors = _unfolded(folded, remainder, folder.name)

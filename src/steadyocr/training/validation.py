@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from steadyocr.detection.postprocess import PostprocessParams, quads_from_probability_map
+from steadyocr.imaging.resize import ResizePlan, apply, plan_resize, to_source
 from steadyocr.training.config import Source, ValidationConfig
 from steadyocr.training.labels import read_folder
 from steadyocr.training.metrics import Counts, count_matches, mean_hmean
-from steadyocr.training.model import DBNet
-from steadyocr.training.normalise import resize_for_network, to_network_input
+from steadyocr.training.model import SIDE_MULTIPLE, DBNet
+from steadyocr.training.normalise import to_network_input
 from steadyocr.training.pictures import read_image
 from steadyocr.training.regions import FloatArray, LabelledImage
+from steadyocr.training.set_names import tell_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,12 @@ class Verdict:
 
 def read_sources(sources: Iterable[Source]) -> list[LabelledImage]:
     """Read all pictures to judge on; a source with weights keeps only the data sets it names."""
-    images: list[LabelledImage] = []
+    parts = []
     for source in sources:
         found = read_folder(Path(source.path), source.split)
-        images += [image for image in found if not source.dataset_weights or image.dataset in source.dataset_weights]
-    return images
+        wanted = [image for image in found if not source.dataset_weights or image.dataset in source.dataset_weights]
+        parts.append((Path(source.path), wanted))
+    return tell_apart(parts)
 
 
 def validate(
@@ -83,10 +86,12 @@ def validate(
     tried: dict[PostprocessParams, dict[str, Counts]] = {params: {} for params in candidates(config)}
     for labelled in images:
         image = read_image(labelled.path)
-        map_ = probability_map(model, image, config.max_side, device=device, bf16=bf16)
+        # The service's own arithmetic: thresholds and the best weights are chosen for what it shows a network.
+        plan = plan_resize(image.shape[1], image.shape[0], config.max_side, stride=SIDE_MULTIPLE)
+        map_ = probability_map(model, image, plan, device=device, bf16=bf16)
         for params, counts in tried.items():
-            quads = quads_in_picture(map_, image, params)
-            found = count_matches(list(quads), labelled.regions)
+            quads, _ = quads_from_probability_map(map_, params)
+            found = count_matches(list(to_source(quads, plan)), labelled.regions)
             counts[labelled.dataset] = counts.get(labelled.dataset, Counts()) + found
     model.train(was_training)
     best = max(tried, key=lambda params: mean_hmean(tried[params]))
@@ -102,17 +107,10 @@ def candidates(config: ValidationConfig) -> list[PostprocessParams]:
 
 
 @torch.no_grad()
-def probability_map(model: DBNet, image: NDArray[np.uint8], max_side: int, *, device: str, bf16: bool) -> FloatArray:
-    """Run the network over one RGB picture; (H, W) float32 at network size."""
-    resized = resize_for_network(image, max_side)
-    batch = to_network_input(torch.from_numpy(np.ascontiguousarray(resized))[None].to(device))
+def probability_map(model: DBNet, image: NDArray[np.uint8], plan: ResizePlan, *, device: str, bf16: bool) -> FloatArray:
+    """Run the network over one RGB picture; (H', W') float32, padding cut off, as the service's detector does."""
+    batch = to_network_input(torch.from_numpy(np.ascontiguousarray(apply(image, plan)))[None].to(device))
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
         probability = model.inference(batch)
-    return np.asarray(probability[0, 0].float().cpu().numpy(), np.float32)
-
-
-def quads_in_picture(map_: FloatArray, image: NDArray[np.uint8], params: PostprocessParams) -> FloatArray:
-    """Find text lines in a probability map; quads (N, 4, 2) in the picture's own pixels."""
-    quads, _ = quads_from_probability_map(map_, params)
-    scale = np.array((image.shape[1] / map_.shape[1], image.shape[0] / map_.shape[0]), np.float32)
-    return quads * scale
+    whole = probability[0, 0].float().cpu().numpy()
+    return np.ascontiguousarray(whole[: plan.content_height, : plan.content_width], np.float32)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from steadyocr.errors import ModelCorrupt, ModelMissing
-from steadyocr.runtime.manifest import BUILTIN_MODELS, find_model, list_models, load_manifest
+from steadyocr.runtime.manifest import BUILTIN_MODELS, REMAINDER_NAME, find_model, list_models, load_manifest
 
 WEIGHTS = b"weights"
 MANIFEST = f"""
@@ -94,6 +95,41 @@ def test_weights_in_a_package_that_is_not_there_are_missing(tmp_path: Path, pack
         load_manifest(model(tmp_path, manifest)).verified_file()
 
 
+def remainder(folder: Path) -> Path:
+    path = folder / REMAINDER_NAME
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("norms.npy", b"numbers of all kinds")
+    return path
+
+
+def test_what_fine_tuning_needs_is_held_to_its_hash(tmp_path: Path) -> None:
+    path = remainder(model(tmp_path / "first"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    listed = f'{MANIFEST}\n[finetune]\npath = "{REMAINDER_NAME}"\nsha256 = "{digest}"\n'
+    folder = model(tmp_path, listed)
+    with pytest.raises(ModelMissing, match=r"mine: finetune\.npz is missing.*reads as before.*trained"):
+        load_manifest(folder).verified_remainder()
+    path = path.rename(folder / REMAINDER_NAME)
+    assert load_manifest(folder).verified_remainder() == path
+    path.write_bytes(path.read_bytes() + b"!")
+    with pytest.raises(ModelCorrupt, match=r"mine: finetune\.npz has sha256.*reads as before.*trained"):
+        load_manifest(folder).verified_remainder()
+    # What serves does not need it.
+    assert load_manifest(folder).verified_file().is_file()
+
+
+def test_manifests_of_older_versions_list_no_hash_of_it(tmp_path: Path) -> None:
+    folder = model(tmp_path)
+    assert load_manifest(folder).verified_remainder() is None
+    path = remainder(folder)
+    assert load_manifest(folder).verified_remainder() == path
+    whole = path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole.replace(b"of all", b"of ill")):
+        path.write_bytes(damaged)
+        with pytest.raises(ModelCorrupt, match=r"finetune\.npz"):
+            load_manifest(folder).verified_remainder()
+
+
 def test_an_unknown_model_is_missing_and_those_there_are_listed(tmp_path: Path) -> None:
     model(tmp_path)
     with pytest.raises(ModelMissing, match="no model named other") as raised:
@@ -115,3 +151,5 @@ def test_every_built_in_model_is_whole(name: str) -> None:
     manifest = find_model(name)
     assert manifest.name == name
     assert manifest.verified_file().stat().st_size > 0
+    remainder = manifest.verified_remainder()
+    assert (remainder is not None) == (manifest.finetune is not None) == (name == "resnet18-db")
