@@ -31,6 +31,7 @@ from steadyocr.jobs.models import (
     NewJob,
     Progress,
 )
+from steadyocr.jobs.quota import promised_within, refusal
 from steadyocr.jobs.records import dump
 from steadyocr.jobs.retention import Pruning
 from steadyocr.jobs.store import RETRYABLE
@@ -258,12 +259,24 @@ class InMemoryJobStore:
                 return self._jobs[known]
             states = initial_states(new.items, JobState.QUEUED)
             created = new_job(uuid.uuid4().hex, new, states, self._clock())
+            self._refuse_over_quota(created.stored_bytes)
             if key is not None:
                 self._keys[key] = (created.id, new.request_hash)
             self._add(created, new.items, states)
             if new.webhook_url is not None:
                 self._webhooks.add(created, new.webhook_url, self._clock())
             return self._save(created, dataclasses.replace(created, last_event=0))
+
+    def _refuse_over_quota(self, size_bytes: int) -> None:
+        jobs, now = self._jobs.values(), self._clock()
+        ended = [(job.finished_at, job.stored_bytes) for job in jobs if self._is_promised(job) and job.finished_at]
+        taken = sum(job.stored_bytes for job in jobs if job.finished_at is None) + sum(size for _, size in ended)
+        if 0 < self._config.max_stored_bytes < taken + size_bytes:
+            raise refusal(self._config, now, taken, size_bytes, ended)
+
+    def _is_promised(self, job: Job) -> bool:
+        after, until = promised_within(self._clock(), self._config.grace_s)
+        return job.finished_at is not None and after < job.finished_at <= until
 
     def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
         """See :meth:`JobStore.claim`."""
@@ -604,7 +617,7 @@ class InMemoryJobStore:
         """See :meth:`JobStore.prune_to_quota`."""
         with self._lock:
             deleted = 0
-            ended = [job_id for _, job_id in self._ended()]
+            ended = [job_id for _, job_id in self._ended() if not self._is_promised(self._jobs[job_id])]
             for job_id in sorted(ended, key=self._webhooks.is_due):
                 if self.stored_bytes() <= max_bytes:
                     break

@@ -49,7 +49,8 @@ class JobStore(Protocol):
             EmptyInput: It has no items.
             PayloadTooLarge: It has too many.
             IdempotencyConflict: Its key stands for another request.
-            InsufficientStorage: The disk is low; nothing new is taken.
+            InsufficientStorage: The disk is low and nothing new is taken; or the job does not fit beside those that are
+                unfinished or ended just now.
         """
 
     def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
@@ -209,7 +210,8 @@ class JobStore(Protocol):
     def prune_to_quota(self, max_bytes: int) -> int:
         """Delete ended jobs until all take no more than this; returns how many.
 
-        Oldest first, and those whose webhook is still due last.
+        Oldest first, and those whose webhook is still due last; none that ended less than
+        :attr:`StoreConfig.grace_s <steadyocr.jobs.config.StoreConfig.grace_s>` ago.
         """
 
     def watch(self) -> Watch:

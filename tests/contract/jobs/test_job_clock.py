@@ -121,6 +121,26 @@ def test_a_leap_that_is_undone_costs_no_results(store: JobStore, clock: FakeCloc
     assert store.jobs() == []
 
 
+def test_a_clock_set_back_keeps_the_quota_from_nothing_for_long(store: JobStore, clock: FakeClock) -> None:
+    finish(store)
+    clock.advance(-CONFIG.grace_s / 2)
+    assert store.prune_to_quota(0) == 0, "nobody has had the time to fetch it"
+    clock.advance(-DAY_S)
+    assert store.prune_to_quota(0) == 1
+
+
+def test_a_clock_set_forward_does_not_hand_fresh_results_to_the_quota(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    finish(watched)
+    clock.advance(DAY_S)
+    assert watched.prune_to_quota(0) == 0
+    pass_time(CONFIG.grace_s - 1, clock, machine)
+    assert watched.prune_to_quota(0) == 0
+    pass_time(1, clock, machine)
+    assert watched.prune_to_quota(0) == 1
+
+
 def test_a_claim_without_an_answer_is_answered_when_asked_again(store: JobStore, clock: FakeClock) -> None:
     submit(store, 2)
     (lost,) = store.claim("me", lease_s=10, token="mine")

@@ -29,8 +29,9 @@ from steadyocr.jobs.migrations import MIGRATIONS, Migration
 from steadyocr.jobs.models import ItemOutcome, NewItem, NewJob
 from steadyocr.jobs.schema import metadata
 from steadyocr.jobs.sql_store import SqlJobStore, open_job_store
+from steadyocr.jobs.submit import submit as submit_in
 from steadyocr.testing import FakeClock, InMemoryJobStore
-from support import in_real_time
+from support import in_real_time, wait_until
 
 NEXT = Migration(
     len(MIGRATIONS) + 1, "next", ("ALTER TABLE job ADD COLUMN colour TEXT", "CREATE INDEX job_colour ON job (colour)")
@@ -491,6 +492,33 @@ def test_a_lost_answer_never_makes_anything_happen_twice(database: Database) -> 
     now = store.job(job.id)
     assert (now.done, now.failed, now.remaining) == (1, 1, 1)
     assert store.items(job.id)[2].attempts == 1
+
+
+# --- two at once
+
+
+def test_two_submits_at_once_do_not_both_take_the_last_room(request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres").new_database()
+    database = open_database(url, StoreConfig(max_stored_bytes=1000))
+    entered, leave = threading.Event(), threading.Event()
+    new = NewJob(items=(NewItem(input_ref="a" * 64, size_bytes=600),))
+
+    def slow(tx: Tx) -> None:
+        submit_in(tx, "first", new)
+        entered.set()
+        assert leave.wait(30)
+
+    with ThreadPoolExecutor(2) as submitters, psycopg.connect(url, autocommit=True) as beside:
+        first = submitters.submit(database.write, slow)
+        assert entered.wait(30)
+        second = submitters.submit(SqlJobStore(database).submit, new)
+        waits = b"SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+        wait_until(lambda: second.done() or beside.execute(waits).fetchone() == (1,), 30)
+        leave.set()
+        first.result()
+        with pytest.raises(InsufficientStorage):
+            second.result()
+    database.close()
 
 
 # --- time
