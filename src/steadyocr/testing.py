@@ -34,6 +34,7 @@ from steadyocr.jobs.models import (
 from steadyocr.jobs.quota import promised_within, refusal
 from steadyocr.jobs.records import dump
 from steadyocr.jobs.retention import Pruning
+from steadyocr.jobs.stopping import KeepOn, always, while_wanted
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import initial_states, label, new_job, refuse_wrong_count, waiting_state
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState, origin_of
@@ -602,23 +603,25 @@ class InMemoryJobStore:
     def _ended(self) -> list[tuple[float, str]]:
         return sorted((job.finished_at, job.id) for job in self._jobs.values() if job.finished_at is not None)
 
-    def prune(self, older_than_s: float) -> int:
+    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
         """See :meth:`JobStore.prune`."""
         with self._lock:
             self._pruning = Pruning.after(self._pruning, self._clock(), older_than_s)
             if not self._pruning.allowed:
                 return 0
+            deleted = 0
             old = [job_id for finished_at, job_id in self._ended() if finished_at < self._clock() - older_than_s]
-            for job_id in old:
+            for job_id in while_wanted(old, keep_on):
                 self.delete(job_id)
-            return len(old)
+                deleted += 1
+            return deleted
 
-    def prune_to_quota(self, max_bytes: int) -> int:
+    def prune_to_quota(self, max_bytes: int, keep_on: KeepOn = always) -> int:
         """See :meth:`JobStore.prune_to_quota`."""
         with self._lock:
             deleted = 0
             ended = [job_id for _, job_id in self._ended() if not self._is_promised(self._jobs[job_id])]
-            for job_id in sorted(ended, key=self._webhooks.is_due):
+            for job_id in while_wanted(sorted(ended, key=self._webhooks.is_due), keep_on):
                 if self.stored_bytes() <= max_bytes:
                     break
                 self.delete(job_id)

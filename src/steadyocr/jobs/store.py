@@ -21,6 +21,7 @@ from steadyocr.jobs.models import (
     NewJob,
     Progress,
 )
+from steadyocr.jobs.stopping import KeepOn, always
 from steadyocr.jobs.watch import Watch
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook
 
@@ -204,14 +205,18 @@ class JobStore(Protocol):
     def stored_bytes(self) -> int:
         """Return what all jobs take."""
 
-    def prune(self, older_than_s: float) -> int:
-        """Delete jobs that ended longer ago than this; returns how many."""
+    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
+        """Delete jobs that ended longer ago than this; returns how many.
 
-    def prune_to_quota(self, max_bytes: int) -> int:
+        It takes several transactions, and `keep_on` is asked before each whether there shall be another.
+        """
+
+    def prune_to_quota(self, max_bytes: int, keep_on: KeepOn = always) -> int:
         """Delete ended jobs until all take no more than this; returns how many.
 
         Oldest first, and those whose webhook is still due last; none that ended less than
         :attr:`StoreConfig.grace_s <steadyocr.jobs.config.StoreConfig.grace_s>` ago.
+        It can be broken off like :meth:`prune`.
         """
 
     def watch(self) -> Watch:

@@ -683,6 +683,20 @@ def test_many_old_jobs_are_pruned_in_one_call(store: JobStore, clock: FakeClock)
     assert store.jobs() == []
 
 
+def test_throwing_away_can_be_broken_off_between_two_steps(store: JobStore, clock: FakeClock) -> None:
+    for _ in range(50):
+        store.cancel(submit(store, 1).id)
+    clock.advance(2 * CONFIG.grace_s)
+    assert store.prune_to_quota(0, lambda: False) == 0
+    wanted = iter([True, False])
+    assert store.prune_to_quota(0, lambda: next(wanted)) == 1
+    assert store.prune(5, lambda: False) == 0
+    wanted = iter([True, False])
+    assert 0 < store.prune(5, lambda: next(wanted)) <= 20
+    assert store.prune(5) > 0
+    assert store.jobs() == []
+
+
 def test_the_quota_takes_the_oldest_ended_jobs(store: JobStore, clock: FakeClock) -> None:
     made = []
     for _ in range(4):
