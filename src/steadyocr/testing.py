@@ -634,6 +634,9 @@ class InMemoryJobStore:
         self._watches.append(watch)
         return watch
 
+    def stop_retrying(self) -> None:
+        """See :meth:`JobStore.stop_retrying`."""
+
     def close(self) -> None:
         """See :meth:`JobStore.close`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,13 +69,14 @@ class Database:
         engine: Engine,
         config: StoreConfig,
         clock: Clock | None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         steady: Clock | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
         self._clock = clock
-        self._sleep = sleep
+        self._closing = threading.Event()
+        self._sleep = sleep or self._closing.wait
         self._leaps = LeapWatch(steady)
         self._writer = engine.execution_options(**{_WRITE: True})
 
@@ -101,8 +103,13 @@ class Database:
         """
         return self._run(self._writer, work)
 
+    def stop_retrying(self) -> None:
+        """Give up at the first failure from now on: who closes a silent database need not wait for every try."""
+        self._closing.set()
+
     def close(self) -> None:
         """Close all connections. Safe to call twice."""
+        self.stop_retrying()
         self.engine.dispose()
 
     def _run(self, engine: Engine, work: Callable[[Tx], T]) -> T:
@@ -117,13 +124,19 @@ class Database:
                 fault = understand(error)
                 if fault.elsewhere:
                     self.engine.dispose()
-                if not fault.transient or pause is None:
+                if not (fault.transient and self._wait_to_retry(pause)):
                     _log.warning(
                         "The job store failed", extra={"code": fault.error.code, "tries": tries + 1}, exc_info=error
                     )
                     raise fault.error from error
-            self._sleep(pause)
         raise AssertionError("the last try returns or raises")
+
+    def _wait_to_retry(self, pause_s: float | None) -> bool:
+        """Wait before another try; returns whether there shall be one."""
+        if pause_s is None or self._closing.is_set():
+            return False
+        self._sleep(pause_s)
+        return not self._closing.is_set()
 
     def _now(self, connection: Connection) -> float:
         if self._clock is not None:
@@ -137,7 +150,7 @@ def open_database(
     *,
     clock: Clock | None = None,
     migrations: Sequence[Migration] = MIGRATIONS,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] | None = None,
     steady: Clock | None = None,
 ) -> Database:
     """Open a job database, make it if it is new, and bring it up to date.

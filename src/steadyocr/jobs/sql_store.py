@@ -203,6 +203,10 @@ class SqlJobStore:
         """See :meth:`JobStore.watch`."""
         return open_watch(self._database)
 
+    def stop_retrying(self) -> None:
+        """See :meth:`JobStore.stop_retrying`."""
+        self._database.stop_retrying()
+
     def close(self) -> None:
         """See :meth:`JobStore.close`."""
         self._database.close()

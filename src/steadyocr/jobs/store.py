@@ -222,5 +222,8 @@ class JobStore(Protocol):
     def watch(self) -> Watch:
         """Return something that waits for changes."""
 
+    def stop_retrying(self) -> None:
+        """Give up at the first failure from now on, so that :meth:`close` need not wait long. Does not block."""
+
     def close(self) -> None:
         """Let go of everything. Safe to call twice."""

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs_support import claim_one, postgres, submit  # noqa: F401 - one is a fixture
 from steadyocr.errors import ConfigError, InsufficientStorage, InternalError, JobNotFound, Unavailable
+from steadyocr.jobs import database as database_module
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.clock import machine_clock
 from steadyocr.jobs.config import StoreConfig
@@ -426,6 +427,46 @@ async def test_closing_waits_for_what_is_under_way_and_gives_up_what_waits() -> 
     assert await first == "answered at last"
     assert [type(task.exception()) for task in rest] == [Unavailable] * 5
     assert ran == []
+
+
+@in_real_time
+async def test_closing_ends_the_tries_of_what_is_under_way(url: str) -> None:
+    database = open_database(url, sleep=lambda _: None)
+    jobs = AsyncJobStore(SqlJobStore(database))
+    begun, go_on = threading.Event(), threading.Event()
+    tries = 0
+
+    def silent(_: Tx) -> None:
+        nonlocal tries
+        tries += 1
+        begun.set()
+        assert go_on.wait(30)
+        raise locked()
+
+    call = asyncio.create_task(jobs.run(database.read, silent))
+    assert await asyncio.to_thread(begun.wait, 30)
+    closing = asyncio.create_task(jobs.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    with pytest.raises(Unavailable):
+        await call
+    assert tries == 1
+
+
+@in_real_time
+async def test_closing_ends_the_pause_before_the_next_try(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_PAUSES_S", (600.0,))
+    database = open_database(url)
+    jobs = AsyncJobStore(SqlJobStore(database))
+    work = Flaky(100, locked)
+    call = asyncio.create_task(jobs.run(database.read, work))
+    await asyncio.to_thread(wait_until, lambda: bool(work.seen), 30)
+    async with asyncio.timeout(30):
+        await jobs.close()
+    with pytest.raises(Unavailable):
+        await call
+    assert len(work.seen) == 1
 
 
 @in_real_time
