@@ -38,6 +38,7 @@ from steadyocr.jobs.stopping import KeepOn, always, while_wanted
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import initial_states, label, new_job, refuse_wrong_count, waiting_state
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState, origin_of
+from steadyocr.jobs.webhook_rows import WRITTEN_AHEAD_S
 
 _GIVEN_UP = (JobState.CANCELLED, JobState.EXPIRED)
 
@@ -96,14 +97,16 @@ class _MemoryWebhooks:
     def __init__(self) -> None:
         self._webhooks: dict[str, Webhook] = {}
         self._tokens: dict[str, str] = {}
+        self._written_at: dict[str, float] = {}
 
     def add(self, created: Job, url: str, now: float) -> None:
         ended = created.finished_at is not None
-        self._set(created.id, url, int(ended), now if ended else None)
+        self._set(created.id, url, int(ended), now if ended else None, now)
 
-    def _set(self, job_id: str, url: str, ended: int, next_at: float | None) -> None:
+    def _set(self, job_id: str, url: str, ended: int, next_at: float | None, now: float) -> None:
         state = WebhookState.WAITING if next_at is None else WebhookState.DUE
         self._tokens.pop(job_id, None)
+        self._written_at[job_id] = now
         self._webhooks[job_id] = Webhook(
             job_id=job_id,
             url=url,
@@ -120,7 +123,7 @@ class _MemoryWebhooks:
         was_open, is_open = before.finished_at is None, after.finished_at is None
         known = self._webhooks.get(after.id)
         if known is not None and was_open != is_open:
-            self._set(after.id, known.url, known.round + (not is_open), None if is_open else now)
+            self._set(after.id, known.url, known.round + (not is_open), None if is_open else now, now)
 
     def get(self, job_id: str) -> Webhook | None:
         return self._webhooks.get(job_id)
@@ -132,18 +135,24 @@ class _MemoryWebhooks:
     def forget(self, job_id: str) -> None:
         self._webhooks.pop(job_id, None)
         self._tokens.pop(job_id, None)
+        self._written_at.pop(job_id, None)
+
+    def _has_come(self, known: Webhook, now: float) -> bool:
+        written_ahead = self._written_at[known.job_id] > now + WRITTEN_AHEAD_S
+        return known.next_at is not None and (known.next_at <= now or written_ahead)
 
     def claim(
         self, jobs: Mapping[str, Job], now: float, limit: int, lease_s: float, except_to: Collection[str]
     ) -> list[Delivery]:
         others = [known for known in self._webhooks.values() if origin_of(known.url) not in except_to]
-        due = [known for known in others if known.next_at is not None and known.next_at <= now]
+        due = [known for known in others if self._has_come(known, now)]
         due.sort(key=lambda known: known.next_at or now)
-        return [self._take(known, jobs[known.job_id], now + lease_s) for known in due[:limit]]
+        return [self._take(known, jobs[known.job_id], now, lease_s) for known in due[:limit]]
 
-    def _take(self, known: Webhook, ended: Job, lease_until: float) -> Delivery:
+    def _take(self, known: Webhook, ended: Job, now: float, lease_s: float) -> Delivery:
         token = self._tokens[ended.id] = uuid.uuid4().hex
-        taken = dataclasses.replace(known, attempts=known.attempts + 1, next_at=lease_until)
+        self._written_at[ended.id] = now
+        taken = dataclasses.replace(known, attempts=known.attempts + 1, next_at=now + lease_s)
         self._webhooks[ended.id] = taken
         name = f"{ended.id}-{taken.round}"
         return Delivery(id=name, job=ended, url=taken.url, token=token, attempts=taken.attempts)
@@ -160,6 +169,7 @@ class _MemoryWebhooks:
             values["state"] = WebhookState.FAILED
         else:
             values["next_at"] = now + outcome.retry_in_s
+        self._written_at[known.job_id] = now
         self._webhooks[known.job_id] = dataclasses.replace(known, **values)
         return True
 

@@ -15,6 +15,7 @@ from steadyocr.jobs.database import open_database
 from steadyocr.jobs.models import ItemOutcome, ItemState
 from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.store import JobStore
+from steadyocr.jobs.webhook_models import DeliveryOutcome
 from steadyocr.testing import FakeClock
 
 __all__ = ["clock", "fast_folder", "postgres", "store"]
@@ -86,6 +87,50 @@ def test_a_leap_takes_nothing_from_those_who_live(
     assert not watched.complete(dead, ItemOutcome())
     (one, other) = sorted(watched.items(alive.job_id), key=lambda item: item.state)
     assert (one.losses, other.losses) == (0, 1)
+
+
+URL = "https://receiver.example/"
+LATER = DeliveryOutcome(delivered=False, status=500, retry_in_s=2560.0)
+
+
+def test_a_clock_set_back_does_not_hold_a_webhook_that_is_due(store: JobStore, clock: FakeClock) -> None:
+    job = submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    clock.advance(-3600)
+    assert [delivery.job.id for delivery in store.claim_deliveries()] == [job.id]
+
+
+def test_a_clock_set_back_does_not_lengthen_the_pause_of_a_webhook(store: JobStore, clock: FakeClock) -> None:
+    submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    (delivery,) = store.claim_deliveries()
+    assert store.settle_delivery(delivery, LATER)
+    clock.advance(1000)
+    assert store.claim_deliveries() == [], "the pause is kept"
+    clock.advance(-3600)
+    assert len(store.claim_deliveries()) == 1
+
+
+def test_a_clock_set_back_does_not_hold_a_webhook_whose_sender_died(store: JobStore, clock: FakeClock) -> None:
+    submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    assert len(store.claim_deliveries()) == 1
+    clock.advance(-DAY_S)
+    (again,) = store.claim_deliveries()
+    assert again.attempts == 2
+    assert store.claim_deliveries() == [], "it is held by the clock of today"
+
+
+def test_a_webhook_is_not_given_out_twice_to_nodes_that_look_at_the_same_time(
+    store: JobStore, clock: FakeClock
+) -> None:
+    submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    clock.advance(1)
+    assert len(store.claim_deliveries()) == 1
+    # A transaction has the time at which it began, and one that began later may have ended first.
+    clock.advance(-1)
+    assert store.claim_deliveries() == []
 
 
 def finish(store: JobStore) -> str:

@@ -125,6 +125,21 @@ def test_a_database_of_the_first_version_learns_webhooks(url: str) -> None:
     store.close()
 
 
+def test_webhooks_of_the_second_version_are_told(url: str) -> None:
+    store = open_job_store(url)
+    told = submit(store, 1, webhook_url="https://receiver.example/")
+    store.cancel(told.id)
+    store.close()
+    second = create_engine(url)
+    with second.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE webhook DROP COLUMN written_at")
+        connection.exec_driver_sql("DELETE FROM schema_version WHERE version > 2")
+    second.dispose()
+    store = open_job_store(url)
+    assert [delivery.job.id for delivery in store.claim_deliveries()] == [told.id]
+    store.close()
+
+
 def test_a_newer_database_is_refused(url: str) -> None:
     open_database(url, migrations=(*MIGRATIONS, NEXT)).close()
     with pytest.raises(ConfigError, match=f"version {NEXT.version}"):
