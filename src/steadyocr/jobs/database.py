@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import sqlite3
@@ -17,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from steadyocr.errors import ConfigError
-from steadyocr.jobs.clock import Clock, LeapWatch, boottime, machine_clock
+from steadyocr.jobs.clock import Clock, Leap, LeapWatch, boottime, machine_clock
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.db_errors import understand, without_values
 from steadyocr.jobs.filesystems import refuse_network_file_system
@@ -42,6 +43,7 @@ class Tx:
         now: Its time, by the store's clock.
         repeated: It ran before and nobody knows whether that commit went through.
         steady_s: For how long the store's clock has not been set, as far as this process knows.
+        leaps: When it was set ahead, likewise.
     """
 
     connection: Connection
@@ -49,6 +51,7 @@ class Tx:
     config: StoreConfig
     repeated: bool
     steady_s: float = math.inf
+    leaps: tuple[Leap, ...] = ()
 
     @property
     def postgres(self) -> bool:
@@ -116,9 +119,8 @@ class Database:
         for tries, pause in enumerate((*_PAUSES_S, None)):
             try:
                 with engine.begin() as connection:
-                    now = self._now(connection)
-                    steady_s = self._leaps.note(now)
-                    return work(Tx(connection, now, self.config, repeated=tries > 0, steady_s=steady_s))
+                    seen = self._leaps.look(functools.partial(self._now, connection))
+                    return work(Tx(connection, seen.now, self.config, tries > 0, seen.steady_s, seen.leaps))
             except SQLAlchemyError as error:
                 without_values(error)
                 fault = understand(error)

@@ -12,7 +12,7 @@ from jobs_support import FAST_FOLDER, claim_one, postgres, submit
 from steadyocr.errors import EngineDied
 from steadyocr.jobs import retention
 from steadyocr.jobs.database import open_database
-from steadyocr.jobs.models import ItemOutcome, ItemState
+from steadyocr.jobs.models import ItemOutcome, ItemState, JobState
 from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.store import JobStore
 from steadyocr.jobs.webhook_models import DeliveryOutcome
@@ -131,6 +131,60 @@ def test_a_webhook_is_not_given_out_twice_to_nodes_that_look_at_the_same_time(
     # A transaction has the time at which it began, and one that began later may have ended first.
     clock.advance(-1)
     assert store.claim_deliveries() == []
+
+
+def test_a_clock_set_forward_expires_no_deadline_that_has_not_passed(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    early = submit(watched, 1, deadline_s=1000.0)
+    clock.advance(DAY_S)
+    assert watched.expire_overdue() == 0
+    assert claim_one(watched).job_id == early.id
+    late = submit(watched, 1, deadline_s=500.0)
+    pass_time(499, clock, machine)
+    assert watched.expire_overdue() == 0
+    pass_time(2, clock, machine)
+    assert watched.expire_overdue() == 1
+    assert watched.job(late.id).state is JobState.EXPIRED
+    assert watched.job(early.id).state is JobState.RUNNING
+    pass_time(500, clock, machine)
+    assert watched.expire_overdue() == 1
+    assert watched.job(early.id).state is JobState.EXPIRED
+
+
+def test_a_leap_that_is_undone_keeps_deadlines_as_they_were(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    submit(watched, 1, deadline_s=1000.0)
+    clock.advance(DAY_S)
+    assert watched.expire_overdue() == 0
+    clock.advance(-DAY_S)
+    assert watched.expire_overdue() == 0
+    pass_time(1001, clock, machine)
+    assert watched.claim("me") == []
+    assert watched.waiting() == 0
+
+
+def test_two_leaps_add_up(watched: SqlJobStore, clock: FakeClock, machine: FakeClock) -> None:
+    submit(watched, 1, deadline_s=1000.0)
+    for _ in range(2):
+        clock.advance(800)
+        assert watched.expire_overdue() == 0
+    pass_time(1001, clock, machine)
+    assert watched.expire_overdue() == 1
+
+
+def test_a_job_run_again_after_a_leap_keeps_a_deadline_that_has_not_passed(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    job = submit(watched, 2, deadline_s=1000.0)
+    assert watched.fail(claim_one(watched), EngineDied("x").to_wire())
+    clock.advance(DAY_S)
+    watched.waiting()
+    assert watched.retry(job.id).deadline == job.deadline
+    pass_time(1001, clock, machine)
+    assert watched.expire_overdue() == 1
+    assert watched.retry(job.id, [ItemState.EXPIRED]).deadline is None
 
 
 def finish(store: JobStore) -> str:
