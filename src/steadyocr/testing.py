@@ -31,11 +31,14 @@ from steadyocr.jobs.models import (
     NewJob,
     Progress,
 )
+from steadyocr.jobs.quota import promised_within, refusal
 from steadyocr.jobs.records import dump
 from steadyocr.jobs.retention import Pruning
+from steadyocr.jobs.stopping import KeepOn, always, while_wanted
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import initial_states, label, new_job, refuse_wrong_count, waiting_state
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState, origin_of
+from steadyocr.jobs.webhook_rows import WRITTEN_AHEAD_S
 
 _GIVEN_UP = (JobState.CANCELLED, JobState.EXPIRED)
 
@@ -94,14 +97,16 @@ class _MemoryWebhooks:
     def __init__(self) -> None:
         self._webhooks: dict[str, Webhook] = {}
         self._tokens: dict[str, str] = {}
+        self._written_at: dict[str, float] = {}
 
     def add(self, created: Job, url: str, now: float) -> None:
         ended = created.finished_at is not None
-        self._set(created.id, url, int(ended), now if ended else None)
+        self._set(created.id, url, int(ended), now if ended else None, now)
 
-    def _set(self, job_id: str, url: str, ended: int, next_at: float | None) -> None:
+    def _set(self, job_id: str, url: str, ended: int, next_at: float | None, now: float) -> None:
         state = WebhookState.WAITING if next_at is None else WebhookState.DUE
         self._tokens.pop(job_id, None)
+        self._written_at[job_id] = now
         self._webhooks[job_id] = Webhook(
             job_id=job_id,
             url=url,
@@ -118,7 +123,7 @@ class _MemoryWebhooks:
         was_open, is_open = before.finished_at is None, after.finished_at is None
         known = self._webhooks.get(after.id)
         if known is not None and was_open != is_open:
-            self._set(after.id, known.url, known.round + (not is_open), None if is_open else now)
+            self._set(after.id, known.url, known.round + (not is_open), None if is_open else now, now)
 
     def get(self, job_id: str) -> Webhook | None:
         return self._webhooks.get(job_id)
@@ -130,18 +135,24 @@ class _MemoryWebhooks:
     def forget(self, job_id: str) -> None:
         self._webhooks.pop(job_id, None)
         self._tokens.pop(job_id, None)
+        self._written_at.pop(job_id, None)
+
+    def _has_come(self, known: Webhook, now: float) -> bool:
+        written_ahead = self._written_at[known.job_id] > now + WRITTEN_AHEAD_S
+        return known.next_at is not None and (known.next_at <= now or written_ahead)
 
     def claim(
         self, jobs: Mapping[str, Job], now: float, limit: int, lease_s: float, except_to: Collection[str]
     ) -> list[Delivery]:
         others = [known for known in self._webhooks.values() if origin_of(known.url) not in except_to]
-        due = [known for known in others if known.next_at is not None and known.next_at <= now]
+        due = [known for known in others if self._has_come(known, now)]
         due.sort(key=lambda known: known.next_at or now)
-        return [self._take(known, jobs[known.job_id], now + lease_s) for known in due[:limit]]
+        return [self._take(known, jobs[known.job_id], now, lease_s) for known in due[:limit]]
 
-    def _take(self, known: Webhook, ended: Job, lease_until: float) -> Delivery:
+    def _take(self, known: Webhook, ended: Job, now: float, lease_s: float) -> Delivery:
         token = self._tokens[ended.id] = uuid.uuid4().hex
-        taken = dataclasses.replace(known, attempts=known.attempts + 1, next_at=lease_until)
+        self._written_at[ended.id] = now
+        taken = dataclasses.replace(known, attempts=known.attempts + 1, next_at=now + lease_s)
         self._webhooks[ended.id] = taken
         name = f"{ended.id}-{taken.round}"
         return Delivery(id=name, job=ended, url=taken.url, token=token, attempts=taken.attempts)
@@ -158,6 +169,7 @@ class _MemoryWebhooks:
             values["state"] = WebhookState.FAILED
         else:
             values["next_at"] = now + outcome.retry_in_s
+        self._written_at[known.job_id] = now
         self._webhooks[known.job_id] = dataclasses.replace(known, **values)
         return True
 
@@ -258,12 +270,24 @@ class InMemoryJobStore:
                 return self._jobs[known]
             states = initial_states(new.items, JobState.QUEUED)
             created = new_job(uuid.uuid4().hex, new, states, self._clock())
+            self._refuse_over_quota(created.stored_bytes)
             if key is not None:
                 self._keys[key] = (created.id, new.request_hash)
             self._add(created, new.items, states)
             if new.webhook_url is not None:
                 self._webhooks.add(created, new.webhook_url, self._clock())
             return self._save(created, dataclasses.replace(created, last_event=0))
+
+    def _refuse_over_quota(self, size_bytes: int) -> None:
+        jobs, now = self._jobs.values(), self._clock()
+        ended = [(job.finished_at, job.stored_bytes) for job in jobs if self._is_promised(job) and job.finished_at]
+        taken = sum(job.stored_bytes for job in jobs if job.finished_at is None) + sum(size for _, size in ended)
+        if 0 < self._config.max_stored_bytes < taken + size_bytes:
+            raise refusal(self._config, now, taken, size_bytes, ended)
+
+    def _is_promised(self, job: Job) -> bool:
+        after, until = promised_within(self._clock(), self._config.grace_s)
+        return job.finished_at is not None and after < job.finished_at <= until
 
     def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
         """See :meth:`JobStore.claim`."""
@@ -589,23 +613,25 @@ class InMemoryJobStore:
     def _ended(self) -> list[tuple[float, str]]:
         return sorted((job.finished_at, job.id) for job in self._jobs.values() if job.finished_at is not None)
 
-    def prune(self, older_than_s: float) -> int:
+    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
         """See :meth:`JobStore.prune`."""
         with self._lock:
             self._pruning = Pruning.after(self._pruning, self._clock(), older_than_s)
             if not self._pruning.allowed:
                 return 0
+            deleted = 0
             old = [job_id for finished_at, job_id in self._ended() if finished_at < self._clock() - older_than_s]
-            for job_id in old:
+            for job_id in while_wanted(old, keep_on):
                 self.delete(job_id)
-            return len(old)
+                deleted += 1
+            return deleted
 
-    def prune_to_quota(self, max_bytes: int) -> int:
+    def prune_to_quota(self, max_bytes: int, keep_on: KeepOn = always) -> int:
         """See :meth:`JobStore.prune_to_quota`."""
         with self._lock:
             deleted = 0
-            ended = [job_id for _, job_id in self._ended()]
-            for job_id in sorted(ended, key=self._webhooks.is_due):
+            ended = [job_id for _, job_id in self._ended() if not self._is_promised(self._jobs[job_id])]
+            for job_id in while_wanted(sorted(ended, key=self._webhooks.is_due), keep_on):
                 if self.stored_bytes() <= max_bytes:
                     break
                 self.delete(job_id)
@@ -617,6 +643,9 @@ class InMemoryJobStore:
         watch = _MemoryWatch()
         self._watches.append(watch)
         return watch
+
+    def stop_retrying(self) -> None:
+        """See :meth:`JobStore.stop_retrying`."""
 
     def close(self) -> None:
         """See :meth:`JobStore.close`."""

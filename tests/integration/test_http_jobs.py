@@ -313,6 +313,23 @@ def test_the_same_request_with_the_same_key_is_the_same_job(jobs: Client) -> Non
     assert jobs.submit(pictures("a", "b")) != first
 
 
+def test_a_full_store_refuses_new_jobs_and_keeps_the_results_of_those_before(tmp_path: Path) -> None:
+    def large(text: str) -> Files:
+        return [("files", (f"{text}.png", BLANK + b" " * 600_000 + f"#item:{text}".encode()))]
+
+    with light_server(tmp_path, jobs__max_stored_bytes=str(1 << 20), jobs__clean_interval_s="0.05") as jobs:
+        key = {"Idempotency-Key": "first"}
+        first = jobs.submit(large("first"), headers=key)
+        jobs.ended(first)
+        answer = jobs.post(large("second"))
+        refused(answer, 507, "insufficient_storage")
+        assert 3000 < int(answer.headers["retry-after"]) <= 3600
+        assert jobs.submit(large("first"), headers=key) == first
+        assert len(jobs.results(first)) == 1
+        jobs.http.delete(f"/v1/jobs/{first}").raise_for_status()
+        assert jobs.ended(jobs.submit(large("second")))["done"] == 1
+
+
 def test_jobs_and_items_come_in_pages(jobs: Client) -> None:
     made = [jobs.submit(pictures(f"p{n}")) for n in range(3)]
     page = jobs.http.get("/v1/jobs", params={"limit": 2}).json()

@@ -57,8 +57,8 @@ class AsyncJobStore:
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking call in a thread: ``await jobs.run(jobs.store.job, job_id)``.
 
-        A call that was started runs to its end even if nobody waits for it any more; one that waits for a thread
-        is given up when this closes: with a silent server each may take its whole time limit.
+        A call that was started runs to its end even if nobody waits for it any more; when this closes, it is not tried
+        again, and one that waits for a thread is given up: with a silent server each try may take its whole time limit.
 
         Raises:
             QueueFull: Too many calls wait already.
@@ -116,6 +116,7 @@ class AsyncJobStore:
     async def close(self) -> None:
         """End the threads and close the store. Safe to call twice."""
         self._closing.set()
+        self.store.stop_retrying()
         await self._loop.run_in_executor(None, self._end_threads)
 
     def _end_threads(self) -> None:

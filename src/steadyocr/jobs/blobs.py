@@ -25,6 +25,7 @@ from typing import BinaryIO, Final, Protocol, Self
 from steadyocr.errors import NotFoundError, PayloadTooLarge, SteadyOCRError, Unavailable
 from steadyocr.jobs.disk import refuse_low_disk
 from steadyocr.jobs.durability import disk_errors
+from steadyocr.jobs.stopping import KeepOn, always, while_wanted
 
 # What the names of files begin with that are being written.
 UPLOAD: Final = "upload-"
@@ -86,14 +87,14 @@ class BlobStore(Protocol):
     def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
         """Delete a blob unless it is younger than this; returns whether it was deleted."""
 
-    def list_older(self, min_age_s: float) -> Iterator[Blob]:
-        """Go through all blobs that are at least this old."""
+    def list_older(self, min_age_s: float, keep_on: KeepOn = always) -> Iterator[Blob]:
+        """Go through all blobs that are at least this old; `keep_on` is asked before each look at one."""
 
     def usage_bytes(self) -> int:
         """Return what all blobs take."""
 
-    def sweep_unfinished(self, min_age_s: float) -> int:
-        """Delete what uploads that broke off have left behind; returns how many files."""
+    def sweep_unfinished(self, min_age_s: float, keep_on: KeepOn = always) -> int:
+        """Delete what uploads that broke off have left behind; returns how many files. See :meth:`list_older`."""
 
 
 def check_key(key: str) -> str:
@@ -245,10 +246,10 @@ def storage_works(blobs: BlobStore) -> bool:
             blobs.delete(key)
 
 
-def sweep_folder(folder: Path, min_age_s: float) -> int:
+def sweep_folder(folder: Path, min_age_s: float, keep_on: KeepOn = always) -> int:
     """Delete the files of a folder that are at least this old; returns how many. What is no file is not ours."""
     deleted = 0
-    for path in folder.iterdir():
+    for path in while_wanted(folder.iterdir(), keep_on):
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISREG(path.lstat().st_mode) and age_s(path) >= min_age_s:
                 path.unlink()

@@ -10,6 +10,8 @@ from typing import Final
 _LONGEST_RELEASE_S: Final = 60.0
 # A lease that seems to run longer than this, or twice as long as any, was written before the clock was set back.
 _LONGEST_LEASE_S: Final = 600.0
+# Clients have this long to fetch results before the quota may take them.
+GRACE_S: Final = 3600.0
 
 
 def longest_lease_s(lease_s: float) -> float:
@@ -30,6 +32,9 @@ class StoreConfig:
         max_items: Items that one job may hold, expansions included.
         max_events: Events kept for a job.
         min_free_bytes: Free disk space below which new jobs are refused (SQLite only; 0 switches it off).
+        max_stored_bytes: Bytes of unfinished jobs and of promised results above which new jobs are refused (0 switches
+            it off).
+        grace_s: For how long after its end the results of a job are promised, and the quota does not touch them.
     """
 
     max_attempts: int = 3
@@ -39,6 +44,8 @@ class StoreConfig:
     max_items: int = 10_000
     max_events: int = 1000
     min_free_bytes: int = 0
+    max_stored_bytes: int = 0
+    grace_s: float = GRACE_S
 
     @property
     def longest_delay_s(self) -> float:
@@ -95,7 +102,8 @@ class RetentionConfig:
 
     Attributes:
         keep_s: Ended jobs are deleted after this, in seconds.
-        max_bytes: Ended jobs are deleted, oldest first, while all jobs together take more than this.
+        max_bytes: Ended jobs are deleted, oldest first, while all jobs together take more than this; those that ended
+            just now are spared (:attr:`StoreConfig.grace_s`).
         orphan_age_s: Blobs that nobody refers to are deleted after this, in seconds; longer than any upload takes.
         interval_s: Time between two rounds, in seconds.
     """

@@ -48,16 +48,27 @@ def expire(tx: Tx, job_id: str, also_leased_as: str | None = None) -> None:
     _end_waiting(tx, before, JobState.EXPIRED, ItemState.EXPIRED, also_leased_as)
 
 
+def is_overdue(tx: Tx, deadline: float | None, created_at: float) -> bool:
+    """Whether the deadline of a job has passed, by the clock that it was set by.
+
+    When the clock is set ahead, time has not passed for those who wait. Only what this process has seen itself is
+    known, so for one that was started later the clock of today is the yardstick.
+    """
+    if deadline is None:
+        return False
+    return deadline + sum(leap.by_s for leap in tx.leaps if created_at <= leap.before) <= tx.now
+
+
 def expire_overdue(tx: Tx) -> int:
     """Expire all jobs whose deadline has passed; returns how many."""
-    overdue = tx.connection.execute(
-        select(job.c.id).where(
+    passed = tx.connection.execute(
+        select(job.c.id, job.c.deadline, job.c.created_at).where(
             job.c.deadline <= tx.now,
             job.c.finished_at.is_(None),
             job.c.state.in_((JobState.QUEUED.value, JobState.RUNNING.value)),
         )
-    ).scalars()
-    ids = sorted(overdue)
+    )
+    ids = sorted(row.id for row in passed if is_overdue(tx, row.deadline, row.created_at))
     for job_id in ids:
         expire(tx, job_id)
     return len(ids)
@@ -102,7 +113,7 @@ def retry(tx: Tx, job_id: str, states: Collection[ItemState], positions: Collect
     )
     back = {state: -sum(row.state == state for row in rows) for state in states}
     reopened = advance(before, tx.now, back, state=JobState.RUNNING)
-    if before.deadline is not None and before.deadline <= tx.now:
+    if is_overdue(tx, before.deadline, before.created_at):
         # Whoever runs it again wants it read, and by this deadline nothing could be.
         reopened = dataclasses.replace(reopened, deadline=None)
     after = save(tx, before, reopened)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from steadyocr.errors import ConfigError
-from steadyocr.jobs.clock import Clock, LeapWatch, boottime, machine_clock
+from steadyocr.jobs.clock import Clock, Leap, LeapWatch, boottime, machine_clock
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.db_errors import understand, without_values
 from steadyocr.jobs.filesystems import refuse_network_file_system
@@ -41,6 +43,7 @@ class Tx:
         now: Its time, by the store's clock.
         repeated: It ran before and nobody knows whether that commit went through.
         steady_s: For how long the store's clock has not been set, as far as this process knows.
+        leaps: When it was set ahead, likewise.
     """
 
     connection: Connection
@@ -48,6 +51,7 @@ class Tx:
     config: StoreConfig
     repeated: bool
     steady_s: float = math.inf
+    leaps: tuple[Leap, ...] = ()
 
     @property
     def postgres(self) -> bool:
@@ -68,13 +72,14 @@ class Database:
         engine: Engine,
         config: StoreConfig,
         clock: Clock | None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         steady: Clock | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
         self._clock = clock
-        self._sleep = sleep
+        self._closing = threading.Event()
+        self._sleep = sleep or self._closing.wait
         self._leaps = LeapWatch(steady)
         self._writer = engine.execution_options(**{_WRITE: True})
 
@@ -101,29 +106,39 @@ class Database:
         """
         return self._run(self._writer, work)
 
+    def stop_retrying(self) -> None:
+        """Give up at the first failure from now on: who closes a silent database need not wait for every try."""
+        self._closing.set()
+
     def close(self) -> None:
         """Close all connections. Safe to call twice."""
+        self.stop_retrying()
         self.engine.dispose()
 
     def _run(self, engine: Engine, work: Callable[[Tx], T]) -> T:
         for tries, pause in enumerate((*_PAUSES_S, None)):
             try:
                 with engine.begin() as connection:
-                    now = self._now(connection)
-                    steady_s = self._leaps.note(now)
-                    return work(Tx(connection, now, self.config, repeated=tries > 0, steady_s=steady_s))
+                    seen = self._leaps.look(functools.partial(self._now, connection))
+                    return work(Tx(connection, seen.now, self.config, tries > 0, seen.steady_s, seen.leaps))
             except SQLAlchemyError as error:
                 without_values(error)
                 fault = understand(error)
                 if fault.elsewhere:
                     self.engine.dispose()
-                if not fault.transient or pause is None:
+                if not (fault.transient and self._wait_to_retry(pause)):
                     _log.warning(
                         "The job store failed", extra={"code": fault.error.code, "tries": tries + 1}, exc_info=error
                     )
                     raise fault.error from error
-            self._sleep(pause)
         raise AssertionError("the last try returns or raises")
+
+    def _wait_to_retry(self, pause_s: float | None) -> bool:
+        """Wait before another try; returns whether there shall be one."""
+        if pause_s is None or self._closing.is_set():
+            return False
+        self._sleep(pause_s)
+        return not self._closing.is_set()
 
     def _now(self, connection: Connection) -> float:
         if self._clock is not None:
@@ -137,7 +152,7 @@ def open_database(
     *,
     clock: Clock | None = None,
     migrations: Sequence[Migration] = MIGRATIONS,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] | None = None,
     steady: Clock | None = None,
 ) -> Database:
     """Open a job database, make it if it is new, and bring it up to date.

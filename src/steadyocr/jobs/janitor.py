@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 from steadyocr.errors import SteadyOCRError
 from steadyocr.jobs.async_store import AsyncJobStore
@@ -22,21 +23,32 @@ class Janitor:
         self._jobs = jobs
         self._blobs = blobs
         self._config = config or RetentionConfig()
+        # What is under way in a thread cannot be cancelled with the loop.
+        self._stopped = threading.Event()
 
     def start(self, loops: Loops) -> None:
         """Start to clean up, at once and then now and then."""
         loops.start("job-janitor", self._run())
 
     async def _run(self) -> None:
-        while True:
-            try:
-                await self.clean_up()
-            except SteadyOCRError as error:
-                _log.warning("Cleaning up did not work out", extra={"code": error.code})
-            except OSError as error:
-                # A folder that cannot be read now may well be readable next time.
-                _log.warning("Cleaning up did not work out", exc_info=error)
-            await asyncio.sleep(self._config.interval_s)
+        try:
+            while True:
+                await self._clean_up_if_possible()
+                await asyncio.sleep(self._config.interval_s)
+        finally:
+            self._stopped.set()
+
+    async def _clean_up_if_possible(self) -> None:
+        try:
+            await self.clean_up()
+        except SteadyOCRError as error:
+            _log.warning("Cleaning up did not work out", extra={"code": error.code})
+        except OSError as error:
+            # A folder that cannot be read now may well be readable next time.
+            _log.warning("Cleaning up did not work out", exc_info=error)
+
+    def _keep_on(self) -> bool:
+        return not self._stopped.is_set()
 
     async def clean_up(self) -> None:
         """Do one round.
@@ -45,10 +57,10 @@ class Janitor:
             SteadyOCRError: The store or the blobs cannot be used.
             OSError: A folder cannot be used.
         """
-        store = self._jobs.store
-        old = await self._jobs.run(store.prune, self._config.keep_s)
-        many = await self._jobs.run(store.prune_to_quota, self._config.max_bytes)
+        store, keep_on = self._jobs.store, self._keep_on
+        old = await self._jobs.run(store.prune, self._config.keep_s, keep_on)
+        many = await self._jobs.run(store.prune_to_quota, self._config.max_bytes, keep_on)
         if old or many:
             _log.info("Deleted ended jobs", extra={"old": old, "over_quota": many})
-        await asyncio.to_thread(sweep_orphans, store, self._blobs, self._config.orphan_age_s)
-        await asyncio.to_thread(self._blobs.sweep_unfinished, self._config.orphan_age_s)
+        await asyncio.to_thread(sweep_orphans, store, self._blobs, self._config.orphan_age_s, keep_on)
+        await asyncio.to_thread(self._blobs.sweep_unfinished, self._config.orphan_age_s, keep_on)

@@ -1,8 +1,9 @@
 """Who works on what: claims, heartbeats, and taking back what its owner let go.
 
 The clock may be set, and then times of before lie. Set forward, it ends all leases at once: so nothing is taken back
-until those who live have had the time to extend theirs. Set back, it keeps the items of the dead leased and those that
-wait out a pause waiting, for as long as it went back: so a lease or a pause that is longer than any can be is none.
+until those who live have had the time to extend theirs, and deadlines move with it. Set back, it keeps the items of the
+dead leased and those that wait out a pause waiting, for as long as it went back: so a lease or a pause that is longer
+than any can be is none.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, RowMapping, or_, select, update
 
 from steadyocr.jobs.bookkeeping import advance, lock_job, save
 from steadyocr.jobs.config import longest_lease_s
-from steadyocr.jobs.control import expire
+from steadyocr.jobs.control import expire, is_overdue
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import Heartbeat, ItemState, Job, JobState, Lease
 from steadyocr.jobs.outcomes import lose
@@ -43,7 +44,7 @@ def claim(tx: Tx, owner: str, token: str, limit: int, lease_s: float, *, again: 
     rows = rows or _take(tx, owner, token, limit, lease_s)
     while rows:
         jobs = _jobs_of(tx, rows)
-        overdue = {late.id for late in jobs.values() if late.deadline is not None and late.deadline <= tx.now}
+        overdue = {late.id for late in jobs.values() if is_overdue(tx, late.deadline, late.created_at)}
         for job_id in overdue:
             expire(tx, job_id, also_leased_as=token)
         if kept := [row for row in rows if row["job_id"] not in overdue]:

@@ -14,6 +14,7 @@ from steadyocr.errors import NotFoundError, Unavailable
 from steadyocr.jobs.blobs import KEY, UPLOAD, Blob, BlobWriter, age_s, check_key, none_cleaned_away, sweep_folder
 from steadyocr.jobs.disk import refuse_low_disk
 from steadyocr.jobs.durability import FileSystem, disk_errors, flush, flush_each
+from steadyocr.jobs.stopping import KeepOn, always, while_wanted
 
 _FOLDER_AWAY_S: Final = 5.0
 
@@ -149,9 +150,9 @@ class LocalBlobs:
         aside.unlink(missing_ok=True)
         return True
 
-    def list_older(self, min_age_s: float) -> Iterator[Blob]:
+    def list_older(self, min_age_s: float, keep_on: KeepOn = always) -> Iterator[Blob]:
         """See :meth:`BlobStore.list_older`."""
-        for path, info in self._files():
+        for path, info in while_wanted(self._files(), keep_on):
             if time.time() - info.st_mtime >= min_age_s:
                 yield Blob(path.name, info.st_size)
 
@@ -165,9 +166,9 @@ class LocalBlobs:
                 if KEY.fullmatch(path.name):
                     yield path, path.stat()
 
-    def sweep_unfinished(self, min_age_s: float) -> int:
+    def sweep_unfinished(self, min_age_s: float, keep_on: KeepOn = always) -> int:
         """See :meth:`BlobStore.sweep_unfinished`."""
-        return sweep_folder(self._unfinished, min_age_s)
+        return sweep_folder(self._unfinished, min_age_s, keep_on)
 
 
 def _write(place: str, content: bytes | bytearray) -> None:

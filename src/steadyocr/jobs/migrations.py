@@ -128,7 +128,9 @@ _WEBHOOKS: Final = Migration(
     ),
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _WEBHOOKS)
+_WRITTEN_AT: Final = Migration(3, "webhook written_at", ("ALTER TABLE webhook ADD COLUMN written_at DOUBLE PRECISION",))
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_FIRST, _WEBHOOKS, _WRITTEN_AT)
 
 
 def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> int:

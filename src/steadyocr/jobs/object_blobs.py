@@ -15,6 +15,7 @@ from steadyocr.errors import ConfigError, NotFoundError, Unavailable
 from steadyocr.jobs.blobs import Blob, BlobStore, BlobWriter, Unreadable, check_key, sweep_folder
 from steadyocr.jobs.durability import disk_errors
 from steadyocr.jobs.local_blobs import LocalBlobs
+from steadyocr.jobs.stopping import KeepOn, always, while_wanted
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore, S3Config
@@ -130,10 +131,10 @@ class ObjectBlobs:
             obstore.delete(self._store, self._path(key))
         return True
 
-    def list_older(self, min_age_s: float) -> Iterator[Blob]:
+    def list_older(self, min_age_s: float, keep_on: KeepOn = always) -> Iterator[Blob]:
         """See :meth:`BlobStore.list_older`."""
         latest = datetime.now(UTC) - timedelta(seconds=min_age_s)
-        for info in self._objects():
+        for info in while_wanted(self._objects(), keep_on):
             if info["last_modified"] <= latest:
                 yield Blob(info["path"].rpartition("/")[2], info["size"])
 
@@ -148,9 +149,9 @@ class ObjectBlobs:
             for batch in obstore.list(self._store):
                 yield from batch
 
-    def sweep_unfinished(self, min_age_s: float) -> int:
+    def sweep_unfinished(self, min_age_s: float, keep_on: KeepOn = always) -> int:
         """See :meth:`BlobStore.sweep_unfinished`."""
-        return sweep_folder(self._spool, min_age_s)
+        return sweep_folder(self._spool, min_age_s, keep_on)
 
 
 def open_blobs(

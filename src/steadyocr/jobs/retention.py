@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
-from sqlalchemy import delete, exists, func, select, text
+from sqlalchemy import delete, exists, func, not_, select, text
 
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.queries import stored_bytes
+from steadyocr.jobs.quota import is_promised
 from steadyocr.jobs.schema import fact, job, webhook, webhook_is_due
 
 # Deleting is cut into transactions, so that a big clean-up never holds the write lock for long.
@@ -86,11 +87,12 @@ def prune_to_quota(tx: Tx, max_bytes: int) -> int:
     """Delete the job that ended longest ago if all jobs together take more than this; returns how many it deleted.
 
     Jobs whose end has still to be told go last: whoever waits for word would wait for ever. Jobs that have not ended
-    are never deleted, so the quota can stay exceeded.
+    are never deleted and those that ended just now are spared, so the quota can stay exceeded. After the clock was
+    set nobody can say which these are, so then all are spared for as long.
     """
-    if stored_bytes(tx) <= max_bytes:
+    if tx.steady_s < tx.config.grace_s or stored_bytes(tx) <= max_bytes:
         return 0
-    ended = job.c.finished_at.is_not(None)
+    ended = job.c.finished_at.is_not(None) & not_(is_promised(tx))
     untold = exists().where(webhook.c.job_id == job.c.id, webhook_is_due)
     for which in (ended & ~untold, ended):
         oldest = select(job.c.id).where(which).order_by(job.c.finished_at).limit(1)

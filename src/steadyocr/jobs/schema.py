@@ -107,6 +107,8 @@ webhook: Final = Table(
     Column("delivered_at", Double),
     Column("status", Integer),
     Column("problem", Text),
+    # When `next_at` was written.
+    Column("written_at", Double),
 )
 
 fact: Final = Table(

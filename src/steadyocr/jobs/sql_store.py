@@ -26,6 +26,7 @@ from steadyocr.jobs.models import (
     NewJob,
     Progress,
 )
+from steadyocr.jobs.stopping import KeepOn, always
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import refuse_wrong_count, submit
 from steadyocr.jobs.watch import Watch, open_watch
@@ -184,23 +185,27 @@ class SqlJobStore:
         """See :meth:`JobStore.stored_bytes`."""
         return self._database.read(queries.stored_bytes)
 
-    def prune(self, older_than_s: float) -> int:
+    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
         """See :meth:`JobStore.prune`."""
         deleted = 0
-        while some := self._database.write(lambda tx: retention.prune(tx, older_than_s)):
+        while keep_on() and (some := self._database.write(lambda tx: retention.prune(tx, older_than_s))):
             deleted += some
         return deleted
 
-    def prune_to_quota(self, max_bytes: int) -> int:
+    def prune_to_quota(self, max_bytes: int, keep_on: KeepOn = always) -> int:
         """See :meth:`JobStore.prune_to_quota`."""
         deleted = 0
-        while some := self._database.write(lambda tx: retention.prune_to_quota(tx, max_bytes)):
+        while keep_on() and (some := self._database.write(lambda tx: retention.prune_to_quota(tx, max_bytes))):
             deleted += some
         return deleted
 
     def watch(self) -> Watch:
         """See :meth:`JobStore.watch`."""
         return open_watch(self._database)
+
+    def stop_retrying(self) -> None:
+        """See :meth:`JobStore.stop_retrying`."""
+        self._database.stop_retrying()
 
     def close(self) -> None:
         """See :meth:`JobStore.close`."""

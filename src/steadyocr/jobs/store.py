@@ -21,6 +21,7 @@ from steadyocr.jobs.models import (
     NewJob,
     Progress,
 )
+from steadyocr.jobs.stopping import KeepOn, always
 from steadyocr.jobs.watch import Watch
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook
 
@@ -49,7 +50,8 @@ class JobStore(Protocol):
             EmptyInput: It has no items.
             PayloadTooLarge: It has too many.
             IdempotencyConflict: Its key stands for another request.
-            InsufficientStorage: The disk is low; nothing new is taken.
+            InsufficientStorage: The disk is low and nothing new is taken; or the job does not fit beside those that are
+                unfinished or ended just now.
         """
 
     def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
@@ -203,17 +205,25 @@ class JobStore(Protocol):
     def stored_bytes(self) -> int:
         """Return what all jobs take."""
 
-    def prune(self, older_than_s: float) -> int:
-        """Delete jobs that ended longer ago than this; returns how many."""
+    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
+        """Delete jobs that ended longer ago than this; returns how many.
 
-    def prune_to_quota(self, max_bytes: int) -> int:
+        It takes several transactions, and `keep_on` is asked before each whether there shall be another.
+        """
+
+    def prune_to_quota(self, max_bytes: int, keep_on: KeepOn = always) -> int:
         """Delete ended jobs until all take no more than this; returns how many.
 
-        Oldest first, and those whose webhook is still due last.
+        Oldest first, and those whose webhook is still due last; none that ended less than
+        :attr:`StoreConfig.grace_s <steadyocr.jobs.config.StoreConfig.grace_s>` ago.
+        It can be broken off like :meth:`prune`.
         """
 
     def watch(self) -> Watch:
         """Return something that waits for changes."""
+
+    def stop_retrying(self) -> None:
+        """Give up at the first failure from now on, so that :meth:`close` need not wait long. Does not block."""
 
     def close(self) -> None:
         """Let go of everything. Safe to call twice."""

@@ -14,6 +14,7 @@ from steadyocr.jobs import webhook_rows
 from steadyocr.jobs.bookkeeping import advance, write_events
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import ItemState, Job, JobState, NewItem, NewJob
+from steadyocr.jobs.quota import refuse_over_quota
 from steadyocr.jobs.records import dump, to_job
 from steadyocr.jobs.schema import is_state, item, job
 
@@ -52,11 +53,13 @@ def submit(tx: Tx, job_id: str, new: NewJob) -> Job:
 
     Raises:
         IdempotencyConflict: The key stands for another request.
+        InsufficientStorage: It does not fit beside the others.
     """
     if (known := _known(tx, job_id, new)) is not None:
         return known
     states = initial_states(new.items, JobState.QUEUED)
     created = new_job(job_id, new, states, tx.now)
+    refuse_over_quota(tx, created.stored_bytes)
     stated = {column.name: getattr(created, column.name) for column in job.columns if hasattr(created, column.name)}
     written = {"options": dump(dict(new.options)), "meta": dump(dict(new.meta))}
     keys = {"idempotency_key": new.idempotency_key, "request_hash": new.request_hash}

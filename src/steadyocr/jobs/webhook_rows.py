@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, RowMapping, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, RowMapping, func, insert, not_, or_, select, update
 
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import Job
@@ -13,6 +13,8 @@ from steadyocr.jobs.records import to_job
 from steadyocr.jobs.schema import job, webhook, webhook_is_due
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState
 
+# A transaction has the time at which it began, and may see what a later one wrote; none stands still for longer.
+WRITTEN_AHEAD_S: Final = 15.0
 _AFRESH: Final = {"attempts": 0, "token": None, "status": None, "problem": None, "delivered_at": None}
 
 
@@ -21,7 +23,8 @@ def add(tx: Tx, created: Job, url: str) -> None:
     ended = created.finished_at is not None
     state = WebhookState.DUE if ended else WebhookState.WAITING
     values = {"job_id": created.id, "url": url, "state": state.value, "round": int(ended)}
-    tx.connection.execute(insert(webhook).values(values | _AFRESH | {"next_at": tx.now if ended else None}))
+    times = {"next_at": tx.now if ended else None, "written_at": tx.now}
+    tx.connection.execute(insert(webhook).values(values | _AFRESH | times))
 
 
 def note_change(tx: Tx, before: Job, after: Job) -> None:
@@ -32,7 +35,9 @@ def note_change(tx: Tx, before: Job, after: Job) -> None:
     values: dict[str, Any] = {"state": WebhookState.WAITING.value, "next_at": None}
     if not is_open:
         values = {"state": WebhookState.DUE.value, "next_at": tx.now, "round": webhook.c.round + 1}
-    tx.connection.execute(update(webhook).where(webhook.c.job_id == after.id).values(values | _AFRESH))
+    tx.connection.execute(
+        update(webhook).where(webhook.c.job_id == after.id).values(values | _AFRESH | {"written_at": tx.now})
+    )
 
 
 def claim(tx: Tx, token: str, limit: int, lease_s: float, except_to: Collection[str] = ()) -> list[Delivery]:
@@ -56,7 +61,7 @@ def _held_under(tx: Tx, token: str) -> Sequence[RowMapping]:
 def _take(tx: Tx, token: str, limit: int, lease_s: float, except_to: Collection[str]) -> Sequence[RowMapping]:
     next_ones = (
         select(webhook.c.job_id)
-        .where(webhook_is_due, webhook.c.next_at <= tx.now, *(not_(_goes_to(origin)) for origin in except_to))
+        .where(webhook_is_due, _has_come(tx), *(not_(_goes_to(origin)) for origin in except_to))
         .order_by(webhook.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -65,10 +70,18 @@ def _take(tx: Tx, token: str, limit: int, lease_s: float, except_to: Collection[
     taken = (
         update(webhook)
         .where(webhook.c.job_id.in_(select(next_ones.c.job_id)))
-        .values(token=token, attempts=webhook.c.attempts + 1, next_at=tx.now + lease_s)
+        .values(token=token, attempts=webhook.c.attempts + 1, next_at=tx.now + lease_s, written_at=tx.now)
         .returning(webhook)
     )
     return tx.connection.execute(taken).mappings().all()
+
+
+def _has_come(tx: Tx) -> ColumnElement[bool]:
+    """Whether the time for a try has come, or was written down in the future.
+
+    The clock was set back since, and waiting would last for as long as it went back. The receiver may be told twice.
+    """
+    return or_(webhook.c.next_at <= tx.now, webhook.c.written_at > tx.now + WRITTEN_AHEAD_S)
 
 
 def _goes_to(origin: str) -> ColumnElement[bool]:
@@ -86,7 +99,7 @@ def _to_delivery(row: RowMapping, ended: Job) -> Delivery:
 def settle(tx: Tx, delivery: Delivery, outcome: DeliveryOutcome) -> bool:
     """Write down how a try went; returns whether it was still this one's to say."""
     again = outcome.retry_in_s is not None and not outcome.delivered
-    values: dict[str, Any] = {"status": outcome.status, "problem": outcome.problem}
+    values: dict[str, Any] = {"status": outcome.status, "problem": outcome.problem, "written_at": tx.now}
     if again:
         values["next_at"] = tx.now + (outcome.retry_in_s or 0.0)
     else:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
-from steadyocr.jobs.config import ArchiveLimits, RetentionConfig, RunnerConfig, StoreConfig, WebhookConfig
+from steadyocr.jobs.config import GRACE_S, ArchiveLimits, RetentionConfig, RunnerConfig, StoreConfig, WebhookConfig
 from steadyocr.jobs.webhook_post import signing_key
 from steadyocr.settings.sections import Section
 
@@ -66,7 +66,11 @@ class JobSettings(Section):
     upload_timeout_s: float = Field(3600.0, gt=0, le=86_400, description="seconds that sending one job may take")
     max_listeners: int = Field(64, ge=1, le=10_000, description="open event streams; one more gets 503")
     keep_s: float = Field(7 * 86_400.0, gt=0, description="seconds after which an ended job is deleted")
-    max_stored_bytes: int = Field(20 << 30, ge=1 << 20, description="bytes of all jobs; oldest ended ones go beyond")
+    max_stored_bytes: int = Field(
+        20 << 30,
+        ge=1 << 20,
+        description="bytes of all jobs; beyond, jobs that ended over an hour ago go, or new ones get 507",
+    )
     min_free_bytes: int = Field(512 << 20, ge=0, description="free disk space below which nothing new is taken in")
     webhook_secret: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
         SecretStr(""), description="signs completion webhooks; any text, or whsec_BASE64; empty refuses webhooks"
@@ -96,6 +100,9 @@ class JobSettings(Section):
             max_attempts=self.max_attempts,
             max_items=self.max_files + _ARCHIVES,
             min_free_bytes=self.min_free_bytes,
+            max_stored_bytes=self.max_stored_bytes,
+            # What goes by its age before that is not promised for longer.
+            grace_s=min(GRACE_S, self.keep_s),
         )
 
     def archive_limits(self, max_picture_bytes: int) -> ArchiveLimits:

@@ -15,7 +15,14 @@ from steadyocr.jobs.store import JobStore
 from steadyocr.testing import FakeClock, InMemoryJobStore
 
 CONFIG = StoreConfig(
-    max_attempts=3, max_losses=4, backoff_first_s=2.0, backoff_max_s=5.0, max_items=10_000, max_events=50
+    max_attempts=3,
+    max_losses=4,
+    backoff_first_s=2.0,
+    backoff_max_s=5.0,
+    max_items=10_000,
+    max_events=50,
+    max_stored_bytes=1 << 30,
+    grace_s=3600.0,
 )
 
 

@@ -12,9 +12,10 @@ from jobs_support import FAST_FOLDER, claim_one, postgres, submit
 from steadyocr.errors import EngineDied
 from steadyocr.jobs import retention
 from steadyocr.jobs.database import open_database
-from steadyocr.jobs.models import ItemOutcome, ItemState
+from steadyocr.jobs.models import ItemOutcome, ItemState, JobState
 from steadyocr.jobs.sql_store import SqlJobStore
 from steadyocr.jobs.store import JobStore
+from steadyocr.jobs.webhook_models import DeliveryOutcome
 from steadyocr.testing import FakeClock
 
 __all__ = ["clock", "fast_folder", "postgres", "store"]
@@ -88,6 +89,104 @@ def test_a_leap_takes_nothing_from_those_who_live(
     assert (one.losses, other.losses) == (0, 1)
 
 
+URL = "https://receiver.example/"
+LATER = DeliveryOutcome(delivered=False, status=500, retry_in_s=2560.0)
+
+
+def test_a_clock_set_back_does_not_hold_a_webhook_that_is_due(store: JobStore, clock: FakeClock) -> None:
+    job = submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    clock.advance(-3600)
+    assert [delivery.job.id for delivery in store.claim_deliveries()] == [job.id]
+
+
+def test_a_clock_set_back_does_not_lengthen_the_pause_of_a_webhook(store: JobStore, clock: FakeClock) -> None:
+    submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    (delivery,) = store.claim_deliveries()
+    assert store.settle_delivery(delivery, LATER)
+    clock.advance(1000)
+    assert store.claim_deliveries() == [], "the pause is kept"
+    clock.advance(-3600)
+    assert len(store.claim_deliveries()) == 1
+
+
+def test_a_clock_set_back_does_not_hold_a_webhook_whose_sender_died(store: JobStore, clock: FakeClock) -> None:
+    submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    assert len(store.claim_deliveries()) == 1
+    clock.advance(-DAY_S)
+    (again,) = store.claim_deliveries()
+    assert again.attempts == 2
+    assert store.claim_deliveries() == [], "it is held by the clock of today"
+
+
+def test_a_webhook_is_not_given_out_twice_to_nodes_that_look_at_the_same_time(
+    store: JobStore, clock: FakeClock
+) -> None:
+    submit(store, 1, webhook_url=URL)
+    assert store.complete(claim_one(store), ItemOutcome())
+    clock.advance(1)
+    assert len(store.claim_deliveries()) == 1
+    # A transaction has the time at which it began, and one that began later may have ended first.
+    clock.advance(-1)
+    assert store.claim_deliveries() == []
+
+
+def test_a_clock_set_forward_expires_no_deadline_that_has_not_passed(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    early = submit(watched, 1, deadline_s=1000.0)
+    clock.advance(DAY_S)
+    assert watched.expire_overdue() == 0
+    assert claim_one(watched).job_id == early.id
+    late = submit(watched, 1, deadline_s=500.0)
+    pass_time(499, clock, machine)
+    assert watched.expire_overdue() == 0
+    pass_time(2, clock, machine)
+    assert watched.expire_overdue() == 1
+    assert watched.job(late.id).state is JobState.EXPIRED
+    assert watched.job(early.id).state is JobState.RUNNING
+    pass_time(500, clock, machine)
+    assert watched.expire_overdue() == 1
+    assert watched.job(early.id).state is JobState.EXPIRED
+
+
+def test_a_leap_that_is_undone_keeps_deadlines_as_they_were(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    submit(watched, 1, deadline_s=1000.0)
+    clock.advance(DAY_S)
+    assert watched.expire_overdue() == 0
+    clock.advance(-DAY_S)
+    assert watched.expire_overdue() == 0
+    pass_time(1001, clock, machine)
+    assert watched.claim("me") == []
+    assert watched.waiting() == 0
+
+
+def test_two_leaps_add_up(watched: SqlJobStore, clock: FakeClock, machine: FakeClock) -> None:
+    submit(watched, 1, deadline_s=1000.0)
+    for _ in range(2):
+        clock.advance(800)
+        assert watched.expire_overdue() == 0
+    pass_time(1001, clock, machine)
+    assert watched.expire_overdue() == 1
+
+
+def test_a_job_run_again_after_a_leap_keeps_a_deadline_that_has_not_passed(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    job = submit(watched, 2, deadline_s=1000.0)
+    assert watched.fail(claim_one(watched), EngineDied("x").to_wire())
+    clock.advance(DAY_S)
+    watched.waiting()
+    assert watched.retry(job.id).deadline == job.deadline
+    pass_time(1001, clock, machine)
+    assert watched.expire_overdue() == 1
+    assert watched.retry(job.id, [ItemState.EXPIRED]).deadline is None
+
+
 def finish(store: JobStore) -> str:
     job = submit(store, 1)
     assert store.complete(claim_one(store), ItemOutcome())
@@ -119,6 +218,26 @@ def test_a_leap_that_is_undone_costs_no_results(store: JobStore, clock: FakeCloc
         clock.advance(DAY_S)
         store.prune(7 * DAY_S)
     assert store.jobs() == []
+
+
+def test_a_clock_set_back_keeps_the_quota_from_nothing_for_long(store: JobStore, clock: FakeClock) -> None:
+    finish(store)
+    clock.advance(-CONFIG.grace_s / 2)
+    assert store.prune_to_quota(0) == 0, "nobody has had the time to fetch it"
+    clock.advance(-DAY_S)
+    assert store.prune_to_quota(0) == 1
+
+
+def test_a_clock_set_forward_does_not_hand_fresh_results_to_the_quota(
+    watched: SqlJobStore, clock: FakeClock, machine: FakeClock
+) -> None:
+    finish(watched)
+    clock.advance(DAY_S)
+    assert watched.prune_to_quota(0) == 0
+    pass_time(CONFIG.grace_s - 1, clock, machine)
+    assert watched.prune_to_quota(0) == 0
+    pass_time(1, clock, machine)
+    assert watched.prune_to_quota(0) == 1
 
 
 def test_a_claim_without_an_answer_is_answered_when_asked_again(store: JobStore, clock: FakeClock) -> None:

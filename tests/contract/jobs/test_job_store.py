@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
-from every_store import clock, fast_folder, store
+from every_store import CONFIG, clock, fast_folder, store
 
 from jobs_support import claim_one, counters, key_of, new_items, postgres, submit
 from steadyocr.errors import (
     EmptyInput,
     EngineDied,
     IdempotencyConflict,
+    InsufficientStorage,
     JobNotFound,
     PayloadTooLarge,
     UndecodableImage,
 )
-from steadyocr.jobs.models import ItemOutcome, ItemState, JobState, Lease, NewItem, NewJob
+from steadyocr.jobs.models import ItemOutcome, ItemState, Job, JobState, Lease, NewItem, NewJob
 from steadyocr.jobs.store import JobStore
 from steadyocr.testing import FakeClock
 
@@ -681,6 +683,20 @@ def test_many_old_jobs_are_pruned_in_one_call(store: JobStore, clock: FakeClock)
     assert store.jobs() == []
 
 
+def test_throwing_away_can_be_broken_off_between_two_steps(store: JobStore, clock: FakeClock) -> None:
+    for _ in range(50):
+        store.cancel(submit(store, 1).id)
+    clock.advance(2 * CONFIG.grace_s)
+    assert store.prune_to_quota(0, lambda: False) == 0
+    wanted = iter([True, False])
+    assert store.prune_to_quota(0, lambda: next(wanted)) == 1
+    assert store.prune(5, lambda: False) == 0
+    wanted = iter([True, False])
+    assert 0 < store.prune(5, lambda: next(wanted)) <= 20
+    assert store.prune(5) > 0
+    assert store.jobs() == []
+
+
 def test_the_quota_takes_the_oldest_ended_jobs(store: JobStore, clock: FakeClock) -> None:
     made = []
     for _ in range(4):
@@ -689,12 +705,89 @@ def test_the_quota_takes_the_oldest_ended_jobs(store: JobStore, clock: FakeClock
     for job in made[:3]:
         store.cancel(job.id)
         clock.advance(1)
+    clock.advance(CONFIG.grace_s)
     assert store.stored_bytes() == 4000
     assert store.prune_to_quota(4000) == 0
     assert store.prune_to_quota(2500) == 2
     assert {job.id for job in store.jobs()} == {made[2].id, made[3].id}
     assert store.prune_to_quota(0) == 1
     assert [job.id for job in store.jobs()] == [made[3].id]
+
+
+def test_the_quota_spares_what_nobody_has_had_the_time_to_fetch(store: JobStore, clock: FakeClock) -> None:
+    old, young = submit(store, 1), submit(store, 1)
+    store.cancel(old.id)
+    clock.advance(CONFIG.grace_s / 2)
+    store.cancel(young.id)
+    assert store.prune_to_quota(0) == 0
+    clock.advance(CONFIG.grace_s / 2)
+    assert store.prune_to_quota(0) == 1
+    assert [job.id for job in store.jobs()] == [young.id]
+    clock.advance(CONFIG.grace_s / 2)
+    assert store.prune_to_quota(0) == 1
+
+
+QUOTA = CONFIG.max_stored_bytes
+THIRD = QUOTA // 3
+
+
+def submit_bytes(store: JobStore, size_bytes: int, **fields: Any) -> Job:
+    return store.submit(NewJob(items=(NewItem(input_ref=key_of(1), size_bytes=size_bytes),), **fields))
+
+
+def refused_for_room(store: JobStore, size_bytes: int) -> InsufficientStorage:
+    with pytest.raises(InsufficientStorage) as caught:
+        submit_bytes(store, size_bytes)
+    return caught.value
+
+
+def test_a_job_that_does_not_fit_beside_unfinished_ones_is_refused(store: JobStore, clock: FakeClock) -> None:
+    jobs = [submit_bytes(store, THIRD) for _ in range(3)]
+    clock.advance(10 * CONFIG.grace_s)
+    assert refused_for_room(store, THIRD).retry_after_s == 60.0, "when they end nobody knows"
+    assert [job.id for job in store.jobs()] == sorted((job.id for job in jobs), reverse=True)
+    store.delete(jobs[0].id)
+    assert submit_bytes(store, THIRD).total == 1
+
+
+def test_a_job_that_just_fits_is_taken(store: JobStore) -> None:
+    submit_bytes(store, QUOTA - 5)
+    refused_for_room(store, 6)
+    assert submit_bytes(store, 5).total == 1
+
+
+def test_room_is_made_of_results_once_there_was_time_to_fetch_them(store: JobStore, clock: FakeClock) -> None:
+    for _ in range(3):
+        store.cancel(submit_bytes(store, THIRD).id)
+        clock.advance(10)
+    assert refused_for_room(store, THIRD).retry_after_s == CONFIG.grace_s - 30
+    assert refused_for_room(store, 2 * THIRD).retry_after_s == CONFIG.grace_s - 20
+    clock.advance(CONFIG.grace_s - 31)
+    refused_for_room(store, THIRD)
+    clock.advance(1)
+    made = submit_bytes(store, THIRD)
+    assert store.prune_to_quota(QUOTA) == 1
+    assert made.id in {job.id for job in store.jobs()}
+
+
+def test_results_written_since_count_too(store: JobStore) -> None:
+    submit_bytes(store, THIRD)
+    assert store.complete(claim_one(store), ItemOutcome(result={}, stored_bytes=2 * THIRD))
+    refused_for_room(store, THIRD)
+
+
+def test_a_known_job_is_given_however_full_the_store_is(store: JobStore) -> None:
+    first = submit_bytes(store, QUOTA, idempotency_key="k", request_hash="h")
+    refused_for_room(store, 1)
+    assert submit_bytes(store, QUOTA, idempotency_key="k", request_hash="h").id == first.id
+    with pytest.raises(IdempotencyConflict):
+        submit_bytes(store, QUOTA, idempotency_key="k", request_hash="other")
+
+
+def test_a_job_larger_than_all_may_be_is_not_told_to_come_again(store: JobStore) -> None:
+    refusal = refused_for_room(store, QUOTA + 1)
+    assert refusal.retry_after_s is None
+    assert refusal.details == {"limit_bytes": QUOTA, "job_bytes": QUOTA + 1}
 
 
 def test_which_blobs_are_needed(store: JobStore) -> None:

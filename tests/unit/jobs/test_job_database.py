@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs_support import claim_one, postgres, submit  # noqa: F401 - one is a fixture
 from steadyocr.errors import ConfigError, InsufficientStorage, InternalError, JobNotFound, Unavailable
+from steadyocr.jobs import database as database_module
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.clock import machine_clock
 from steadyocr.jobs.config import StoreConfig
@@ -29,8 +30,9 @@ from steadyocr.jobs.migrations import MIGRATIONS, Migration
 from steadyocr.jobs.models import ItemOutcome, NewItem, NewJob
 from steadyocr.jobs.schema import metadata
 from steadyocr.jobs.sql_store import SqlJobStore, open_job_store
+from steadyocr.jobs.submit import submit as submit_in
 from steadyocr.testing import FakeClock, InMemoryJobStore
-from support import in_real_time
+from support import in_real_time, wait_until
 
 NEXT = Migration(
     len(MIGRATIONS) + 1, "next", ("ALTER TABLE job ADD COLUMN colour TEXT", "CREATE INDEX job_colour ON job (colour)")
@@ -120,6 +122,21 @@ def test_a_database_of_the_first_version_learns_webhooks(url: str) -> None:
     assert store.webhook(job.id) is None
     told = submit(store, 1, webhook_url="https://receiver.example/")
     assert store.webhook(told.id) is not None
+    store.close()
+
+
+def test_webhooks_of_the_second_version_are_told(url: str) -> None:
+    store = open_job_store(url)
+    told = submit(store, 1, webhook_url="https://receiver.example/")
+    store.cancel(told.id)
+    store.close()
+    second = create_engine(url)
+    with second.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE webhook DROP COLUMN written_at")
+        connection.exec_driver_sql("DELETE FROM schema_version WHERE version > 2")
+    second.dispose()
+    store = open_job_store(url)
+    assert [delivery.job.id for delivery in store.claim_deliveries()] == [told.id]
     store.close()
 
 
@@ -428,6 +445,46 @@ async def test_closing_waits_for_what_is_under_way_and_gives_up_what_waits() -> 
 
 
 @in_real_time
+async def test_closing_ends_the_tries_of_what_is_under_way(url: str) -> None:
+    database = open_database(url, sleep=lambda _: None)
+    jobs = AsyncJobStore(SqlJobStore(database))
+    begun, go_on = threading.Event(), threading.Event()
+    tries = 0
+
+    def silent(_: Tx) -> None:
+        nonlocal tries
+        tries += 1
+        begun.set()
+        assert go_on.wait(30)
+        raise locked()
+
+    call = asyncio.create_task(jobs.run(database.read, silent))
+    assert await asyncio.to_thread(begun.wait, 30)
+    closing = asyncio.create_task(jobs.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    with pytest.raises(Unavailable):
+        await call
+    assert tries == 1
+
+
+@in_real_time
+async def test_closing_ends_the_pause_before_the_next_try(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_PAUSES_S", (600.0,))
+    database = open_database(url)
+    jobs = AsyncJobStore(SqlJobStore(database))
+    work = Flaky(100, locked)
+    call = asyncio.create_task(jobs.run(database.read, work))
+    await asyncio.to_thread(wait_until, lambda: bool(work.seen), 30)
+    async with asyncio.timeout(30):
+        await jobs.close()
+    with pytest.raises(Unavailable):
+        await call
+    assert len(work.seen) == 1
+
+
+@in_real_time
 async def test_that_reading_works_does_not_end_trouble_with_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = AsyncJobStore(store := InMemoryJobStore())
     broken: set[str] = {"reap", "waiting"}
@@ -491,6 +548,33 @@ def test_a_lost_answer_never_makes_anything_happen_twice(database: Database) -> 
     now = store.job(job.id)
     assert (now.done, now.failed, now.remaining) == (1, 1, 1)
     assert store.items(job.id)[2].attempts == 1
+
+
+# --- two at once
+
+
+def test_two_submits_at_once_do_not_both_take_the_last_room(request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres").new_database()
+    database = open_database(url, StoreConfig(max_stored_bytes=1000))
+    entered, leave = threading.Event(), threading.Event()
+    new = NewJob(items=(NewItem(input_ref="a" * 64, size_bytes=600),))
+
+    def slow(tx: Tx) -> None:
+        submit_in(tx, "first", new)
+        entered.set()
+        assert leave.wait(30)
+
+    with ThreadPoolExecutor(2) as submitters, psycopg.connect(url, autocommit=True) as beside:
+        first = submitters.submit(database.write, slow)
+        assert entered.wait(30)
+        second = submitters.submit(SqlJobStore(database).submit, new)
+        waits = b"SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+        wait_until(lambda: second.done() or beside.execute(waits).fetchone() == (1,), 30)
+        leave.set()
+        first.result()
+        with pytest.raises(InsufficientStorage):
+            second.result()
+    database.close()
 
 
 # --- time

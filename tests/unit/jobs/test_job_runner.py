@@ -593,7 +593,7 @@ async def test_a_folder_that_cannot_be_read_does_not_end_the_janitor(tmp_path: P
     store, blobs, loops = InMemoryJobStore(STORE, time.monotonic), LocalBlobs(tmp_path), Loops()
     rounds = 0
 
-    def unreadable(_: float) -> int:
+    def unreadable(*_: object) -> int:
         nonlocal rounds
         rounds += 1
         raise PermissionError(13, "denied")
