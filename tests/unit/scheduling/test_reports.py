@@ -214,7 +214,7 @@ async def test_who_ended_an_engine_is_told(order: str, allowed_s: float, cause: 
 @without_waiting
 async def test_a_kernel_kill_is_a_memory_event(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = [0]
-    for module in ("slot", "reports"):
+    for module in ("slot", "ending", "reports"):
         monkeypatch.setattr(f"steadyocr.scheduling.{module}.memory_kills", lambda: kills[0])
     async with staged() as stage:
         reading = asyncio.create_task(stage.read("take 5"))
