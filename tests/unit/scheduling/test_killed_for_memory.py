@@ -25,18 +25,13 @@ class Killed(ScriptedEngine):
     def __init__(self, number: int, kernel: Kernel) -> None:
         super().__init__(number)
         self._kernel = kernel
-        self._taken_bytes = 0
-
-    @property
-    def taken_bytes(self) -> int:
-        return self._taken_bytes
 
     async def run(self, item: WorkItem, on_frame: Callable[[], None] = lambda: None) -> None:
         words = item.payload.decode().split()
         if words[0] == "killed" and item.attempts < int(words[1]):
             # One percentage for each attempt; the last one for all that follow.
             percent = words[3:][min(item.attempts, len(words) - 4)]
-            self._taken_bytes = BASE_BYTES * int(percent) // 100
+            self.taken_bytes = BASE_BYTES * int(percent) // 100
             await self._until_done_or_dead(SERVICE_S)
             self._kernel.kills += 1
             self.die(-signal.SIGKILL)
