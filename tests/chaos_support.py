@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from steadyocr.scheduling.scheduler import Scheduler
 from steadyocr.service import Service
 from steadyocr.settings import load_settings
 from steadyocr.types import OcrOptions
-from support import KnownPicture
+from support import KnownPicture, wait_until
 
 WORKER = (sys.executable, str(Path(__file__).parent / "chaos" / "misbehaving_worker.py"))
 ALLOWED_S = 110.0
+MEMORY_CGROUP = Path("/sys/fs/cgroup/memory")
 
 
 @pytest.fixture
@@ -69,3 +71,28 @@ async def outcome(
 def weak(picture: KnownPicture, how: str) -> bytes:
     """A whole PNG with a marker after its end, where decoders do not look."""
     return picture.data + f"#weakness:{how}".encode()
+
+
+@contextmanager
+def memory_group(limit_bytes: int) -> Iterator[Path]:
+    """A memory cgroup of our own below the present one (version 1, or 2 where that is allowed)."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    paths = {controllers: path for _, controllers, path in lines}
+    v1 = "memory" in paths
+    base = MEMORY_CGROUP / paths["memory"].lstrip("/") if v1 else Path("/sys/fs/cgroup") / paths[""].lstrip("/")
+    group = (
+        base if base.is_dir() else MEMORY_CGROUP if v1 else Path("/sys/fs/cgroup")
+    ) / f"steadyocr-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no memory cgroup can be made here: {error.strerror}")
+    try:
+        try:
+            (group / ("memory.limit_in_bytes" if v1 else "memory.max")).write_text(str(limit_bytes))
+        except OSError as error:
+            pytest.skip(f"no memory limit can be set here: {error.strerror}")
+        yield group
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text().split())
+        group.rmdir()

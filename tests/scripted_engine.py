@@ -35,11 +35,20 @@ class ScriptedEngine(EngineProcess):
         self.killed = False
         self.deaf = False
         self._code = 0
+        self._taken_bytes = 0
         self._end = asyncio.Event()
 
     @property
     def exit_code(self) -> int | None:
         return self._code if self._end.is_set() else None
+
+    @property
+    def taken_bytes(self) -> int:
+        return self._taken_bytes
+
+    @taken_bytes.setter
+    def taken_bytes(self, taken_bytes: int) -> None:
+        self._taken_bytes = taken_bytes
 
     async def start(self, timeout_s: float) -> None:
         await asyncio.sleep(1)

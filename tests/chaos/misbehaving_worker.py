@@ -43,9 +43,9 @@ def read(self: OcrPipeline, data: bytes, *arguments: Any, **options: Any) -> Any
             ctypes.string_at(0)
         case "exit":
             os._exit(9)
-        case "hang" | "nap" as kind:
-            # A nap is long enough to be met at work, without a sign of life meanwhile.
-            time.sleep(3600 if kind == "hang" else 0.3)
+        case "hang" | "nap" | "doze" as kind:
+            # A nap is long enough to be met at work, without a sign of life meanwhile; a doze, for others to do much.
+            time.sleep({"hang": 3600, "nap": 0.3, "doze": 6}[kind])
         case "loop":
             # Native code that computes for ever and lets no other thread run.
             re.match(r"(a+)+$", "a" * 64 + "b")

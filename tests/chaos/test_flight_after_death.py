@@ -8,20 +8,18 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
+from chaos_support import memory_group
 from steadyocr.ops.flight.store import FlightStore
 from support import KnownPicture, RunningServer, call_cli, encoded, running_server, wait_until
 
 WEAK_SERVER = (sys.executable, str(Path(__file__).with_name("weak_server.py")))
 SIZE = (2000, 1500)
-MEMORY_CGROUP = Path("/sys/fs/cgroup/memory")
 LIMIT_BYTES = 1200 << 20
 
 pytestmark = pytest.mark.chaos
@@ -105,29 +103,6 @@ def test_a_kill_from_outside_is_explained(tmp_path: Path, large: bytes) -> None:
     stopped = FlightStore(tmp_path / "flight").load()[1]["reason"]
     assert stopped == "the service was stopped in trouble: an engine had died"
     assert "no service runs over this data folder" in call_cli("flight", "dump", data_dir=tmp_path).stderr
-
-
-@contextmanager
-def memory_group(limit_bytes: int) -> Iterator[Path]:
-    """A memory cgroup of our own below the present one (version 1, or 2 where that is allowed)."""
-    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    paths = {controllers: path for _, controllers, path in lines}
-    v1 = "memory" in paths
-    base = MEMORY_CGROUP / paths["memory"].lstrip("/") if v1 else Path("/sys/fs/cgroup") / paths[""].lstrip("/")
-    group = (base if base.is_dir() else MEMORY_CGROUP if v1 else Path("/sys/fs/cgroup")) / f"flight-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no memory cgroup can be made here: {error.strerror}")
-    try:
-        try:
-            (group / ("memory.limit_in_bytes" if v1 else "memory.max")).write_text(str(limit_bytes))
-        except OSError as error:
-            pytest.skip(f"no memory limit can be set here: {error.strerror}")
-        yield group
-    finally:
-        wait_until(lambda: not (group / "cgroup.procs").read_text().split())
-        group.rmdir()
 
 
 def die_of(server: RunningServer, data: bytes) -> httpx.Response:

@@ -48,5 +48,6 @@ class Gate:
         self._inside -= 1
         self._alone -= alone
         self._taken = False
+        # Nobody awaits anything else with the lock in hand, so it is had at once, and this cannot be called off.
         async with self._changed:
             self._changed.notify_all()

@@ -88,9 +88,17 @@ class AdmissionQueue:
         max_size: Items that may wait; one more is refused.
         max_per_client: Items of one client that may wait; one more is refused. 0 is no such bound.
         crew: Who works now; asked whenever a time is estimated, since engines come and go.
+        held_back: Whether an item that was taken back is not to be tried again yet. Who makes that change says
+            :meth:`wake`.
     """
 
-    def __init__(self, max_size: int, max_per_client: int = 0, crew: Callable[[], Crew] = Crew) -> None:
+    def __init__(
+        self,
+        max_size: int,
+        max_per_client: int = 0,
+        crew: Callable[[], Crew] = Crew,
+        held_back: Callable[[WorkItem], bool] = lambda _: False,
+    ) -> None:
         self.max_size = max_size
         self.max_per_client = max_per_client
         self._waiting = {priority: _Line() for priority in Priority}
@@ -99,6 +107,7 @@ class AdmissionQueue:
         self._interactive_streak = 0
         self._times = ServiceTimes()
         self._crew = crew
+        self._held_back = held_back
         self._takers = 0
 
     def __len__(self) -> int:
@@ -146,6 +155,10 @@ class AdmissionQueue:
         self._retries.append(item)
         self._arrived.set()
 
+    def wake(self) -> None:
+        """Look again for what may be tried again."""
+        self._arrived.set()
+
     def discard(self, item: WorkItem) -> None:
         """Let go of an item that nobody waits for any more, if it is here: a ghost takes no place and no memory."""
         self._waiting[item.priority].discard(item)
@@ -171,8 +184,10 @@ class AdmissionQueue:
                 self._takers -= 1
 
     def _take(self) -> WorkItem | None:
-        if self._retries:
-            return self._retries.popleft()
+        retry = next((item for item in self._retries if not self._held_back(item)), None)
+        if retry is not None:
+            self._retries.remove(retry)
+            return retry
         interactive, batch = self._waiting[Priority.INTERACTIVE], self._waiting[Priority.BATCH]
         if interactive and (not batch or self._interactive_streak < _INTERACTIVE_PER_BATCH):
             self._interactive_streak += 1

@@ -19,6 +19,8 @@ _log = logging.getLogger("steadyocr.aftermath")
 
 # Deaths with an item in hand that prove nothing against it (kills from outside, say) before it is given up, unblamed.
 _MAX_OUTSIDE_DEATHS = 5
+# Who has taken all memory is seldom gone in a moment.
+_SHORTAGE_S = 30.0
 
 
 class Aftermath:
@@ -27,12 +29,14 @@ class Aftermath:
     A picture is condemned when an engine dies of it while it is a suspect and therefore alone. That its client has
     gone makes no difference to what it does to engines. An engine that found itself unsound proves something only where
     it was proven after the death before: a card that has died takes all engines that are on it, whatever they read, and
-    lets no new one come up.
+    lets no new one come up. One that the kernel killed for memory proves something only where it had outgrown what was
+    predicted: otherwise it was in the way of somebody else. That picture is tried again alone, smaller, and once memory
+    is less short.
 
     Args:
         queue: Where retries go.
         quarantine: Where the condemned go.
-        contract: Knows what an item was predicted to take, for the record.
+        contract: Knows what an item was predicted to take.
         reports: Told of each verdict.
         outstanding: All items that somebody waits for.
     """
@@ -65,6 +69,7 @@ class Aftermath:
     def after_death(self, item: WorkItem, death: Death) -> None:
         """Decide about an item and its picture."""
         item.attempts += 1
+        item.short_of_memory |= death.cause is DeathCause.OUT_OF_MEMORY
         if not death.blames_the_item:
             if death.casts_suspicion and item.kind == "run":
                 self.suspicion.blame(item, asyncio.get_running_loop().time())
@@ -72,6 +77,9 @@ class Aftermath:
                 self._retry_unblamed(item, death)
         elif item.kind != "run":
             self._retry_or_give_up(item, death)
+        elif self._fell_to_others(item, death):
+            if not item.abandoned:
+                self._retry_unblamed(item, death)
         else:
             proof = self._proves(item, death)
             deaths = self.suspicion.blame(item, asyncio.get_running_loop().time(), proven=proof)
@@ -84,6 +92,10 @@ class Aftermath:
                 else:
                     self._retry_unblamed(item, death)
 
+    def _fell_to_others(self, item: WorkItem, death: Death) -> bool:
+        """Whether an engine was killed for memory that it had not taken."""
+        return death.cause is DeathCause.OUT_OF_MEMORY and not self._contract.exceeded(item, death.peak_bytes)
+
     def _proves(self, item: WorkItem, death: Death) -> bool:
         """Whether an engine died of the picture, as far as one death can tell."""
         if death.cause is not DeathCause.UNSOUND:
@@ -94,7 +106,7 @@ class Aftermath:
     def _retry_unblamed(self, item: WorkItem, death: Death) -> None:
         item.outside_deaths += 1
         if item.outside_deaths >= _MAX_OUTSIDE_DEATHS:
-            item.fail(EngineDied("engines ended again and again through no fault of the picture", retry_after_s=5.0))
+            item.fail(_given_up(death))
         else:
             self._retry(item, death)
 
@@ -133,3 +145,12 @@ class Aftermath:
             for other in self._outstanding
             if other is not item and other.kind == "run" and len(other.payload) == size and other.digest == item.digest
         ]
+
+
+def _given_up(death: Death) -> EngineDied:
+    """What is said of an item that many engines ended with through no fault of its own."""
+    if death.cause is DeathCause.OUT_OF_MEMORY:
+        return EngineDied(
+            "engines were killed again and again because this machine is short of memory", retry_after_s=_SHORTAGE_S
+        )
+    return EngineDied("engines ended again and again through no fault of the picture", retry_after_s=5.0)

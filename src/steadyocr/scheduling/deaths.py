@@ -1,11 +1,12 @@
 """Why an engine died, and whether the picture in its hand may be blamed.
 
-A picture is blamed for a crash of its own making (a fault signal, an exit of the interpreter), for a hang that had to
-be ended, and for being killed by the kernel for memory. A kill from outside — an operator, a test, an orchestrator —
-proves nothing about the picture, and neither does the slowness of an engine that is given no processor, nor the silence
-of one that somebody has stopped. An engine that has found itself unsound may be the victim of its picture or of a card
-that has died: what tells is whether it had read the golden picture right since the death before. Only the kernel's own
-counters tell the two kinds of SIGKILL apart.
+A picture is blamed for a crash of its own making (a fault signal, an exit of the interpreter) and for a hang that had
+to be ended. For being killed by the kernel for memory it is blamed only where the engine had clearly outgrown all that
+was predicted: the kernel kills who is first in line, and what has taken the memory may be any other process. A kill
+from outside — an operator, a test, an orchestrator — proves nothing about the picture, and neither does the slowness of
+an engine that is given no processor, nor the silence of one that somebody has stopped. An engine that has found itself
+unsound may be the victim of its picture or of a card that has died: what tells is whether it had read the golden
+picture right since the death before. Only the kernel's own counters tell the two kinds of SIGKILL apart.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Death:
         stage: What it was doing with the item in hand, ``None`` when idle or unknown.
         silent: It had shown no sign of life for most of the time that it had the item.
         proven_at: Event-loop time at which the engine had read the golden picture right, ``None`` where unknown.
+        peak_bytes: The most that the engine held with the item, where the kernel killed it for memory; 0 where unknown.
     """
 
     cause: DeathCause
@@ -58,6 +60,7 @@ class Death:
     stage: str | None
     silent: bool = False
     proven_at: float | None = None
+    peak_bytes: int = 0
 
     @property
     def blames_the_item(self) -> bool:
@@ -71,7 +74,8 @@ class Death:
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a record."""
-        return {"cause": self.cause.value, "exit_code": self.exit_code, "stage": self.stage}
+        known = {"peak_bytes": self.peak_bytes} if self.peak_bytes else {}
+        return {"cause": self.cause.value, "exit_code": self.exit_code, "stage": self.stage, **known}
 
     def __str__(self) -> str:
         """Say it in words, for logs and records."""

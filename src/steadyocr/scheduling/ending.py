@@ -22,7 +22,8 @@ async def put_down(engine: EngineProcess, why: Overdue | Hung | EngineDied, kill
     if isinstance(why, EngineDied):
         # It ended by itself, or has closed its channel: the caller sees to what is left of it.
         cause = classify(engine.exit_code, killed_by_us=False, out_of_memory=memory_kills() > kills_before)
-        return Death(cause, engine.exit_code, engine.stage, proven_at=engine.proven_at)
+        peak_bytes = engine.taken_bytes if cause is DeathCause.OUT_OF_MEMORY else 0
+        return Death(cause, engine.exit_code, engine.stage, proven_at=engine.proven_at, peak_bytes=peak_bytes)
     # To be asked while it still lives: who was stopped from outside could show no sign of life.
     stopped = is_stopped(engine.pid)
     await engine.kill()

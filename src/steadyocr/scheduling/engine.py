@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from steadyocr.errors import EngineDied, MemoryPressure, ModelError, SteadyOCRError, from_wire
+from steadyocr.scheduling.child import Child
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import signal_name
 from steadyocr.scheduling.engine_stderr import EngineStderr
@@ -67,7 +67,7 @@ class EngineProcess:
     def __init__(self, config: EngineConfig, command: Sequence[str] = WORKER_COMMAND) -> None:
         self._config = config
         self._command = command
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._stderr: EngineStderr | None = None
@@ -115,6 +115,12 @@ class EngineProcess:
         """Exit code, negative for a signal; ``None`` while it lives."""
         return self._process.returncode if self._process else None
 
+    @property
+    def taken_bytes(self) -> int:
+        """Once it has ended: the most it held since it was given its last item, or 0 where that is not known."""
+        # Where the kernel does not let an engine reset its peak, it is that of an item before.
+        return self._process.peak_bytes(self.peak_rss_bytes) if self._process else 0
+
     async def start(self, timeout_s: float) -> None:
         """Start the process and wait until its models are loaded and the golden picture came out right.
 
@@ -161,13 +167,11 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as until_handed_over:
             until_handed_over.enter_context(ours)
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
+            self._process = Child(
+                [*self._command, str(theirs.fileno())],
+                env={**os.environ, **_ENVIRONMENT},
                 stderr=stderr.write_end,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **_ENVIRONMENT},
             )
             stderr.attach(self._process.pid)
             streams = await asyncio.open_connection(sock=ours, limit=_STREAM_LIMIT_BYTES)
@@ -278,8 +282,7 @@ class EngineProcess:
         """End the process at once and release what belongs to it. Safe to call twice."""
         self.state = EngineState.DEAD
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+            self._process.kill()
             await self._process.wait()
         if self._stderr is not None:
             self._stderr.close()

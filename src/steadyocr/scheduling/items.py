@@ -44,6 +44,7 @@ class Course:
         reported: It has been told to the event bus.
         slot: Of the engine that had it last.
         predicted_bytes: What the engine's peak was predicted to be.
+        held_bytes: The engine's resident memory when it was given the item.
         peak_bytes: The engine's peak resident memory with it.
         rss_bytes: The engine's resident memory after it.
         allocation_failed: The engine ran out of memory with it.
@@ -59,6 +60,7 @@ class Course:
     reported: bool = False
     slot: int | None = None
     predicted_bytes: float | None = None
+    held_bytes: int = 0
     peak_bytes: int | None = None
     rss_bytes: int | None = None
     allocation_failed: bool = False
@@ -80,7 +82,8 @@ class WorkItem:
         attempts: How many engines have died with this item in hand.
         outside_deaths: How many of those prove nothing against the item: engines ended from outside, say.
         suspect: An engine has died of it, perhaps; it runs alone and one step smaller.
-        short_of_memory: An engine had not enough memory for it; it runs alone and one step smaller.
+        short_of_memory: An engine had not enough memory for it, or was killed for want of it; it runs alone and one
+            step smaller.
         cap: Side cap of the present attempt.
         course: What has happened to it so far.
     """

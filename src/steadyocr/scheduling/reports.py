@@ -92,6 +92,7 @@ class Reports:
             signal=signal_name(-code) if code is not None and code < 0 else None,
             stage=death.stage,
             rss_bytes=engine.rss_bytes if engine else 0,
+            peak_bytes=(engine.taken_bytes or None) if engine else None,
             uptime_s=round(time.monotonic() - slot.engine_since, 3),
             item=self._item_in_hand(slot.item) if slot.item else None,
         )

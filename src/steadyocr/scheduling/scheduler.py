@@ -95,7 +95,7 @@ class Scheduler:
         events: Events | None = None,
     ) -> None:
         self.config = config
-        self.queue = AdmissionQueue(config.queue_size, config.max_per_client, self._crew)
+        self.queue = AdmissionQueue(config.queue_size, config.max_per_client, self._crew, self._held_back)
         self.quarantine = Quarantine(config.quarantine_file)
         self.ladder = PressureLadder(config.ladder)
         self.governor = MemoryGovernor(config.budget_bytes or detect_budget_bytes(), config.engines)
@@ -350,6 +350,10 @@ class Scheduler:
         # An engine that has answered only tidies up.
         return Crew(max(1, servers), sum(not item.answered and not item.brief for item in self._taken))
 
+    def _held_back(self, item: WorkItem) -> bool:
+        """Whether an item for which memory was short would only run into the same wall; it waits in the queue."""
+        return item.short_of_memory and self.ladder.level is PressureLevel.SHED
+
     def _scratch_may_stay(self) -> bool:
         """Whether engines may keep scratch memory: the next item uses it again at once, and there is room."""
         scratch_bytes = self.config.slot.engine.scratch_bytes
@@ -431,6 +435,7 @@ class Scheduler:
             if level is not before:
                 self.governor.one_at_a_time = level >= PressureLevel.ONE_AT_A_TIME
                 self.governor.wake()
+                self.queue.wake()
                 extra = {"before": before.name, "level": level.name, "used": round(signals.used, 3)}
                 _log.warning("The memory pressure level changed", extra=extra)
                 self.reports.pressure_changed(before, level, signals.used)

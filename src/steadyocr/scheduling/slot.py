@@ -375,7 +375,7 @@ class Slot:
             item_limit_s=config.item_limit_s, heartbeat_s=config.heartbeat_s, kill_grace_s=config.kill_grace_s
         )
         course = item.course
-        course.untidy_before = engine.untidy
+        course.untidy_before, course.held_bytes = engine.untidy, engine.rss_bytes
         await run_patiently(engine, item, patience)
         course.untidy_after = engine.untidy
         course.peak_bytes, course.rss_bytes = engine.peak_rss_bytes, engine.rss_bytes

@@ -12,8 +12,9 @@ Names and fields, plain values only:
 ``item_refused``          code
 ``queue_full``            waiting, max_size
 ``engine_state``          slot, pid, before, after
-``engine_died``           slot, pid, cause, signal, exit_code, stage, rss_bytes, uptime_s, item (facts or ``None``):
-                          kind, width, height, predicted_bytes, running_s, step, cap, attempts, request_id
+``engine_died``           slot, pid, cause, signal, exit_code, stage, rss_bytes, peak_bytes (with its last item, or
+                          ``None``), uptime_s, item (facts or ``None``): kind, width, height, predicted_bytes,
+                          running_s, step, cap, attempts, request_id
 ``memory_event``          where (engine, admission), reason (killed, allocator, memory_pressure)
 ``pressure_changed``      before, after, used
 ``quarantined``           sha256, width, height, deaths, cause

@@ -54,6 +54,17 @@ def test_only_known_fields_are_written_and_short() -> None:
     assert (len(facts["reason"]), len(facts["step"]), len(facts["event"])) == (120, 24, 120)
 
 
+def test_a_peak_that_the_service_knows_to_the_page_goes_before_what_was_seen() -> None:
+    desk = Desk()
+    desk.kernel.marks[41] = 700 * MIB
+    desk.memory.look([41])
+    desk.kernel.largest_child = 1900 * MIB
+    desk.die(peak_bytes=1000 * MIB)
+    assert "500 MiB predicted, 1000 MiB in reality (2.00 times as much)" in desk.words()
+    desk.die(peak_bytes=None)
+    assert "1000 MiB" not in desk.words()
+
+
 def test_a_death_is_written_at_once_and_again_with_its_outcome() -> None:
     desk = Desk()
     desk.kernel.marks[41] = 1900 * MIB

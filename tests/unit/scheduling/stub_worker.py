@@ -51,9 +51,12 @@ def main(mode: str, channel: socket.socket) -> None:
         answer(mode, channel, message["id"], bytes(payload))
 
 
-def end_badly(mode: str, channel: socket.socket, item: int) -> None:
+def end_badly(mode: str, channel: socket.socket, item: int, payload: bytes) -> None:
     """End, or say something that is no answer and then nothing more."""
     match mode:
+        case "grows and is killed":
+            _grown = b"x" * int(payload)
+            os.kill(os.getpid(), signal.SIGKILL)
         case "is killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "is killed by a signal without a name":
@@ -74,7 +77,7 @@ def end_badly(mode: str, channel: socket.socket, item: int) -> None:
 
 
 def answer(mode: str, channel: socket.socket, item: int, payload: bytes) -> None:
-    end_badly(mode, channel, item)
+    end_badly(mode, channel, item, payload)
     if mode == "has no memory":
         send_blocking(channel, {"kind": "error", "id": item, "error": NO_MEMORY})
         send_blocking(channel, {"kind": "idle", "id": item, "rss_bytes": 5, "peak_rss_bytes": 9})

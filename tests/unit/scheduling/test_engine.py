@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -14,6 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 from steadyocr.errors import EngineDied, MemoryPressure, ModelCorrupt, ModelError
+from steadyocr.runtime.memory import peak_rss_bytes
 from steadyocr.scheduling import engine as module
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.engine import EngineProcess, EngineState
@@ -23,6 +26,7 @@ from support import in_real_time, is_running
 
 STUB = Path(__file__).with_name("stub_worker.py")
 START_S = 20.0
+MIB = 1 << 20
 
 
 @asynccontextmanager
@@ -90,13 +94,35 @@ async def test_an_engine_that_misreads_the_golden_picture_never_serves() -> None
 
 @in_real_time
 async def test_a_machine_without_room_for_a_process_is_a_death_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_room(*_: Any, **__: Any) -> NoReturn:
+    def no_room(*_: Any, **__: Any) -> NoReturn:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_room)
+    monkeypatch.setattr(subprocess, "Popen", no_room)
     async with engine_that("behaves") as engine:
         with pytest.raises(EngineDied, match="could not be started"):
             await engine.start(START_S)
+
+
+@in_real_time
+async def test_a_machine_without_room_for_a_thread_keeps_no_process_that_nobody_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Recorded(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    def no_room(_: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    monkeypatch.setattr(threading.Thread, "start", no_room)
+    async with engine_that("behaves") as engine:
+        with pytest.raises(EngineDied, match="could not be started"):
+            await engine.start(START_S)
+    assert [process.returncode for process in started] == [-9]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +151,30 @@ async def test_an_engine_that_fails_with_an_item_leaves_it_unsettled(
             await engine.run(work)
         assert not work.outcome.done()
         assert engine.state is EngineState.DEAD
+
+
+@in_real_time
+async def test_what_a_killed_engine_took_is_known_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    # This process may have been larger than the engine will be: what it was counts as the engine's as well.
+    monkeypatch.setattr("steadyocr.scheduling.child.peak_rss_bytes", lambda: 0)
+    ours = peak_rss_bytes()
+    async with engine_that("grows and is killed") as engine:
+        await engine.start(START_S)
+        assert engine.taken_bytes == 0, "it lives"
+        with pytest.raises(EngineDied, match="SIGKILL"):
+            await engine.run(item(str(ours + 200 * MIB).encode()))
+        assert ours + 200 * MIB < engine.taken_bytes < ours + 300 * MIB
+        engine.peak_rss_bytes = ours + 300 * MIB
+        assert engine.taken_bytes == 0, "it may be of an item before"
+
+
+@in_real_time
+async def test_what_the_front_once_was_is_not_held_against_its_engines() -> None:
+    async with engine_that("is killed") as engine:
+        await engine.start(START_S)
+        with pytest.raises(EngineDied, match="SIGKILL"):
+            await engine.run(item())
+        assert engine.taken_bytes == 0
 
 
 @in_real_time

@@ -214,19 +214,22 @@ async def test_who_ended_an_engine_is_told(order: str, allowed_s: float, cause: 
 @without_waiting
 async def test_a_kernel_kill_is_a_memory_event(monkeypatch: pytest.MonkeyPatch) -> None:
     kills = [0]
-    for module in ("slot", "reports"):
+    for module in ("slot", "ending", "reports"):
         monkeypatch.setattr(f"steadyocr.scheduling.{module}.memory_kills", lambda: kills[0])
     async with staged() as stage:
         reading = asyncio.create_task(stage.read("take 5"))
         await asyncio.sleep(1)
         kills[0] += 1
+        taken = stage.engines[0].taken_bytes = 5 * BASE_BYTES
         stage.engines[0].die(-signal.SIGKILL)
         await reading
         await stage.settled()
         # The next death has nothing to do with that one.
         stage.engines[-1].die(-signal.SIGKILL)
         await stage.settled()
-        assert [fields["cause"] for fields in stage.of("engine_died")] == ["out_of_memory", "outside"]
+        first, second = stage.of("engine_died")
+        assert (first["cause"], second["cause"]) == ("out_of_memory", "outside")
+        assert (first["peak_bytes"], second["peak_bytes"]) == (taken, None)
         assert stage.of("memory_event") == [{"where": "engine", "reason": "killed"}]
 
 

@@ -22,7 +22,7 @@ _STEPS: Final = ("decode", "detect", "order", "recognise", "overlay")
 _OUTCOMES: Final = {
     "ok": "was read by another engine",
     "quarantined": "was quarantined: it had ended engines alone, too",
-    "engine_died": "was given up: engines were ended from outside again and again",
+    "engine_died": "was given up: engines ended with it again and again through no fault of its own",
     "deadline_exceeded": "was not answered in its time",
     "cancelled": "was given up, nobody waited any more",
     "memory_pressure": "was refused for want of memory",

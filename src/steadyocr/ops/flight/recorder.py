@@ -10,7 +10,7 @@ from typing import Any, Final
 from steadyocr import __version__
 from steadyocr.ops.flight.facts import facts_of
 from steadyocr.ops.flight.front import Predecessor
-from steadyocr.ops.flight.memory_watch import MemoryWatch
+from steadyocr.ops.flight.memory_watch import MemoryWatch, Peak
 from steadyocr.ops.flight.ring import Ring
 from steadyocr.ops.flight.trouble import LATELY_S, Trouble
 from steadyocr.telemetry.events import Event
@@ -141,6 +141,8 @@ class Recorder:
 
     def _engine_died(self, facts: dict[str, Any], ring: str) -> None:
         peak = self._memory.ended(facts.get("pid"))
+        if facts.get("peak_bytes"):
+            peak = Peak(int(facts["peak_bytes"]), exact=True)
         if not facts.get("item") and self._same_again(facts["at"]):
             return
         death = {**facts, "peak_bytes": peak.bytes or None, "peak_is_exact": peak.exact}
