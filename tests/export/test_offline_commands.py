@@ -81,18 +81,21 @@ def test_evaluate_writes_figures_and_the_worst_pictures(tmp_path: Path) -> None:
     assert len(list((tmp_path / "worst" / "pp-ocrv6-small-det").iterdir())) == 1
 
 
-def test_evaluate_tells_sets_of_one_name_apart(tmp_path: Path) -> None:
+def test_evaluate_tells_sets_and_detectors_of_one_name_apart(tmp_path: Path) -> None:
     folders = [make_icdar(tmp_path / name / "set", 2, "test") for name in "ab"]
     output = run(
-        "evaluate", *folders, "-m", "pp-ocrv6-small-det", "--max-side", 128, "--threads", 1, "--limit", 1,
+        "evaluate", *folders, *["-m", "pp-ocrv6-small-det"] * 2, "--max-side", 128, "--threads", 1, "--limit", 1,
         "--json", tmp_path / "figures.json", "--worst", 2, "--worst-dir", tmp_path / "worst",
     )  # fmt: skip
     assert output.startswith("0\n")
     figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert list(figures["detectors"][0]["sets"]) == ["a/set", "b/set"]
     assert figures["pictures"] == 2
-    drawn = sorted(path.name[3:] for path in (tmp_path / "worst" / "pp-ocrv6-small-det").iterdir())
-    assert drawn == ["a-set-0.jpg", "b-set-0.jpg"]
+    names = ["pp-ocrv6-small-det", "pp-ocrv6-small-det-2"]
+    assert [detector["detector"] for detector in figures["detectors"]] == names
+    for name in names:
+        drawn = sorted(path.name[3:] for path in (tmp_path / "worst" / name).iterdir())
+        assert drawn == ["a-set-0.jpg", "b-set-0.jpg"]
 
 
 def test_evaluate_refuses_what_makes_no_sense(tmp_path: Path) -> None:

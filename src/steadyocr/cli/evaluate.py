@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -66,12 +67,12 @@ def run_evaluation(run: EvaluateRun) -> None:
         raise InvalidOption("--worst needs a folder: add --worst-dir DIR")
     images = _images(run)
     done: list[Evaluation] = []
-    for manifest in run.manifests:
+    for name, manifest in _told_apart(run.manifests):
         detector = _open(manifest, run)
-        found = _judge(detector, images, run)
+        found = replace(_judge(detector, images, run), detector=name)
         done.append(found)
         if run.worst and run.worst_dir is not None:
-            _draw_worst(detector, found, run.worst, run.worst_dir / manifest.name)
+            _draw_worst(detector, found, run.worst, run.worst_dir / name)
     print_table(_table(done))
     if run.json_file is not None:
         values = {
@@ -83,6 +84,16 @@ def run_evaluation(run: EvaluateRun) -> None:
             "detectors": [entry.to_dict() for entry in done],
         }
         run.json_file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _told_apart(manifests: Sequence[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    """Name each detector; of several with one name (two ``best.onnx``, say) the later ones get a number."""
+    names: set[str] = set()
+    for manifest in manifests:
+        numbered = (f"{manifest.name}-{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([manifest.name], numbered) if name not in names)
+        names.add(name)
+        yield name, manifest
 
 
 def _images(run: EvaluateRun) -> list[LabelledImage]:
