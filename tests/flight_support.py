@@ -19,14 +19,13 @@ ITEM = {
 
 
 class FakeKernel:
-    """High-water marks and the figure over ended children, set by hand."""
+    """High-water marks, set by hand."""
 
     def __init__(self) -> None:
         self.marks: dict[int, int] = {}
-        self.largest_child = 100 * MIB
 
     def watch(self) -> MemoryWatch:
-        return MemoryWatch(lambda pid: self.marks.get(pid, 0), lambda: self.largest_child)
+        return MemoryWatch(lambda pid: self.marks.get(pid, 0))
 
 
 class Desk:

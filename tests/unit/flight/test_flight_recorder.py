@@ -58,7 +58,6 @@ def test_a_peak_that_the_service_knows_to_the_page_goes_before_what_was_seen() -
     desk = Desk()
     desk.kernel.marks[41] = 700 * MIB
     desk.memory.look([41])
-    desk.kernel.largest_child = 1900 * MIB
     desk.die(peak_bytes=1000 * MIB)
     assert "500 MiB predicted, 1000 MiB in reality (2.00 times as much)" in desk.words()
     desk.die(peak_bytes=None)
@@ -127,11 +126,13 @@ def test_engines_that_cannot_start_do_not_push_better_records_out() -> None:
     assert len(desk.saved) == 7, "the first is long ago"
 
 
-def test_a_replaced_engine_is_taken_note_of() -> None:
+def test_a_replaced_engines_memory_is_not_that_of_another_with_its_number() -> None:
     desk = Desk()
-    desk.tell("engine_state", slot=0, pid=40, before="draining", after="dead")
-    desk.kernel.largest_child = 900 * MIB
-    desk.memory.look([])
+    desk.kernel.marks[41] = 900 * MIB
+    desk.memory.look([41])
+    desk.tell("engine_state", slot=0, pid=41, before="draining", after="dead")
+    desk.die()
+    assert "900 MiB" not in desk.words()
     desk.kernel.marks[41] = 350 * MIB
     desk.memory.look([41])
     desk.die()

@@ -126,11 +126,9 @@ class FlightRecorder:
 
     async def _look_for_ever(self) -> None:
         while True:
-            busy, idle = list[int](), list[int]()
-            for slot in self._service.scheduler.slots:
-                if slot.engine is not None and slot.engine.pid is not None:
-                    (busy if slot.engine.state is EngineState.BUSY else idle).append(slot.engine.pid)
-            self._memory.look(busy, idle)
+            engines = (slot.engine for slot in self._service.scheduler.slots if slot.engine is not None)
+            busy = (engine.pid for engine in engines if engine.state is EngineState.BUSY)
+            self._memory.look(pid for pid in busy if pid is not None)
             await asyncio.sleep(_LOOK_PERIOD_S)
 
     async def _write_for_ever(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from steadyocr import __version__
 from steadyocr.ops.flight.facts import facts_of
 from steadyocr.ops.flight.front import Predecessor
-from steadyocr.ops.flight.memory_watch import MemoryWatch, Peak
+from steadyocr.ops.flight.memory_watch import MemoryWatch
 from steadyocr.ops.flight.ring import Ring
 from steadyocr.ops.flight.trouble import LATELY_S, Trouble
 from steadyocr.telemetry.events import Event
@@ -82,7 +82,7 @@ class Recorder:
             case "pressure_changed":
                 self._pressure = str(facts.get("after"))
             case "engine_state" if facts.get("after") == "dead" and facts.get("before") in _ON_PURPOSE:
-                self._memory.ended_on_purpose(facts.get("pid"))
+                self._memory.ended(facts.get("pid"))
             case "item_finished":
                 self._item_ended(facts)
             case "engine_died":
@@ -140,12 +140,10 @@ class Recorder:
         return record
 
     def _engine_died(self, facts: dict[str, Any], ring: str) -> None:
-        peak = self._memory.ended(facts.get("pid"))
-        if facts.get("peak_bytes"):
-            peak = Peak(int(facts["peak_bytes"]), exact=True)
+        seen_bytes, exact_bytes = self._memory.ended(facts.get("pid")), facts.get("peak_bytes")
         if not facts.get("item") and self._same_again(facts["at"]):
             return
-        death = {**facts, "peak_bytes": peak.bytes or None, "peak_is_exact": peak.exact}
+        death = {**facts, "peak_bytes": exact_bytes or seen_bytes or None, "peak_is_exact": bool(exact_bytes)}
         item = facts.get("item") or {}
         outcome = self._known_outcome(item)
         label = f"{ring}-{facts.get('cause')}"
