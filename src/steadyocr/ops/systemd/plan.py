@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import sysconfig
@@ -24,6 +25,10 @@ DEFAULT_ENVIRONMENT_FILE = Path("/etc/steadyocr/environment")
 # Left to the rest of the machine.
 _MEMORY_SHARE = 0.8
 _MIN_MEMORY_BYTES = 1 << 30
+# Below it not even one engine starts; a number without its unit is the usual way to get there.
+_LEAST_MEMORY_BYTES = 256 << 20
+# One percent of a core. systemd drops a quota that is smaller, and the limit with it.
+_LEAST_CPUS = 0.01
 _MIB = 1 << 20
 # One more start counts as a storm when so many came before it. What crashes later than the interval allows is slow
 # enough to be served in between, and is told by the alerts on engine deaths and readiness instead.
@@ -126,6 +131,7 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     settings.refuse_open_door()
     cpus = wishes.cpus if wishes.cpus is not None else float(available_threads())
     memory_bytes = _memory(wishes.memory_bytes)
+    _refuse_budget_beyond(memory_bytes, settings.memory.budget_bytes)
     engines, threads = _engines_and_threads(settings, cpus, memory_bytes)
     visible = _hidden_roots(wishes.config_file)
     cuda = settings.engines.device.startswith("cuda")
@@ -167,8 +173,8 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
 
 def _engines_and_threads(settings: Settings, cpus: float, memory_bytes: int) -> tuple[int, int]:
     """Return engine processes and threads of each, as the service will choose them under this quota and limit."""
-    if cpus <= 0:
-        raise ConfigError("--cpus must be more than 0")
+    if not _LEAST_CPUS <= cpus < math.inf:
+        raise ConfigError(f"--cpus is a number of cores, {_LEAST_CPUS:g} at least")
     cores = max(1, int(cpus + 0.01))
     budget = settings.memory.budget_bytes or memory_bytes
     fitting = default_engines(cores, budget_bytes=budget, device=settings.engines.device)
@@ -188,9 +194,20 @@ def _memory(wished: int | None) -> int:
     memory = wished if wished is not None else int(within * _MEMORY_SHARE) // _MIB * _MIB
     if memory > within:
         raise ConfigError(f"--memory is more than the {within // _MIB} MiB that this machine allows")
+    if memory < _LEAST_MEMORY_BYTES and wished is not None:
+        raise ConfigError(f"--memory is {memory} bytes, in which no engine starts; write it like 3G")
     if wished is None and memory < _MIN_MEMORY_BYTES:
         raise ConfigError(f"this machine has {within // _MIB} MiB; say with --memory how much the service may take")
     return memory
+
+
+def _refuse_budget_beyond(memory_bytes: int, budget_bytes: int) -> None:
+    """Refuse settings that let the service take more than the kernel will give it: it would be killed for that."""
+    if budget_bytes > memory_bytes:
+        raise ConfigError(
+            f"memory.budget_bytes is {budget_bytes // _MIB} MiB, but the unit allows {memory_bytes // _MIB} MiB: set it "
+            "to 0, which follows the limit, or raise --memory"
+        )
 
 
 def _listen_address(settings: Settings) -> str:
