@@ -35,7 +35,7 @@ class FarSide:
     got: list[Any] = field(default_factory=list)
 
     def post(self, _: object, request: requests.PreparedRequest, **__: object) -> requests.Response:
-        assert request.body is not None
+        assert isinstance(request.body, bytes | str)
         self.got.append(json.loads(request.body))
         response = requests.Response()
         response.status_code, response._content = 200, self.answer.encode()

@@ -58,7 +58,7 @@ def listening_to_robots() -> Iterator[RobotAnswer]:
         heard.code = heard.code or _code_in(response)
         return response
 
-    requests.Session.send = send  # type: ignore[method-assign]
+    requests.Session.send = send  # type: ignore[method-assign, assignment]
     try:
         yield heard
     finally:

@@ -205,8 +205,8 @@ def _refuse_budget_beyond(memory_bytes: int, budget_bytes: int) -> None:
     """Refuse settings that let the service take more than the kernel will give it: it would be killed for that."""
     if budget_bytes > memory_bytes:
         raise ConfigError(
-            f"memory.budget_bytes is {budget_bytes // _MIB} MiB, but the unit allows {memory_bytes // _MIB} MiB: set it "
-            "to 0, which follows the limit, or raise --memory"
+            f"memory.budget_bytes is {budget_bytes // _MIB} MiB, but the unit allows {memory_bytes // _MIB} MiB: set "
+            "it to 0, which follows the limit, or raise --memory"
         )
 
 
