@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 import threading
 from pathlib import Path
+from time import time as clock
 
 import pytest
 
@@ -56,6 +58,15 @@ async def test_each_channel_gets_each_notice_once_in_order(tmp_path: Path) -> No
     await post.delivery.round()
     assert post.sent == [("one", title) for title in "abc"] + [("two", title) for title in "abc"]
     assert files(tmp_path) == []
+
+
+def test_what_a_killed_writer_leaves_goes_away(tmp_path: Path) -> None:
+    for name, age_s in (("old", 3600), ("young", 0)):
+        left = tmp_path / f".{name}.json.{os.getpid()}.tmp"
+        left.write_text("{")
+        os.utime(left, (clock() - age_s,) * 2)
+    assert len(Post(tmp_path, "one").spool) == 0
+    assert files(tmp_path) == [f".young.json.{os.getpid()}.tmp"]
 
 
 @in_real_time
