@@ -19,7 +19,7 @@ from steadyocr.ops.sizing import threads_agree
 from steadyocr.ops.systemd import install as installing
 from steadyocr.ops.systemd.environment import read_environment_file
 from steadyocr.ops.systemd.install import install, uninstall
-from steadyocr.ops.systemd.plan import START_LIMIT_BURST, STOP_MARGIN_S, Plan, Wishes, make_plan
+from steadyocr.ops.systemd.plan import START_LIMIT_BURST, STOP_MARGIN_S, Plan, Wishes, make_plan, refuse_missing_folders
 from steadyocr.ops.systemd.units import ALERT, MARK, SERVICE, SOCKET, UNIT_NAMES, render_units
 from steadyocr.service import lifesigns
 from steadyocr.settings import Settings, load_settings
@@ -152,6 +152,27 @@ def test_jobs_kept_elsewhere_stay_writable() -> None:
     service = render_units(make_plan(settings, Wishes()))[SERVICE]
     assert "ReadWritePaths=/mnt/blobs\n" in service
     assert "ReadWritePaths=/srv/jobs\n" in service
+
+
+@pytest.mark.parametrize("unit", [SERVICE, ALERT])
+def test_state_in_a_home_or_temporary_folder_is_shown_to_the_service(unit: str) -> None:
+    settings = settings_of({"jobs": {"blobs": "/var/tmp/blobs"}})
+    plan = dataclasses.replace(make_plan(settings, Wishes(user="me", data_dir=Path("/home/me/ocr"))), visible=())
+    text = render_units(plan)[unit]
+    # Writable says nothing of a place that is hidden.
+    assert "BindPaths=/home/me/ocr\nBindPaths=/var/tmp/blobs\nProtectHome=tmpfs\n" in text
+    assert "ReadWritePaths" not in text
+
+
+def test_folders_that_systemd_would_not_make_must_be_there(tmp_path: Path) -> None:
+    settings = settings_of({"jobs": {"blobs": str(tmp_path / "blobs")}})
+    refuse_missing_folders(make_plan(settings_of({}), Wishes()))
+    plan = make_plan(settings, Wishes(user="me", data_dir=tmp_path / "ocr pictures"))
+    for missing in ("ocr pictures", "blobs"):
+        with pytest.raises(ConfigError, match=f"install -d -o me -m 0700 .*{missing}"):
+            refuse_missing_folders(plan)
+        (tmp_path / missing).mkdir()
+    refuse_missing_folders(plan)
 
 
 def test_an_interpreter_in_a_home_folder_stays_in_reach_and_nothing_else_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Plan:
         python: The interpreter, with our package in reach.
         visible: Folders that must stay readable although they lie where the sandbox hides everything.
         writable: Folders outside ``data_dir`` that the settings put state into.
-        homes_hidden_fully: Nothing of ``visible`` lies in a home folder.
+        homes_hidden_fully: Nothing of ``visible`` and no state lies in a home folder.
         listen: Address and port of the socket unit.
         engines: Engine processes.
         threads: Threads of each.
@@ -117,6 +118,28 @@ class Plan:
         """Name under ``/var/lib`` that systemd makes and owns for us; ``None`` for a folder elsewhere."""
         return self.data_dir.name if self.data_dir.parent == STATE_ROOT else None
 
+    @property
+    def state_elsewhere(self) -> tuple[Path, ...]:
+        """Folders of state that systemd does not make for us."""
+        return self.writable if self.state_directory is not None else (self.data_dir, *self.writable)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether the sandbox puts an empty folder in the place of one that this lies in."""
+    return _inside(path, (*_HOMES, *_TEMPORARY))
+
+
+def refuse_missing_folders(plan: Plan) -> None:
+    """Refuse to run over folders that are not there: systemd ends each start then, with 226 and no word on which.
+
+    Raises:
+        ConfigError: One is missing; the message says how to make it.
+    """
+    for path in plan.state_elsewhere:
+        if not path.is_dir():
+            command = f"install -d -o {plan.user} -m 0700 {shlex.quote(str(path))}"
+            raise ConfigError(f"{path} is not there, and systemd does not make it; make it first: {command}")
+
 
 def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     """Work out what the units say.
@@ -134,6 +157,7 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     _refuse_budget_beyond(memory_bytes, settings.memory.budget_bytes)
     engines, threads = _engines_and_threads(settings, cpus, memory_bytes)
     visible = _hidden_roots(wishes.config_file)
+    writable = _state_elsewhere(settings, wishes.data_dir)
     cuda = settings.engines.device.startswith("cuda")
     patience = max(settings.engines.item_limit_s, settings.engines.heartbeat_s)
     plan = Plan(
@@ -145,8 +169,8 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
         channels_file=wishes.channels_file,
         python=Path(sys.executable),
         visible=visible,
-        writable=_state_elsewhere(settings, wishes.data_dir),
-        homes_hidden_fully=not any(_inside(path, _HOMES) for path in visible),
+        writable=writable,
+        homes_hidden_fully=not any(_inside(path, _HOMES) for path in (*visible, wishes.data_dir, *writable)),
         listen=_listen_address(settings),
         memory_bytes=memory_bytes,
         cpus=cpus,
@@ -228,7 +252,7 @@ def _hidden_roots(config_file: Path | None) -> tuple[Path, ...]:
     needed |= {path.resolve() for path in needed} | {Path(sys.executable).resolve().parent.parent}
     if config_file is not None:
         needed.add(config_file)
-    hidden = sorted(path for path in needed if _inside(path, (*_HOMES, *_TEMPORARY)))
+    hidden = sorted(path for path in needed if is_hidden(path))
     # A folder brings along what is below it.
     return tuple(path for path in hidden if not any(other in path.parents for other in hidden))
 

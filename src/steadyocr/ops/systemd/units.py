@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from steadyocr.ops.systemd.plan import ABORT_S, NAME, RESTART_S, START_LIMIT_BURST, Plan
+from steadyocr.ops.systemd.plan import ABORT_S, NAME, RESTART_S, START_LIMIT_BURST, Plan, is_hidden
 
 SERVICE: Final = f"{NAME}.service"
 SOCKET: Final = f"{NAME}.socket"
@@ -180,10 +180,9 @@ def _identity(plan: Plan) -> Iterator[str]:
     if plan.state_directory is not None:
         yield f"StateDirectory={_quoted(plan.state_directory)}"
         yield "StateDirectoryMode=0700"
-    else:
-        yield f"ReadWritePaths={_path(plan.data_dir)}"
-    for path in plan.writable:
-        yield f"ReadWritePaths={_path(path)}"
+    for path in plan.state_elsewhere:
+        # What lies where the sandbox hides everything has to be put back there.
+        yield f"{'BindPaths' if is_hidden(path) else 'ReadWritePaths'}={_path(path)}"
     # An empty folder in the place of each home keeps what is mounted into it in reach.
     yield "ProtectHome=yes" if plan.homes_hidden_fully else "ProtectHome=tmpfs"
     for path in plan.visible:
