@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from steadyocr.ops.sizing import threads_agree
 from steadyocr.ops.systemd import install as installing
 from steadyocr.ops.systemd.environment import read_environment_file
 from steadyocr.ops.systemd.install import install, uninstall
-from steadyocr.ops.systemd.plan import START_LIMIT_BURST, STOP_MARGIN_S, Plan, Wishes, make_plan
+from steadyocr.ops.systemd.plan import START_LIMIT_BURST, STOP_MARGIN_S, Plan, Wishes, make_plan, refuse_missing_folders
 from steadyocr.ops.systemd.units import ALERT, MARK, SERVICE, SOCKET, UNIT_NAMES, render_units
 from steadyocr.service import lifesigns
 from steadyocr.settings import Settings, load_settings
@@ -33,6 +34,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], Wishes]] = {
     "user": ({"engines": {"backend": "onnxruntime"}}, Wishes(user="daemon", data_dir=Path("/srv/ocr pictures/100%"))),
     "card": ({"engines": {"device": "cuda", "backend": "torch"}}, Wishes()),
     "second card": ({"engines": {"device": "cuda:1", "backend": "onnxruntime"}}, Wishes(user="daemon")),
+    "blanks": ({}, Wishes(data_dir=Path("/var/lib/ocr pictures 100%"), environment_file=Path("/etc/my ocr/100% env"))),
+    "thirds": ({}, Wishes(cpus=1.33333)),
     "channels": ({}, Wishes(channels_file=Path("/etc/steadyocr/alert channels 100%"))),
 }
 
@@ -71,6 +74,16 @@ def test_systemd_has_nothing_to_say_against_them(rendered: Path) -> None:
 
 
 @needs_analyze
+def test_systemd_finds_an_interpreter_with_a_dollar_in_its_path(tmp_path: Path) -> None:
+    python = tmp_path / "a$b" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    install(render_units(plan_of(python=python)), tmp_path, lambda _: None)
+    done = analyze("verify", "--man=no", "--recursive-errors=no", tmp_path / "etc/systemd/system" / SERVICE)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_analyze
 @pytest.mark.parametrize("unit", [SERVICE, ALERT])
 def test_they_are_hardened(rendered: Path, unit: str) -> None:
     done = analyze("security", "--offline=true", "--threshold=12", rendered / unit)
@@ -87,7 +100,7 @@ def test_the_numbers_agree(name: str) -> None:
     crashes_s = START_LIMIT_BURST * (int(service["RestartSec"]) + 30)
     assert int(service["StartLimitIntervalSec"]) > crashes_s, "else a start that takes 30 s to crash never counts"
     assert threads_agree(plan.engines, plan.threads, max(1, int(plan.cpus)))
-    assert service["CPUQuota"] == f"{plan.cpus * 100:g}%"
+    assert float(service["CPUQuota"].removesuffix("%")) == pytest.approx(plan.cpus * 100, abs=0.01)
     assert service["MemoryMax"] == str(plan.memory_bytes)
 
 
@@ -112,6 +125,11 @@ def test_longer_limits_make_it_more_patient() -> None:
         ({"engines": {"count": 5, "threads": 1}}, Wishes(cpus=2), "5 x 1"),
         ({"engines": {"count": 1, "threads": 3}}, Wishes(cpus=2), "1 x 3"),
         ({}, Wishes(cpus=0), "--cpus"),
+        ({}, Wishes(cpus=0.001), "--cpus"),
+        ({}, Wishes(cpus=float("nan")), "--cpus"),
+        ({}, Wishes(cpus=float("inf")), "--cpus"),
+        ({}, Wishes(memory_bytes=3), "--memory"),
+        ({"memory": {"budget_bytes": 2 << 30}}, Wishes(memory_bytes=1 << 30), "memory.budget_bytes"),
         ({}, Wishes(memory_bytes=1 << 60), "--memory"),
         ({}, Wishes(data_dir=Path("/srv/ocr")), "--user"),
         ({}, Wishes(data_dir=Path("/srv/a:b"), user="daemon"), "colon"),
@@ -134,6 +152,27 @@ def test_jobs_kept_elsewhere_stay_writable() -> None:
     service = render_units(make_plan(settings, Wishes()))[SERVICE]
     assert "ReadWritePaths=/mnt/blobs\n" in service
     assert "ReadWritePaths=/srv/jobs\n" in service
+
+
+@pytest.mark.parametrize("unit", [SERVICE, ALERT])
+def test_state_in_a_home_or_temporary_folder_is_shown_to_the_service(unit: str) -> None:
+    settings = settings_of({"jobs": {"blobs": "/var/tmp/blobs"}})
+    plan = dataclasses.replace(make_plan(settings, Wishes(user="me", data_dir=Path("/home/me/ocr"))), visible=())
+    text = render_units(plan)[unit]
+    # Writable says nothing of a place that is hidden.
+    assert "BindPaths=/home/me/ocr\nBindPaths=/var/tmp/blobs\nProtectHome=tmpfs\n" in text
+    assert "ReadWritePaths" not in text
+
+
+def test_folders_that_systemd_would_not_make_must_be_there(tmp_path: Path) -> None:
+    settings = settings_of({"jobs": {"blobs": str(tmp_path / "blobs")}})
+    refuse_missing_folders(make_plan(settings_of({}), Wishes()))
+    plan = make_plan(settings, Wishes(user="me", data_dir=tmp_path / "ocr pictures"))
+    for missing in ("ocr pictures", "blobs"):
+        with pytest.raises(ConfigError, match=f"install -d -o me -m 0700 .*{missing}"):
+            refuse_missing_folders(plan)
+        (tmp_path / missing).mkdir()
+    refuse_missing_folders(plan)
 
 
 def test_an_interpreter_in_a_home_folder_stays_in_reach_and_nothing_else_there() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steadyocr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from steadyocr.ops.systemd.plan import Plan
 
 _DATA_DIR = Path("/var/lib/steadyocr")
 _ENVIRONMENT_FILE = Path("/etc/steadyocr/environment")
@@ -57,7 +59,9 @@ def print_units(
     cpus: Cpus = None,
 ) -> None:
     """Print the units fitted to this machine."""
-    units = _units(user, data_dir, config_file, environment_file, channels_file, memory, cpus)
+    from steadyocr.ops.systemd.units import render_units
+
+    units = render_units(_plan(user, data_dir, config_file, environment_file, channels_file, memory, cpus))
     typer.echo("\n".join(f"# {name}\n{text}" for name, text in units.items()), nl=False)
 
 
@@ -75,13 +79,17 @@ def install_units(
     """Write the units, enable and start them. A second time changes nothing."""
     from steadyocr.ops.alerts.channels import load_channels
     from steadyocr.ops.systemd.install import install
+    from steadyocr.ops.systemd.plan import refuse_missing_folders
+    from steadyocr.ops.systemd.units import render_units
     from steadyocr.settings.alerts import AlertSettings
 
-    units = _units(user, data_dir, config_file, environment_file, channels_file, memory, cpus)
+    plan = _plan(user, data_dir, config_file, environment_file, channels_file, memory, cpus)
+    if root.resolve() == Path("/"):
+        refuse_missing_folders(plan)
     if channels_file is not None:
         # Now, and not at the next start: systemd starts nothing whose credential is missing.
         load_channels(AlertSettings(channels_file=root / channels_file.absolute().relative_to("/")))
-    install(units, root, typer.echo, start=start)
+    install(render_units(plan), root, typer.echo, start=start)
 
 
 def uninstall_units(root: Root = Path("/")) -> None:
@@ -92,7 +100,7 @@ def uninstall_units(root: Root = Path("/")) -> None:
     uninstall(UNIT_NAMES, root, typer.echo)
 
 
-def _units(
+def _plan(
     user: str | None,
     data_dir: Path,
     config_file: Path | None,
@@ -100,10 +108,9 @@ def _units(
     channels_file: Path | None,
     memory: str | None,
     cpus: float | None,
-) -> Mapping[str, str]:
+) -> Plan:
     from steadyocr.ops.systemd.environment import read_environment_file
     from steadyocr.ops.systemd.plan import Wishes, make_plan
-    from steadyocr.ops.systemd.units import render_units
     from steadyocr.settings import load_settings
 
     # What the service will see, not what this shell has.
@@ -120,7 +127,7 @@ def _units(
         memory_bytes=_bytes(memory) if memory else None,
         cpus=cpus,
     )
-    return render_units(make_plan(settings, wishes))
+    return make_plan(settings, wishes)
 
 
 def _bytes(text: str) -> int:

@@ -39,6 +39,25 @@ def resolve_backend(wanted: Backend, device: str = "cpu") -> Backend:
     return wanted
 
 
+def refuse_blind_library(wanted: Backend, device: str) -> None:
+    """Refuse what engines would refuse when they start: a library that is not there, or does not see the card.
+
+    Raises:
+        BackendUnavailable: It is so.
+    """
+    chosen = resolve_backend(wanted, device)
+    if device == "cpu":
+        return
+    if chosen == "torch":
+        from steadyocr.runtime import torch
+
+        torch.refuse_without_cuda(int(device.partition(":")[2] or 0))
+    else:
+        from steadyocr.runtime import onnxruntime
+
+        onnxruntime.refuse_without_cuda()
+
+
 def open_session(manifest: Manifest, backend: Backend, options: SessionOptions) -> Session:
     """Load a model after checking its hash.
 

@@ -105,14 +105,23 @@ def _card(device_name: str) -> int:
     return int(device_name.partition(":")[2] or 0)
 
 
-def _providers(options: SessionOptions) -> list[str | tuple[str, dict[str, object]]]:
-    if options.device == "cpu":
-        return ["CPUExecutionProvider"]
+def refuse_without_cuda() -> None:
+    """Refuse a build that cannot use a card.
+
+    Raises:
+        BackendUnavailable: It is one.
+    """
     if _CUDA not in ort.get_available_providers():
         raise BackendUnavailable(
             "engines.device is cuda, but the installed onnxruntime has no CUDA provider; install onnxruntime-gpu in "
             "its place, or set engines.device = 'cpu'"
         )
+
+
+def _providers(options: SessionOptions) -> list[str | tuple[str, dict[str, object]]]:
+    if options.device == "cpu":
+        return ["CPUExecutionProvider"]
+    refuse_without_cuda()
     choices: dict[str, object] = {
         "device_id": _card(options.device),
         # As on the CPU: grow by what is needed, and pick algorithms by rule; shapes change with every picture.

@@ -88,17 +88,26 @@ class TorchSession:
         raise memory_error(self._device.type, reason)
 
 
+def refuse_without_cuda(index: int) -> None:
+    """Refuse a build or a machine on which torch does not see this card.
+
+    Raises:
+        BackendUnavailable: It is one.
+    """
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            "engines.device is cuda, but torch finds no CUDA device; check the driver, or set engines.device = 'cpu'"
+        )
+    if index >= torch.cuda.device_count():
+        raise BackendUnavailable(f"there is no CUDA device {index}; torch sees {torch.cuda.device_count()}")
+
+
 def _open_device(options: SessionOptions) -> torch.device:
     device = torch.device(options.device)
     if device.type != "cuda":
         torch.set_num_threads(options.threads)
         return device
-    if not torch.cuda.is_available():
-        raise BackendUnavailable(
-            "engines.device is cuda, but torch finds no CUDA device; check the driver, or set engines.device = 'cpu'"
-        )
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise BackendUnavailable(f"there is no CUDA device {device.index}; torch sees {torch.cuda.device_count()}")
+    refuse_without_cuda(device.index or 0)
     device = torch.device("cuda", device.index or 0)
     # What is asked without naming a card (how much is held, say) is asked of this one.
     torch.cuda.set_device(device)

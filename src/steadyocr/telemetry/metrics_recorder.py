@@ -112,7 +112,7 @@ class Recorder:
         if fields["kind"] != "run":
             return
         self._items.labels(_code(fields["code"]), fields["priority"]).inc()
-        self._retries.inc(fields["attempts"])
+        self._retries.inc(_retries_of(fields))
         self._wait_seconds.labels(fields["priority"]).observe(fields["wait_s"])
         if not fields["ok"]:
             return
@@ -129,6 +129,12 @@ class Recorder:
     def _golden_checked(self, fields: Fields) -> None:
         self._golden_checks.labels("ok" if fields["ok"] else "failed").inc()
         self._golden_ok.set(bool(fields["ok"]))
+
+
+def _retries_of(fields: Fields) -> int:
+    """How often a picture was handed on; the last death of one that was given up is followed by nothing."""
+    given_up = fields["code"] in ("quarantined", "engine_died")
+    return max(0, int(fields["attempts"]) - given_up)
 
 
 def _code(code: str) -> str:

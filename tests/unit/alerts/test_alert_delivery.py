@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import stat
 import threading
 from pathlib import Path
+from time import time as clock
 
 import pytest
 
@@ -56,6 +59,31 @@ async def test_each_channel_gets_each_notice_once_in_order(tmp_path: Path) -> No
     await post.delivery.round()
     assert post.sent == [("one", title) for title in "abc"] + [("two", title) for title in "abc"]
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(("count", "title"), [(60, "t" * 90), (41, "t"), (40, "t" * 200), (3, "t" * 200)])
+def test_a_digest_says_how_many_it_leaves_out(count: int, title: str) -> None:
+    told = digest([a_notice(title, Severity.WARNING)] * count, "box", NOON)
+    body = told.to_wire()["body"]
+    assert body == told.body, "nothing is cut off on the way"
+    whole = sum(line.endswith(title) for line in body.splitlines())
+    left_out = re.findall(r"^and (\d+) more$", body, re.MULTILINE)
+    assert whole + sum(map(int, left_out)) == count
+    assert bool(left_out) == (count > 3)
+
+
+def test_a_text_that_is_too_long_shows_that_it_goes_on() -> None:
+    wire = a_notice("t" * 300, body="b" * 5000).to_wire()
+    assert (len(wire["title"]), wire["title"][-1], len(wire["body"]), wire["body"][-1]) == (200, "…", 4000, "…")
+
+
+def test_what_a_killed_writer_leaves_goes_away(tmp_path: Path) -> None:
+    for name, age_s in (("old", 3600), ("young", 0)):
+        left = tmp_path / f".{name}.json.{os.getpid()}.tmp"
+        left.write_text("{")
+        os.utime(left, (clock() - age_s,) * 2)
+    assert len(Post(tmp_path, "one").spool) == 0
+    assert files(tmp_path) == [f".young.json.{os.getpid()}.tmp"]
 
 
 @in_real_time

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alerts_support import Rig, ScriptedSender
+from steadyocr.ops import repeating
 from steadyocr.ops.alerts import manager
 from steadyocr.telemetry.loops import Loops
 from support import in_real_time
@@ -213,7 +214,7 @@ async def test_a_fault_in_the_alerts_leaves_the_service_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = Rig(tmp_path)
-    monkeypatch.setattr(manager, "_AFTER_FAULT_S", 0.0)
+    monkeypatch.setattr(repeating, "AFTER_FAULT_S", 0.0)
     monkeypatch.setattr(manager, "_PERIOD_S", 0.01)
     monkeypatch.setattr(rig.alerts.incidents, "check", lambda: 1 / 0)
     loops = Loops()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from steadyocr.errors import ConfigError
+from steadyocr.errors import ConfigError, SteadyOCRError
+from steadyocr.jobs.database import open_database
 from steadyocr.ops.doctor import examine, installation
 from steadyocr.ops.doctor.findings import Finding, Status
 from steadyocr.ops.doctor.spelling import environment_name, known_settings, misspelt_variables, nearest
+from steadyocr.runtime import loader
 from steadyocr.runtime.nvml import DeviceMemory
 from steadyocr.settings import Settings, load_settings
 
@@ -114,7 +117,41 @@ def test_a_model_file_that_was_changed(tmp_path: Path) -> None:
 )
 def test_the_accelerator(tmp_path: Path, device: str, card: DeviceMemory | None, status: Status) -> None:
     settings = settings_with(tmp_path, engines={"device": device})
-    assert installation.device(settings, lambda: card).status is status
+    assert installation.device(settings, lambda: card, lambda *_: "").status is status
+
+
+@pytest.mark.parametrize(
+    ("engines", "missing", "status"),
+    [
+        ({"device": "cuda"}, "torch", Status.FAIL),
+        ({"device": "cuda", "backend": "torch"}, "onnx", Status.FAIL),
+        ({"device": "cuda", "backend": "openvino"}, "", Status.FAIL),
+        ({"device": "cpu", "backend": "onnxruntime"}, "onnxruntime", Status.FAIL),
+        ({"device": "cpu", "backend": "onnxruntime"}, "", Status.OK),
+    ],
+)
+def test_a_library_that_the_engines_would_not_find(
+    tmp_path: Path, engines: dict[str, Any], missing: str, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_installed", lambda package: package != missing)
+
+    def problem(backend: str, device: str) -> str:
+        try:
+            loader.refuse_blind_library(cast("loader.Backend", backend), device)
+        except SteadyOCRError as error:
+            return error.message
+        return ""
+
+    settings = settings_with(tmp_path, engines=engines)
+    finding = installation.device(settings, lambda: DeviceMemory(used=GIB, total=8 * GIB), problem)
+    assert finding.status is status, finding
+
+
+def test_the_library_is_asked_in_a_process_of_its_own(tmp_path: Path) -> None:
+    assert installation.device(settings_with(tmp_path, engines={"backend": "onnxruntime"})).status is Status.OK
+    settings = settings_with(tmp_path, engines={"device": "cuda", "backend": "openvino"})
+    finding = installation.device(settings, lambda: DeviceMemory(used=GIB, total=8 * GIB))
+    assert (finding.status, "runs on the CPU only" in finding.message) == (Status.FAIL, True), finding
 
 
 def unit(**facts: str) -> str:
@@ -148,7 +185,7 @@ def test_a_machine_without_systemd() -> None:
 
 def database_at(tmp_path: Path) -> Path:
     path = tmp_path / "jobs" / "jobs.db"
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE job (id TEXT)")
     connection.executemany("INSERT INTO job VALUES (?)", [(str(number) * 100,) for number in range(1000)])
@@ -165,6 +202,62 @@ def test_the_job_database_is_looked_at_and_not_touched(tmp_path: Path) -> None:
     assert installation.job_database(settings_with(tmp_path)).status is Status.OK
     assert path.read_bytes() == before
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["a#b", "a%", "图片"])
+def test_the_job_database_of_a_folder_with_signs_of_a_url_in_its_name(tmp_path: Path, name: str) -> None:
+    path = database_at(tmp_path / name)
+    path.write_bytes(b"this is not a database" * 100)
+    assert installation.job_database(settings_with(tmp_path / name)).status is Status.FAIL
+    path.unlink()
+    path.parent.rmdir()
+    database_at(tmp_path / name)
+    assert installation.job_database(settings_with(tmp_path / name)).status is Status.OK
+    assert [one.name for one in tmp_path.iterdir()] == [name], "another file was opened, and so made"
+
+
+def test_a_job_database_of_a_newer_version_is_no_use_to_this_one(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    open_database(settings.jobs.database_url(tmp_path)).close()
+    assert installation.job_database(settings).status is Status.OK
+    connection = sqlite3.connect(tmp_path / "jobs" / "jobs.db")
+    connection.execute("INSERT INTO schema_version (version, name) VALUES (1000, 'later')")
+    connection.commit()
+    connection.close()
+    finding = installation.job_database(settings)
+    assert (finding.status, "newer version" in finding.message) == (Status.FAIL, True), finding
+
+
+@pytest.mark.parametrize("shut", ["jobs", "jobs/jobs.db"])
+def test_a_job_database_that_can_be_read_and_not_written(
+    tmp_path: Path, shut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database_at(tmp_path)
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / shut and may(path, mode))
+    finding = installation.job_database(settings_with(tmp_path))
+    assert (finding.status, "cannot be written" in finding.message) == (Status.FAIL, True), finding
+
+
+@pytest.mark.parametrize(
+    ("lines", "mode", "status", "said"),
+    [
+        (None, 0, Status.OK, "none"),
+        ("ops = json://hook/s3cr3t\n", 0o600, Status.OK, "ops"),
+        ("ops = json://hook/s3cr3t\n", 0o644, Status.FAIL, "chmod 600"),
+        ("nonsense s3cr3t\n", 0o600, Status.FAIL, "no alert channel"),
+    ],
+)
+def test_alert_channels(tmp_path: Path, lines: str | None, mode: int, status: Status, said: str) -> None:
+    path = tmp_path / "channels"
+    if lines is not None:
+        path.write_text(lines)
+        path.chmod(mode)
+    settings = settings_with(tmp_path, alerts={} if lines is None else {"channels_file": path})
+    findings = {one.name: one for one in examine.examine(lambda: settings, None, {})}
+    finding = findings["alerts"]
+    assert (finding.status, said in finding.message) == (status, True), finding
+    assert "s3cr3t" not in repr(finding)
 
 
 @pytest.mark.parametrize("damage", [b"this is not a database" * 100, None])

@@ -89,6 +89,8 @@ def test_cores_and_quota(
         (400 << 20, 400 << 20, 0, Status.FAIL),
         (8 * GIB, 2 * GIB, 4 * GIB, Status.FAIL),
         (8 * GIB, None, 4 * GIB, Status.OK),
+        (8 * GIB, None, 16 * GIB, Status.FAIL),
+        (8 * GIB, 16 * GIB, 12 * GIB, Status.FAIL),
     ],
 )
 def test_memory(tmp_path: Path, budget: int, limit: int | None, setting: int, status: Status) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 
+from steadyocr.ops import repeating
 from steadyocr.ops.flight import companion
 from steadyocr.ops.flight.companion import FlightRecorder
 from steadyocr.ops.flight.explain import explain
@@ -122,6 +124,37 @@ async def test_a_folder_that_cannot_be_written_harms_nobody(tmp_path: Path) -> N
     (tmp_path / "flight").write_text("a file where the folder should be")
     stand = Stand(tmp_path)
     await stand.start()
+    await stand.stop()
+
+
+def steps_that_failed(records: list[logging.LogRecord]) -> set[str]:
+    """Names of what was repeated when a fault was told."""
+    traces = [record.exc_info[2] for record in records if record.exc_info]
+    return {trace.tb_next.tb_frame.f_code.co_name for trace in traces if trace is not None and trace.tb_next}
+
+
+@in_real_time
+async def test_a_fault_of_the_recorder_leaves_the_service_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(companion, "_FRONT_PERIOD_S", 0.01)
+    monkeypatch.setattr(repeating, "AFTER_FAULT_S", 0.01)
+    (tmp_path / "flight").mkdir()
+    left_behind(tmp_path / "flight")
+    stand = Stand(tmp_path)
+    # As it is at the limit of TasksMax=; each of the three loops has its own way to fail.
+    with monkeypatch.context() as patched:
+        patched.setattr("asyncio.to_thread", no_thread)
+        patched.setattr(stand.flight._memory, "look", no_thread)
+        await stand.start()
+        await until(lambda: len(steps_that_failed(caplog.records)) == 3 or stand.loops.dead)
+        assert stand.loops.dead == {}
+    # With threads again, it goes on, and what could not be written is.
+    await until(lambda: stand.store.paths())
+    assert "front" in json.dumps(stand.store.load()[1])
     await stand.stop()
 
 

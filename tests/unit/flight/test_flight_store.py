@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,23 @@ def test_the_folder_is_bounded_and_numbers_go_on(tmp_path: Path) -> None:
     saved(store, range(999_999, 1_000_002))
     assert store.load()[1]["number"] == 1_000_001
     assert store.paths()[-1].stat().st_mode & 0o077 == 0
+
+
+def test_what_a_killed_writer_leaves_goes_away(tmp_path: Path) -> None:
+    writer = (
+        "import os, sys; from pathlib import Path; from steadyocr.ops.flight.store import FlightStore\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
+        "FlightStore(Path(sys.argv[1])).save(int(sys.argv[2]), 'a', {})"
+    )
+    for number in ("1", "2"):
+        subprocess.run([sys.executable, "-c", writer, str(tmp_path), number], check=False)
+    first, second = sorted(tmp_path.iterdir())
+    (tmp_path / ".notes.tmp").write_text("somebody else's")
+    for path, age_s in ((first, 3600), (tmp_path / ".notes.tmp", 3600), (second, 0)):
+        os.utime(path, (time.time() - age_s,) * 2)
+    saved(FlightStore(tmp_path), range(3, 4))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".notes.tmp", second.name, "flight-000003-label.json"}, "one may be at work on the young one"
 
 
 def test_the_largest_record_there_can_be_is_read_again(tmp_path: Path) -> None:

@@ -70,6 +70,16 @@ def test_a_finished_picture_is_counted_with_its_times(counted: Counted) -> None:
     assert counted.value("steadyocr_memory_prediction_error_ratio_bucket", le="0.5") == 2
 
 
+@pytest.mark.parametrize(
+    ("code", "attempts", "retries"), [("quarantined", 2, 1), ("quarantined", 0, 0), ("engine_died", 4, 3), ("ok", 1, 1)]
+)
+def test_the_death_that_ends_a_picture_is_followed_by_no_retry(
+    counted: Counted, code: str, attempts: int, retries: int
+) -> None:
+    counted.events.emit("item_finished", **{**FINISHED, "ok": code == "ok", "code": code, "attempts": attempts})
+    assert counted.value("steadyocr_item_retries_total") == retries
+
+
 def test_a_failed_picture_counts_as_failed_and_has_no_times(counted: Counted) -> None:
     failed = {**FINISHED, "ok": False, "code": "undecodable_image", "service_s": None, "timings_ms": {}}
     counted.events.emit("item_finished", **failed)

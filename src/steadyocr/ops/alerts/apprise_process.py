@@ -11,7 +11,12 @@ import math
 import re
 import signal
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from steadyocr.ops.alerts.robots import RobotAnswer, fitted, listening_to_robots
+
+if TYPE_CHECKING:
+    from apprise import Apprise
 
 # Addresses as chat services show them, which the library knows by other names.
 _DINGTALK: Final = re.compile(r"https://oapi\.dingtalk\.com/robot/send\?access_token=([A-Za-z0-9]+)$")
@@ -70,8 +75,25 @@ def send(order: dict[str, Any]) -> dict[str, Any]:
         return {"problem": "the channel's URL is not understood", "refused": False}
     kinds = {"recovered": "success", "test": "info", "digest": "info"}
     kind = kinds.get(order["kind"], "failure" if order["severity"] == "critical" else "warning")
-    sent = sender.notify(title=order["title"], body=order["body"], notify_type=kind, body_format="text")
-    return {"problem": "" if sent else ears.problem, "refused": not sent and ears.refused}
+    with listening_to_robots() as robot:
+        sent = sender.notify(title=order["title"], body=_fitted(sender, order), notify_type=kind, body_format="text")
+    return _verdict(ears, robot, sent=bool(sent))
+
+
+def _verdict(ears: _Ears, robot: RobotAnswer, *, sent: bool) -> dict[str, Any]:
+    if not sent:
+        return {"problem": ears.problem, "refused": ears.refused}
+    return {"problem": f"the robot answered {robot.code}" if robot.code else "", "refused": robot.refused}
+
+
+def _fitted(sender: Apprise, order: dict[str, Any]) -> str:
+    """Cut the text to what the service takes; it would refuse a longer one for ever."""
+    from apprise import OverflowMode
+
+    # Who says in the URL what is to become of long ones has it so.
+    bounds = [server.body_maxlen for server in sender if server.overflow_mode is OverflowMode.UPSTREAM]
+    body: str = order["body"]
+    return fitted(order["title"], body, min(bounds)) if bounds else body
 
 
 def main() -> int:

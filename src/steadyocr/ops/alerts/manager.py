@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,15 @@ from steadyocr.ops.alerts.notices import Notice, NoticeKind, Severity, digest
 from steadyocr.ops.alerts.quiet import QuietHours
 from steadyocr.ops.alerts.remembered import Remembered, read_state, write_state
 from steadyocr.ops.alerts.spool import Spool
+from steadyocr.ops.files import forget_unfinished
+from steadyocr.ops.repeating import repeat
 from steadyocr.telemetry.events import Event, Events
 from steadyocr.telemetry.loops import Loops
 
 _log = logging.getLogger("steadyocr.alerts")
 
 _PERIOD_S: Final = 1.0
-_AFTER_FAULT_S: Final = 30.0
+_FAULT: Final = "A part of the alerts failed"
 
 
 class Alerts:
@@ -76,11 +78,12 @@ class Alerts:
     def start(self, loops: Loops) -> None:
         """See :class:`~steadyocr.service.companions.Companion`."""
         self.resume()
-        loops.start("alert-rules", _for_ever(self.look))
-        loops.start("alert-delivery", _for_ever(self._delivery.round))
+        loops.start("alert-rules", repeat(self.look, _PERIOD_S, _log, _FAULT))
+        loops.start("alert-delivery", repeat(self._delivery.round, _PERIOD_S, _log, _FAULT))
 
     def resume(self) -> None:
         """Take up what the last run left, and begin to listen."""
+        forget_unfinished(self._state_file.parent)
         self.incidents.resume(read_state(self._state_file, self._clock.wall()))
         self.spool.forget_channels(self._channels)
         self._unsubscribe = self._events.subscribe(self._receive)
@@ -118,14 +121,3 @@ class Alerts:
             self.spool.release_held(partial(digest, source=self._source, now=self._clock.wall()))
         if state is not None:
             write_state(self._state_file, state)
-
-
-async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a step. A fault in it is logged and must not make the service unready: alerts are not what it is for."""
-    while True:
-        try:
-            await step()
-        except Exception:  # noqa: BLE001 - see above
-            _log.exception("A part of the alerts failed")
-            await asyncio.sleep(_AFTER_FAULT_S)
-        await asyncio.sleep(_PERIOD_S)

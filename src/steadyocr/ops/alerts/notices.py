@@ -11,6 +11,8 @@ from typing import Any, Final
 _MAX_TITLE: Final = 200
 _MAX_BODY: Final = 4000
 _MAX_DIGEST_LINES: Final = 40
+# For the line that says how many were left out.
+_MORE_CHARS: Final = 32
 
 
 class Severity(IntEnum):
@@ -62,8 +64,8 @@ class Notice:
             "kind": self.kind.value,
             "rule": self.rule,
             "severity": self.severity.label,
-            "title": self.title[:_MAX_TITLE],
-            "body": self.body[:_MAX_BODY],
+            "title": _shortened(self.title, _MAX_TITLE),
+            "body": _shortened(self.body, _MAX_BODY),
             "at": self.at,
         }
 
@@ -110,11 +112,22 @@ def say_span(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def digest(held: Sequence[Notice], source: str, now: float) -> Notice:
     """Return one notice that tells what was held back, oldest first."""
-    lines = [f"{say_time(notice.at)}  {notice.title}" for notice in held[:_MAX_DIGEST_LINES]]
-    if len(held) > _MAX_DIGEST_LINES:
-        lines.append(f"and {len(held) - _MAX_DIGEST_LINES} more")
+    lines: list[str] = []
+    room = _MAX_BODY - _MORE_CHARS
+    for notice in held[:_MAX_DIGEST_LINES]:
+        line = f"{say_time(notice.at)}  {_shortened(notice.title, _MAX_TITLE)}"
+        room -= len(line) + 1
+        if room < 0:
+            break
+        lines.append(line)
+    if len(held) > len(lines):
+        lines.append(f"and {len(held) - len(lines)} more")
     worst = max((notice.severity for notice in held), default=Severity.INFO)
     title = f"[digest] {source}: {len(held)} notices during quiet hours"
     return Notice(NoticeKind.DIGEST, "digest", worst, title, "\n".join(lines), now)

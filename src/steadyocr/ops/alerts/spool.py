@@ -16,7 +16,7 @@ from typing import Any, Final
 from steadyocr.ops.alerts.clock import Clock
 from steadyocr.ops.alerts.notices import Notice
 from steadyocr.ops.alerts.waiting import Entry, file_of, files_in, read_entry
-from steadyocr.ops.files import write_whole
+from steadyocr.ops.files import forget_unfinished, write_whole
 
 _log = logging.getLogger("steadyocr.alerts")
 
@@ -54,6 +54,7 @@ class Spool:
         self._clock = clock
         self._lock = Lock()
         self._entries: dict[int, Entry] = {}
+        forget_unfinished(folder)
         for path in files_in(folder):
             self._load(path)
         self._next_number = max(self._entries, default=0) + 1

@@ -41,6 +41,7 @@ def _checks_with(settings: Settings) -> dict[str, Callable[[], Finding]]:
         "port": lambda: machine.port(settings),
         "models": lambda: installation.models(settings),
         "device": lambda: installation.device(settings),
+        "alerts": lambda: installation.alerts(settings),
         "job database": lambda: installation.job_database(settings),
     }
 

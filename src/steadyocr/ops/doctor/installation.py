@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +15,8 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from steadyocr.errors import ConfigError, SteadyOCRError
+from steadyocr.jobs.migrations import MIGRATIONS
+from steadyocr.ops.alerts.channels import load_channels
 from steadyocr.ops.doctor.findings import Finding, fail, ok, warn
 from steadyocr.ops.doctor.spelling import misspelt_settings, misspelt_variables
 from steadyocr.runtime.manifest import find_model
@@ -22,6 +26,8 @@ from steadyocr.settings import Settings
 _UNIT: Final = "steadyocr.service"
 _SYSTEMCTL_S: Final = 10.0
 _DATABASE_S: Final = 5
+# Torch is large, and its disk may be cold.
+_LIBRARY_S: Final = 120.0
 _GIB: Final = 1 << 30
 
 
@@ -76,23 +82,58 @@ def models(settings: Settings) -> Finding:
     return ok("models", f"{', '.join(parts)}: files match their hashes")
 
 
-def device(settings: Settings, read: Callable[[], DeviceMemory | None] | None = None) -> Finding:
-    """Check that the accelerator that is asked for can be seen."""
+def device(
+    settings: Settings,
+    read: Callable[[], DeviceMemory | None] | None = None,
+    library_problem: Callable[[str, str], str] | None = None,
+) -> Finding:
+    """Check that the accelerator that is asked for can be seen, by the driver and by the inference library."""
     name = settings.engines.device
-    if name == "cpu":
-        return ok("device", "cpu")
-    monitor = DeviceMonitor(name)
+    card = None
+    if name != "cpu":
+        monitor = DeviceMonitor(name)
+        try:
+            card = (read or monitor.read)()
+        finally:
+            monitor.close()
+        if card is None:
+            return fail(
+                "device",
+                f"{name} is asked for, but the driver shows no such card",
+                "install the NVIDIA driver and the [torch] extra, or set engines.device to cpu",
+            )
+    problem = (library_problem or _library_problem)(settings.engines.backend, name)
+    if problem:
+        return fail("device", problem, "no engine starts so; the [torch] extra brings what a card needs")
+    used = f": {card.used / _GIB:.1f} of {card.total / _GIB:.1f} GiB in use" if card else ""
+    return ok("device", f"{name}{used}")
+
+
+def _library_problem(backend: str, name: str) -> str:
+    """Ask in a process of its own: what is installed may crash, and takes long to load."""
+    done = subprocess.run(  # noqa: S603 - our own module, with names out of the settings' choices
+        [sys.executable, "-m", "steadyocr.runtime.library_check", backend, name],
+        capture_output=True,
+        text=True,
+        timeout=_LIBRARY_S,
+        check=False,
+    )
+    if done.returncode == 0:
+        return ""
+    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return done.stdout.strip() or f"the inference library cannot be loaded: {last}"
+
+
+def alerts(settings: Settings) -> Finding:
+    """Check that the alert channels can be used: the service does not start with others. Sends nothing."""
     try:
-        card = (read or monitor.read)()
-    finally:
-        monitor.close()
-    if card is None:
-        return fail(
-            "device",
-            f"{name} is asked for, but the driver shows no such card",
-            "install the NVIDIA driver and the [torch] extra, or set engines.device to cpu",
-        )
-    return ok("device", f"{name}: {card.used / _GIB:.1f} of {card.total / _GIB:.1f} GiB in use")
+        channels = load_channels(settings.alerts)
+    except ConfigError as error:
+        return fail("alerts", error.message, "correct it: the service does not start so")
+    if not channels:
+        return ok("alerts", "none; nobody is told")
+    names = ", ".join(channel.name for channel in channels)
+    return ok("alerts", f"{names}; 'steadyocr alerts test' tries them")
 
 
 def systemd(
@@ -170,14 +211,32 @@ def job_database(settings: Settings) -> Finding:
 def _sqlite(path: Path) -> Finding:
     if not path.exists():
         return ok("job database", f"{path} will be made at the first start")
+    for place in (path.parent, path):
+        # SQLite writes its journal beside the file.
+        if not os.access(place, os.W_OK):
+            return fail("job database", f"{place} cannot be written", "give it to the service's user (chown)")
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_DATABASE_S)
+        # As a URI, in which the path's own signs mean nothing.
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_DATABASE_S)
         try:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            version = _schema_version(connection)
         finally:
             connection.close()
     except sqlite3.Error as error:
         return fail("job database", f"{path}: {error}", "check its permissions, or restore it from a backup")
     if verdict != "ok":
         return fail("job database", f"{path} is damaged: {verdict}", "stop the service and restore it from a backup")
+    if version > MIGRATIONS[-1].version:
+        return fail(
+            "job database",
+            f"{path} was written by a newer version of steadyocr (schema {version})",
+            "install that version again, or move the file away: jobs are refused so",
+        )
     return ok("job database", f"{path}, {path.stat().st_size / (1 << 20):.1f} MiB, whole")
+
+
+def _schema_version(connection: sqlite3.Connection) -> int:
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone()
+    row = connection.execute("SELECT max(version) FROM schema_version").fetchone() if known else None
+    return int(row[0] or 0) if row else 0

@@ -106,16 +106,19 @@ def memory(
     limit_of: Callable[[], int | None] = memory_limit_bytes,
 ) -> Finding:
     """Check that the engines fit the memory that may be used."""
-    budget, limit = settings.memory.budget_bytes or budget_of(), limit_of()
+    allowed, limit = budget_of(), limit_of()
+    budget = settings.memory.budget_bytes or allowed
     engines = settings.scheduler_config().engines
     needed = _FRONT_BYTES + engines * _ENGINE_BYTES
-    origin = "memory.budget_bytes" if settings.memory.budget_bytes else "control group" if limit else "machine"
+    giver = "control group" if limit is not None and limit <= allowed else "machine"
+    origin = "memory.budget_bytes" if settings.memory.budget_bytes else giver
     text = f"{budget / _GIB:.1f} GiB by {origin}; {engines} engines need about {needed / _GIB:.1f} GiB"
-    if limit is not None and settings.memory.budget_bytes > limit:
+    most = min(allowed, limit or allowed)
+    if settings.memory.budget_bytes > most:
         return fail(
             "memory",
-            f"memory.budget_bytes is {budget / _GIB:.1f} GiB, but the control group allows {limit / _GIB:.1f} GiB",
-            "set memory.budget_bytes to 0, or raise the limit (MemoryMax=, --memory)",
+            f"memory.budget_bytes is {budget / _GIB:.1f} GiB, but the {giver} allows {most / _GIB:.1f} GiB",
+            "set memory.budget_bytes to 0, which takes what there is, or raise the limit (MemoryMax=, --memory)",
         )
     if budget < _FRONT_BYTES + _ENGINE_BYTES:
         return fail("memory", text, "give the service at least 1 GiB")

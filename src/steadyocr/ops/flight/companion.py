@@ -8,12 +8,14 @@ import logging
 import signal
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from steadyocr.ops.flight.front import FrontFile, Predecessor
 from steadyocr.ops.flight.memory_watch import MemoryWatch
 from steadyocr.ops.flight.recorder import Record, Recorder
 from steadyocr.ops.flight.store import FlightStore
+from steadyocr.ops.repeating import repeat
 from steadyocr.runtime.memory import rss_bytes
 from steadyocr.scheduling.engine import EngineState
 from steadyocr.service import Service
@@ -26,6 +28,7 @@ _LOOK_PERIOD_S: Final = 0.2
 # How the service is gets written down so often, for the case that it is killed.
 _FRONT_PERIOD_S: Final = 15.0
 _FRONT_EVENTS: Final = 16
+_FAULT: Final = "A part of the flight recorder failed"
 # Records that wait to be written; beyond it the oldest are forgotten, while the disk hangs.
 _MAX_UNWRITTEN: Final = 32
 
@@ -47,14 +50,16 @@ class FlightRecorder:
         self._something = asyncio.Event()
         self._unsubscribe: Callable[[], None] = lambda: None
         self._recorder: Recorder | None = None
+        self._predecessor: Predecessor | None = None
 
     def start(self, loops: Loops) -> None:
         """See :class:`~steadyocr.service.companions.Companion`."""
         self._recorder = Recorder(self._memory, self._keep, self._situation, self._store.next_number())
         self._unsubscribe = self._service.events.subscribe(self._recorder.observe)
-        loops.start("flight-memory", self._look_for_ever())
-        loops.start("flight-writer", self._write_for_ever())
-        loops.start("flight-front", self._tell_of_front_for_ever(self._recorder, self._front.predecessor()))
+        self._predecessor = self._front.predecessor()
+        loops.start("flight-memory", repeat(self._look, _LOOK_PERIOD_S, _log, _FAULT))
+        loops.start("flight-writer", repeat(self._write_what_comes, 0, _log, _FAULT))
+        loops.start("flight-front", repeat(partial(self._tell_of_front, self._recorder), 0, _log, _FAULT))
         with contextlib.suppress(ValueError, RuntimeError):  # not in a main thread: then nobody can signal it
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._on_request)
         # At once: whoever is killed while it loads its models is to be found as well.
@@ -76,13 +81,13 @@ class FlightRecorder:
         except OSError:
             _log.exception("The flight folder cannot be written to")
 
-    async def _tell_of_front_for_ever(self, recorder: Recorder, predecessor: Predecessor | None) -> None:
+    async def _tell_of_front(self, recorder: Recorder) -> None:
         # In a loop and not at the start: by now everybody who is attached to the service listens.
+        predecessor, self._predecessor = self._predecessor, None
         if predecessor is not None:
             self._tell_of(recorder, predecessor)
-        while True:
-            await asyncio.sleep(_FRONT_PERIOD_S)
-            await asyncio.to_thread(self._announce, recorder.situation(), recorder.last_events(_FRONT_EVENTS))
+        await asyncio.sleep(_FRONT_PERIOD_S)
+        await asyncio.to_thread(self._announce, recorder.situation(), recorder.last_events(_FRONT_EVENTS))
 
     def _tell_of(self, recorder: Recorder, predecessor: Predecessor) -> None:
         known = predecessor.situation
@@ -124,18 +129,20 @@ class FlightRecorder:
             ],
         }
 
-    async def _look_for_ever(self) -> None:
-        while True:
-            engines = (slot.engine for slot in self._service.scheduler.slots if slot.engine is not None)
-            busy = (engine.pid for engine in engines if engine.state is EngineState.BUSY)
-            self._memory.look(pid for pid in busy if pid is not None)
-            await asyncio.sleep(_LOOK_PERIOD_S)
+    async def _look(self) -> None:
+        engines = (slot.engine for slot in self._service.scheduler.slots if slot.engine is not None)
+        busy = (engine.pid for engine in engines if engine.state is EngineState.BUSY)
+        self._memory.look(pid for pid in busy if pid is not None)
 
-    async def _write_for_ever(self) -> None:
-        while True:
-            await self._something.wait()
-            self._something.clear()
+    async def _write_what_comes(self) -> None:
+        await self._something.wait()
+        self._something.clear()
+        try:
             await asyncio.to_thread(self._write)
+        finally:
+            # After a fault, what is left must not wait for the next record.
+            if self._unwritten:
+                self._something.set()
 
     def _write(self) -> None:
         while self._unwritten:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from steadyocr.errors import InvalidRequest, NotFoundError
-from steadyocr.ops.files import write_whole
+from steadyocr.ops.files import forget_unfinished, write_whole
 
 _log = logging.getLogger("steadyocr.flight")
 
@@ -53,6 +53,7 @@ class FlightStore:
             write_whole(path, json.dumps(record, separators=(",", ":")))
             for old in self.paths()[: -self._max_files]:
                 old.unlink(missing_ok=True)
+            forget_unfinished(self.folder)
         except OSError:
             _log.exception("A flight record cannot be written")
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ DEFAULT_ENVIRONMENT_FILE = Path("/etc/steadyocr/environment")
 # Left to the rest of the machine.
 _MEMORY_SHARE = 0.8
 _MIN_MEMORY_BYTES = 1 << 30
+# Below it not even one engine starts; a number without its unit is the usual way to get there.
+_LEAST_MEMORY_BYTES = 256 << 20
+# One percent of a core. systemd drops a quota that is smaller, and the limit with it.
+_LEAST_CPUS = 0.01
 _MIB = 1 << 20
 # One more start counts as a storm when so many came before it. What crashes later than the interval allows is slow
 # enough to be served in between, and is told by the alerts on engine deaths and readiness instead.
@@ -76,7 +82,7 @@ class Plan:
         python: The interpreter, with our package in reach.
         visible: Folders that must stay readable although they lie where the sandbox hides everything.
         writable: Folders outside ``data_dir`` that the settings put state into.
-        homes_hidden_fully: Nothing of ``visible`` lies in a home folder.
+        homes_hidden_fully: Nothing of ``visible`` and no state lies in a home folder.
         listen: Address and port of the socket unit.
         engines: Engine processes.
         threads: Threads of each.
@@ -112,6 +118,28 @@ class Plan:
         """Name under ``/var/lib`` that systemd makes and owns for us; ``None`` for a folder elsewhere."""
         return self.data_dir.name if self.data_dir.parent == STATE_ROOT else None
 
+    @property
+    def state_elsewhere(self) -> tuple[Path, ...]:
+        """Folders of state that systemd does not make for us."""
+        return self.writable if self.state_directory is not None else (self.data_dir, *self.writable)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether the sandbox puts an empty folder in the place of one that this lies in."""
+    return _inside(path, (*_HOMES, *_TEMPORARY))
+
+
+def refuse_missing_folders(plan: Plan) -> None:
+    """Refuse to run over folders that are not there: systemd ends each start then, with 226 and no word on which.
+
+    Raises:
+        ConfigError: One is missing; the message says how to make it.
+    """
+    for path in plan.state_elsewhere:
+        if not path.is_dir():
+            command = f"install -d -o {plan.user} -m 0700 {shlex.quote(str(path))}"
+            raise ConfigError(f"{path} is not there, and systemd does not make it; make it first: {command}")
+
 
 def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     """Work out what the units say.
@@ -126,8 +154,10 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     settings.refuse_open_door()
     cpus = wishes.cpus if wishes.cpus is not None else float(available_threads())
     memory_bytes = _memory(wishes.memory_bytes)
+    _refuse_budget_beyond(memory_bytes, settings.memory.budget_bytes)
     engines, threads = _engines_and_threads(settings, cpus, memory_bytes)
     visible = _hidden_roots(wishes.config_file)
+    writable = _state_elsewhere(settings, wishes.data_dir)
     cuda = settings.engines.device.startswith("cuda")
     patience = max(settings.engines.item_limit_s, settings.engines.heartbeat_s)
     plan = Plan(
@@ -139,8 +169,8 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
         channels_file=wishes.channels_file,
         python=Path(sys.executable),
         visible=visible,
-        writable=_state_elsewhere(settings, wishes.data_dir),
-        homes_hidden_fully=not any(_inside(path, _HOMES) for path in visible),
+        writable=writable,
+        homes_hidden_fully=not any(_inside(path, _HOMES) for path in (*visible, wishes.data_dir, *writable)),
         listen=_listen_address(settings),
         memory_bytes=memory_bytes,
         cpus=cpus,
@@ -167,8 +197,8 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
 
 def _engines_and_threads(settings: Settings, cpus: float, memory_bytes: int) -> tuple[int, int]:
     """Return engine processes and threads of each, as the service will choose them under this quota and limit."""
-    if cpus <= 0:
-        raise ConfigError("--cpus must be more than 0")
+    if not _LEAST_CPUS <= cpus < math.inf:
+        raise ConfigError(f"--cpus is a number of cores, {_LEAST_CPUS:g} at least")
     cores = max(1, int(cpus + 0.01))
     budget = settings.memory.budget_bytes or memory_bytes
     fitting = default_engines(cores, budget_bytes=budget, device=settings.engines.device)
@@ -188,9 +218,20 @@ def _memory(wished: int | None) -> int:
     memory = wished if wished is not None else int(within * _MEMORY_SHARE) // _MIB * _MIB
     if memory > within:
         raise ConfigError(f"--memory is more than the {within // _MIB} MiB that this machine allows")
+    if memory < _LEAST_MEMORY_BYTES and wished is not None:
+        raise ConfigError(f"--memory is {memory} bytes, in which no engine starts; write it like 3G")
     if wished is None and memory < _MIN_MEMORY_BYTES:
         raise ConfigError(f"this machine has {within // _MIB} MiB; say with --memory how much the service may take")
     return memory
+
+
+def _refuse_budget_beyond(memory_bytes: int, budget_bytes: int) -> None:
+    """Refuse settings that let the service take more than the kernel will give it: it would be killed for that."""
+    if budget_bytes > memory_bytes:
+        raise ConfigError(
+            f"memory.budget_bytes is {budget_bytes // _MIB} MiB, but the unit allows {memory_bytes // _MIB} MiB: set "
+            "it to 0, which follows the limit, or raise --memory"
+        )
 
 
 def _listen_address(settings: Settings) -> str:
@@ -211,7 +252,7 @@ def _hidden_roots(config_file: Path | None) -> tuple[Path, ...]:
     needed |= {path.resolve() for path in needed} | {Path(sys.executable).resolve().parent.parent}
     if config_file is not None:
         needed.add(config_file)
-    hidden = sorted(path for path in needed if _inside(path, (*_HOMES, *_TEMPORARY)))
+    hidden = sorted(path for path in needed if is_hidden(path))
     # A folder brings along what is below it.
     return tuple(path for path in hidden if not any(other in path.parents for other in hidden))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from steadyocr.ops.systemd.plan import ABORT_S, NAME, RESTART_S, START_LIMIT_BURST, Plan
+from steadyocr.ops.systemd.plan import ABORT_S, NAME, RESTART_S, START_LIMIT_BURST, Plan, is_hidden
 
 SERVICE: Final = f"{NAME}.service"
 SOCKET: Final = f"{NAME}.socket"
@@ -111,7 +111,8 @@ def _service(plan: Plan) -> Iterator[str]:
         f"MemoryMax={plan.memory_bytes}",
         "MemorySwapMax=0",
         f"# {plan.engines} x {plan.threads} engine threads.",
-        f"CPUQuota={plan.cpus * 100:g}%",
+        # Two places at most: systemd drops a number with more.
+        f"CPUQuota={round(plan.cpus * 100, 2):.12g}%",
         f"TasksMax={plan.tasks_max}",
         "LimitNOFILE=8192",
         *_identity(plan),
@@ -164,10 +165,10 @@ def _environment(plan: Plan) -> Iterator[str]:
     yield f"Environment={_quoted(f'STEADYOCR_DATA_DIR={plan.data_dir}')}"
     if plan.config_file is not None:
         yield f"Environment={_quoted(f'STEADYOCR_CONFIG={plan.config_file}')}"
-    yield f"EnvironmentFile=-{_path(plan.environment_file)}"
+    # This path, like the one of the credential, is taken as it stands: quotes would become part of it.
+    yield f"EnvironmentFile=-{_plain(plan.environment_file)}"
     if plan.channels_file is not None:
         # Read by systemd, which is root, and handed over; the user of the service could not read a secret of root's.
-        # This path is taken as it stands: quotes would become part of it.
         yield f"LoadCredential={_CHANNELS}:{_plain(plan.channels_file)}"
         yield f"Environment=STEADYOCR_ALERTS__CHANNELS_FILE=%d/{_CHANNELS}"
 
@@ -177,12 +178,11 @@ def _identity(plan: Plan) -> Iterator[str]:
     if plan.dynamic_user:
         yield "DynamicUser=yes"
     if plan.state_directory is not None:
-        yield f"StateDirectory={plan.state_directory}"
+        yield f"StateDirectory={_quoted(plan.state_directory)}"
         yield "StateDirectoryMode=0700"
-    else:
-        yield f"ReadWritePaths={_path(plan.data_dir)}"
-    for path in plan.writable:
-        yield f"ReadWritePaths={_path(path)}"
+    for path in plan.state_elsewhere:
+        # What lies where the sandbox hides everything has to be put back there.
+        yield f"{'BindPaths' if is_hidden(path) else 'ReadWritePaths'}={_path(path)}"
     # An empty folder in the place of each home keeps what is mounted into it in reach.
     yield "ProtectHome=yes" if plan.homes_hidden_fully else "ProtectHome=tmpfs"
     for path in plan.visible:
@@ -198,8 +198,8 @@ def _devices(plan: Plan) -> Iterator[str]:
 
 
 def _command(plan: Plan, *arguments: str) -> str:
-    # Only commands know variables.
-    return " ".join((_quoted(str(plan.python)).replace("$", "$$"), "-m", "steadyocr", *arguments))
+    # A dollar in the program's own path stays as it is: only arguments know variables.
+    return " ".join((_path(plan.python), "-m", "steadyocr", *arguments))
 
 
 def _path(path: object) -> str:
