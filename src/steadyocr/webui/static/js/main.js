@@ -69,7 +69,11 @@ function furnishTabs() {
     location.hash = next;
     tabButton(next).focus();
   });
-  addEventListener('hashchange', () => attempt(open));
+  addEventListener('hashchange', () => {
+    // What lies on top was about the place before; the key is asked for anywhere.
+    for (const box of document.querySelectorAll('dialog:modal:not(#key-dialog)')) box.close();
+    attempt(open);
+  });
 }
 
 function furnishTheme() {
@@ -98,11 +102,12 @@ function furnishLanguage() {
 
 /** The key field comes up when the server asks for one. It stays in this tab's session and nowhere else. */
 function furnishKey() {
-  const field = h('input', { type: 'password', id: 'key-field', autocomplete: 'off', spellcheck: false, required: true });
+  const field = h('input', { type: 'password', id: 'key-field', autocomplete: 'off', autofocus: true, spellcheck: false, required: true });
   const wrong = show(note('bad', 'error.unauthorized'), false);
   const form = h('form', {}, h('p', { class: 'muted', t: 'key.hint' }), h('label', { for: 'key-field', t: 'key.field' }), field, wrong,
     h('div', { class: 'actions' }, h('button', { class: 'primary', type: 'submit', t: 'key.use' })));
   const box = dialog('key.title', form);
+  box.id = 'key-dialog';
   let closed = false;
   const ask = (refused) => {
     show(wrong, refused);

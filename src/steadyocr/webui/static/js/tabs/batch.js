@@ -291,8 +291,9 @@ export class Batch {
   }
 
   async #delete() {
-    if (!(await sure('delete', ['batch.delete_sure', { n: this.#job.total }]))) return;
-    await request(`v1/jobs/${this.#jobId}`, { method: 'DELETE' });
+    const { id, total } = this.#job;
+    if (!(await sure('delete', ['batch.delete_sure', { n: total }]))) return;
+    await request(`v1/jobs/${id}`, { method: 'DELETE' });
     location.hash = 'batch';
   }
 
@@ -301,8 +302,8 @@ export class Batch {
   }
 
   async #open(item) {
-    const page = await getJson(`v1/jobs/${this.#jobId}/items/${item.position}/result`);
-    await openReader(page, { name: shortName(item), file: this.#fileOf(item), image: `v1/jobs/${this.#jobId}/items/${item.position}/image` });
+    const path = `v1/jobs/${this.#jobId}/items/${item.position}`;
+    await openReader(() => getJson(`${path}/result`), { name: shortName(item), file: this.#fileOf(item), image: () => `${path}/image` });
   }
 }
 
