@@ -194,6 +194,24 @@ def test_a_list_of_exports_that_fails_says_so(open_page: OpenPage) -> None:
     expect(page.get_by_role("alert")).to_contain_text("The service has a fault")
 
 
+def test_a_run_that_is_gone_shows_nothing_of_another(open_page: OpenPage) -> None:
+    page = open_page()
+    lab = FakeLab()
+    lab.attach(page)
+    page.route("**/v1/lab/runs/gone", lambda route: route.fulfill(status=404, json={"code": "not_found", "detail": ""}))
+    run = page.locator("#panel-tune .run")
+    page.evaluate("location.hash = 'tune/gone'")
+    expect(run.get_by_role("alert")).to_contain_text("not there any more")
+    expect(run.get_by_role("button")).to_have_count(0)
+    page.get_by_role("button", name="Start training").click()
+    page.locator("#panel-tune[data-run=finished]").wait_for()
+    expect(run.get_by_role("button", name="Use this model")).to_be_visible()
+    page.evaluate("location.hash = 'tune/gone'")
+    expect(run.get_by_role("alert")).to_contain_text("not there any more")
+    expect(run.get_by_role("button")).to_have_count(0)
+    expect(run.locator("h2")).to_be_hidden()
+
+
 def test_the_model_to_start_from_stays_chosen(open_page: OpenPage) -> None:
     page = open_tab(open_page, "tune", FakeLab())
     model = page.locator("#tune-model")
