@@ -60,6 +60,11 @@ async function open() {
   }, signal);
 }
 
+/** Close what lies on top: it was about something else. Only the key is asked for anywhere. */
+function uncover() {
+  for (const box of document.querySelectorAll('dialog:modal:not(#key-dialog)')) box.close();
+}
+
 function furnishTabs() {
   for (const name of TABS) tabButton(name).addEventListener('click', () => (location.hash = name));
   document.querySelector('.tabs').addEventListener('keydown', (event) => {
@@ -70,8 +75,7 @@ function furnishTabs() {
     tabButton(next).focus();
   });
   addEventListener('hashchange', () => {
-    // What lies on top was about the place before; the key is asked for anywhere.
-    for (const box of document.querySelectorAll('dialog:modal:not(#key-dialog)')) box.close();
+    uncover();
     attempt(open);
   });
 }
@@ -158,6 +162,7 @@ function furnishPaste() {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;
     event.preventDefault();
+    uncover();
     const tab = await panels[place()[0]];
     if (tab?.paste) tab.paste(files);
     else {

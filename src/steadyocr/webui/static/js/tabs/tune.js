@@ -122,7 +122,7 @@ export class Tune {
       // All its files are looked at.
       report = await getJson(`v1/lab/datasets/${encodeURIComponent(name)}/report`, { limitS: 0 });
     } catch (error) {
-      this.report.replaceChildren(failure(error, () => attempt(() => this.#check())));
+      if (this.#reportOf === name) this.report.replaceChildren(failure(error, () => attempt(() => this.#check())));
       return;
     }
     if (this.#reportOf !== name) return;
@@ -152,7 +152,7 @@ export class Tune {
     } catch (error) {
       this.problem.replaceChildren(failure(error));
     } finally {
-      this.go.disabled = false;
+      this.go.disabled = !this.#report?.usable;
     }
   }
 
