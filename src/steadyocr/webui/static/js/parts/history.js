@@ -94,7 +94,12 @@ export class History {
   }
 
   async #delete(entry, row) {
-    await request(`v1/history/${entry.id}`, { method: 'DELETE' });
+    try {
+      await request(`v1/history/${entry.id}`, { method: 'DELETE' });
+    } catch (error) {
+      // Deleted in another tab.
+      if (error.status !== 404) throw error;
+    }
     const next = row.nextElementSibling ?? row.previousElementSibling;
     const focused = row.contains(document.activeElement);
     row.remove();

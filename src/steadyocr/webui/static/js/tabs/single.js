@@ -23,6 +23,7 @@ export class Single {
   #wanted = null;
   #applying = false;
   #defaults = null;
+  #model = null;
 
   constructor(panel) {
     this.panel = panel;
@@ -35,15 +36,22 @@ export class Single {
     this.#furnish();
   }
 
-  /** Options and their defaults, from the server; asked for once it is known to be there. */
+  /** Options and their defaults, from the server; asked for once it is known to be there, and for each model. */
   async #load() {
-    if (this.#defaults) return;
+    const model = document.querySelector('so-health').info?.models?.detector?.sha256 ?? this.#model;
+    if (this.#defaults && model === (this.#model ?? model)) {
+      this.#model = model;
+      return;
+    }
     const { options } = await getJson('v1/options');
     const defaults = Object.fromEntries(options.map((option) => [option.name, option.default]));
     this.knobs.setDefaults(defaults);
     // Before an engine was ready the model's own values are unknown; then they are asked for again.
     if (defaults.bin_threshold === null) return;
+    const again = this.#defaults;
+    this.#model = model;
     this.#defaults = defaults;
+    if (again) return;
     if (defaults.max_side && !SIDES.includes(defaults.max_side)) this.side.append(sideOption(defaults.max_side));
     this.side.value = String(defaults.max_side ?? 1280);
   }
