@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
+from browser_support import DESKTOP, ENDED, PHONE, OpenPage, RunningJob, needs_chromium, picture, row, send
+from fake_lab import FakeLab
 from single_support import wait_for
 from support import LIGHT, KnownPicture, free_port, running_server
 
@@ -222,3 +225,117 @@ def test_a_batch_that_is_gone_shows_nothing_of_the_one_before(open_page: OpenPag
     expect(page.get_by_role("alert")).to_contain_text("not there any more")
     expect(page.locator(".job").get_by_role("button")).to_have_count(0)
     expect(page.locator(".job h2")).to_be_hidden()
+
+
+class EndedJob:
+    """A job of many pictures that has ended; half of them failed. Names tell where they stand."""
+
+    def __init__(self, page: Page, name: str = "ended", total: int = 120) -> None:
+        self.total = total
+        counts = {"total": total, "done": total // 2, "failed": total - total // 2, "dead": 0, "cancelled": 0}
+        times = {"created_at": 1_795_480_000, "started_at": 1_795_480_001, "finished_at": 1_795_480_009}
+        self.job = {"id": name, "state": "done", "expired": 0, **counts, **times}
+        page.route(f"**/v1/jobs/{name}", lambda route: route.fulfill(json=self.job))
+        page.route(f"**/v1/jobs/{name}/items?*", self.answer)
+
+    def answer(self, route: Route) -> None:
+        asked = parse_qs(urlsplit(route.request.url).query)
+        places = range(0, self.total, 2 if "state" in asked else 1)
+        start = int(asked["offset"][0])
+        route.fulfill(json={"items": [self._item(place) for place in places[start : start + 50]]})
+
+    def _item(self, place: int) -> dict[str, Any]:
+        same = {"kind": "ocr", "attempts": 1, "parent": None, "size_bytes": 1000}
+        error = {"code": "undecodable_image", "message": "damaged", "details": {}}
+        state = {"state": "done", "error": None} if place % 2 else {"state": "failed", "error": error}
+        return {"position": place, "name": f"{place + 1}-{'without_a_blank_' * 12}.png", **same, **state}
+
+
+def test_turning_pages_fast_ends_at_the_page_that_is_named(open_page: OpenPage) -> None:
+    page = open_page()
+    ended = EndedJob(page)
+    page.evaluate("location.hash = 'batch/ended'")
+    first = page.locator(".items tbody tr .file-cell").first
+    expect(first).to_contain_text("1-without")
+    late: list[Route] = []
+    page.route("**/v1/jobs/ended/items?offset=50*", lambda route: late.append(route), times=1)
+    after = page.get_by_role("button", name="Next page")
+    after.click()
+    wait_for(page, late)
+    after.click()
+    expect(first).to_contain_text("101-without")
+    with page.expect_response("**/items?offset=50*"):
+        ended.answer(late[0])
+    page.wait_for_timeout(50)
+    expect(first).to_contain_text("101-without")
+    expect(page.locator(".pager")).to_contain_text("101–120 / 120")
+    # Busy is a wait here too, and nobody is at a page that is not shown.
+    busy = {"code": "unavailable", "detail": "the store is busy"}
+    page.route(
+        "**/items?offset=50*", lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json=busy), times=1
+    )
+    page.get_by_role("button", name="Previous page").click()
+    expect(page.locator(".job .wait")).to_contain_text("busy")
+    expect(first).to_contain_text("51-without")
+    expect(page.locator(".job .wait")).to_be_hidden()
+    # What was looked for in one batch is not looked for in the next one.
+    page.get_by_role("button", name="Failed", exact=True).click()
+    expect(page.locator(".pager")).to_contain_text("1–50 / 60")
+    EndedJob(page, "other", 1)
+    page.evaluate("location.hash = 'batch/other'")
+    expect(page.locator(".items tbody tr")).to_have_count(1)
+    expect(page.get_by_role("button", name="All", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_long_names_stay_on_the_page(open_page: OpenPage, size: dict[str, int]) -> None:
+    page = open_page(size=size)
+    EndedJob(page, total=3)
+    lab = FakeLab()
+    lab.datasets = [{"name": "receipts_of_the_year_2026_" * 5}]
+    lab.attach(page)
+    # Whatever is cut off or hangs out, at its right.
+    beyond = """(tab) => [...document.querySelectorAll(`#panel-${tab} *`)]
+        .filter((one) => one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"""
+    page.evaluate("location.hash = 'batch/ended'")
+    expect(page.locator(".items tbody tr")).to_have_count(3)
+    assert page.evaluate(beyond, "batch") == []
+    page.locator("#tab-tune").click()
+    page.locator(".report .note").wait_for()
+    form, choice = page.locator("#panel-tune .bench-form"), page.locator("#tune-dataset")
+    widths = [one.evaluate("(one) => one.getBoundingClientRect().right") for one in (form, choice)]
+    assert widths[1] < widths[0]
+    page.get_by_role("button", name="Start training").click()
+    page.locator("#panel-tune[data-run=finished]").wait_for()
+    assert page.evaluate(beyond, "tune") == []
+    page.locator("#tab-export").click()
+    expect(page.locator("#export-model option")).to_have_count(3)
+    assert page.evaluate(beyond, "export") == []
+
+
+def test_a_batch_is_opened_and_left_by_keyboard(open_page: OpenPage) -> None:
+    page = open_page("#batch")
+    ended = EndedJob(page, total=3)
+    page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"jobs": [ended.job]}))
+    page.locator("#tab-single").click()
+    page.locator("#tab-batch").click()
+    page.locator("#panel-batch .card[href$=ended]").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="All batches")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Choose files")).to_be_focused()
+
+
+def test_whoever_looks_at_something_else_is_not_fetched_back(open_page: OpenPage, english: KnownPicture) -> None:
+    page = open_page("#batch")
+    held = sent_by(page)
+    page.locator(FILES).set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
+    wait_for(page, held)
+    page.locator("#tab-single").click()
+    with page.expect_response("**/v1/jobs"):
+        held[0].fallback()
+    expect(page.locator(".toast")).to_contain_text("was sent")
+    expect(page.locator("#panel-single")).to_be_visible()
+    page.locator("#tab-batch").click()
+    page.locator("#panel-batch .card").first.click()
+    expect(row(page, "one.png")).to_be_visible()

@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from browser_support import DESKTOP, PHONE, OpenPage, needs_chromium
 from fake_lab import DATASETS_DIR, FakeLab
+from single_support import held, wait_for
 
 pytestmark = needs_chromium
 
@@ -192,6 +193,53 @@ def test_a_list_of_exports_that_fails_says_so(open_page: OpenPage) -> None:
     page.route("**/v1/lab/exports", lambda route: route.fulfill(status=500, json={"code": "internal", "detail": "oh"}))
     page.locator("#tab-export").click()
     expect(page.get_by_role("alert")).to_contain_text("The service has a fault")
+
+
+def test_a_run_that_is_gone_shows_nothing_of_another(open_page: OpenPage) -> None:
+    page = open_page()
+    lab = FakeLab()
+    lab.attach(page)
+    page.route("**/v1/lab/runs/gone", lambda route: route.fulfill(status=404, json={"code": "not_found", "detail": ""}))
+    run = page.locator("#panel-tune .run")
+    page.evaluate("location.hash = 'tune/gone'")
+    expect(run.get_by_role("alert")).to_contain_text("not there any more")
+    expect(run.get_by_role("button")).to_have_count(0)
+    page.get_by_role("button", name="Start training").click()
+    page.locator("#panel-tune[data-run=finished]").wait_for()
+    expect(run.get_by_role("button", name="Use this model")).to_be_visible()
+    page.evaluate("location.hash = 'tune/gone'")
+    expect(run.get_by_role("alert")).to_contain_text("not there any more")
+    expect(run.get_by_role("button")).to_have_count(0)
+    expect(run.locator("h2")).to_be_hidden()
+
+
+def test_what_is_said_of_one_data_set_is_not_said_of_another(open_page: OpenPage) -> None:
+    page = open_page()
+    lab = FakeLab()
+    lab.attach(page)
+    slow = held(page, "**/receipts-2026/report")
+    unusable = {"pictures": 7, "errors": 1, "usable": False, "left_out": 0, "problems": []}
+    page.route("**/street-signs/report", lambda route: route.fulfill(json=unusable))
+    report, start = page.locator(".report"), page.get_by_role("button", name="Start training")
+    page.locator("#tab-tune").click()
+    late = wait_for(page, slow)
+    page.locator("#tune-dataset").select_option("street-signs")
+    expect(report).to_contain_text("7 pictures")
+    with page.expect_response("**/receipts-2026/report"):
+        late.fulfill(status=500, json={"code": "internal", "detail": "oh"})
+    page.wait_for_timeout(50)
+    expect(report).to_contain_text("7 pictures")
+    # Nor does an order for the one that is refused make the other one fit to start with.
+    page.locator("#tune-dataset").select_option("receipts-2026")
+    expect(report).to_contain_text("240 pictures")
+    orders = held(page, "**/v1/lab/runs", when=lambda request: request.method == "POST")
+    start.click()
+    order = wait_for(page, orders)
+    page.locator("#tune-dataset").select_option("street-signs")
+    expect(report).to_contain_text("7 pictures")
+    order.fulfill(status=409, json={"code": "conflict", "detail": "another run is under way"})
+    expect(page.locator("#panel-tune form").get_by_role("alert").last).to_contain_text("does not fit")
+    expect(start).to_be_disabled()
 
 
 def test_the_model_to_start_from_stays_chosen(open_page: OpenPage) -> None:

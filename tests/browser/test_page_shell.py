@@ -131,6 +131,17 @@ def test_a_wide_screen_is_used(open_page: OpenPage) -> None:
     assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") > 18
 
 
+def test_the_bar_fits_windows_of_all_widths(open_page: OpenPage) -> None:
+    page = open_page()
+    expect(page.locator(".pill.ready")).to_be_visible()
+    # As wide as it gets: with a key, and a long word about the service.
+    page.evaluate("document.querySelector('#key-button').hidden = false")
+    for width in (320, 836, 980, 1030):
+        page.set_viewport_size({"width": width, "height": 600})
+        page.locator(".pill .word").evaluate("(word) => { word.textContent = 'Short of memory'; }")
+        assert page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
+
+
 def test_tabs_are_tabs(open_page: OpenPage) -> None:
     page = open_page()
     FakeLab().attach(page)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from browser_support import OpenPage, Watched, needs_chromium
 from single_support import DONE, as_file, content, download, held, lines_of, read, set_slider, wait_for
@@ -145,6 +145,41 @@ def test_an_expired_map_is_made_again(open_page: OpenPage, english: KnownPicture
         set_slider(page, "unclip_ratio", 2)
     page.locator(DONE).wait_for()
     assert len(lines_of(page)) == len(english.texts)
+
+
+def test_another_model_brings_its_own_values(open_page: OpenPage) -> None:
+    page = open_page()
+    read(page)
+    side = page.locator("#max-side")
+    side.select_option("960")
+    set_slider(page, "unclip_ratio", 2)
+    expect(page.locator("#panel-single:not([data-applying])")).to_be_visible()
+
+    def change_options(route: Route) -> None:
+        answer = route.fetch()
+        known = answer.json()
+        next(one for one in known["options"] if one["name"] == "box_threshold")["default"] = 0.7
+        route.fulfill(response=answer, json=known)
+
+    def change_info(route: Route) -> None:
+        answer = route.fetch()
+        info = answer.json()
+        info["models"]["detector"]["sha256"] = "0" * 64
+        route.fulfill(response=answer, json=info)
+
+    page.route("**/v1/options", change_options)
+    page.route("**/v1/info", change_info)
+    with page.expect_response("**/v1/info"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator(".pill.ready")).to_be_visible()
+    with page.expect_request("**/v1/ocr?*") as asked:
+        page.get_by_role("button", name="Read again").click()
+    expect(page.locator("#knob-box_threshold")).to_have_value("0.7")
+    # What was chosen by hand stays chosen.
+    assert "box_threshold" not in asked.value.url
+    assert "unclip_ratio=2" in asked.value.url
+    assert "max_side=960" in asked.value.url
+    page.locator(DONE).wait_for()
 
 
 def test_a_late_heat_map_is_not_laid_over_the_next_picture(open_page: OpenPage, english: KnownPicture) -> None:

@@ -175,11 +175,24 @@ def test_pasting_and_dropping(open_page: OpenPage, english: KnownPicture) -> Non
     }"""
     data = base64.b64encode(english.data).decode()
     for kind in ("paste", "drop"):
+        if kind == "paste":
+            # What lies on top goes: nobody would see the picture.
+            page.locator("#history-button").click()
+            expect(page.locator(".drawer")).to_be_visible()
         page.evaluate(give, [data, kind])
         expect(page.locator(".file-name").first).to_have_text("given.png")
         page.locator(DONE).wait_for()
         assert lines_of(page) == english.texts
+        expect(page.locator("dialog:modal")).to_have_count(0)
         page.reload()
+    # One picture at a time: what becomes of the others is said.
+    page.evaluate(
+        give.replace("target.dispatch", "for (const n of 'ab') transfer.items.add(new File([n], n)); target.dispatch"),
+        [data, "drop"],
+    )
+    expect(page.locator(".file-name").first).to_have_text("given.png")
+    expect(page.locator(".toast")).to_contain_text("2 files were left out")
+    page.locator(DONE).wait_for()
 
 
 def test_the_camera_takes_a_picture(open_page: OpenPage) -> None:

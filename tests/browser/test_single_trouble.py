@@ -147,6 +147,20 @@ def test_a_second_picture_takes_the_place_of_the_first_at_once(open_page: OpenPa
     assert "failed" not in page.evaluate("window.states")
 
 
+def test_where_nothing_is_found_nothing_is_copied(open_page: OpenPage, server: RunningServer) -> None:
+    page = open_page()
+    answer = server.ocr(ENGLISH.read_bytes()) | {"lines": [], "text": ""}
+    page.route("**/v1/ocr?*", lambda route: route.fulfill(json=answer), times=1)
+    page.locator("#panel-single").get_by_role("button", name="Choose a picture").focus()
+    read(page)
+    # The keyboard goes on where the picture is, not at the top of the page.
+    expect(page.get_by_role("button", name="New picture")).to_be_focused()
+    copy = page.get_by_role("button", name="Copy all")
+    expect(copy).to_be_disabled()
+    page.get_by_role("button", name="Read again").click()
+    expect(copy).to_be_enabled()
+
+
 def test_what_is_stopped_before_it_is_sent_is_not_sent(open_page: OpenPage, watched: list[Watched]) -> None:
     page = open_page()
     waiting = held(page, "**/v1/options")

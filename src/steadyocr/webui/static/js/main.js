@@ -60,6 +60,11 @@ async function open() {
   }, signal);
 }
 
+/** Close what lies on top: it was about something else. Only the key is asked for anywhere. */
+function uncover() {
+  for (const box of document.querySelectorAll('dialog:modal:not(#key-dialog)')) box.close();
+}
+
 function furnishTabs() {
   for (const name of TABS) tabButton(name).addEventListener('click', () => (location.hash = name));
   document.querySelector('.tabs').addEventListener('keydown', (event) => {
@@ -69,7 +74,10 @@ function furnishTabs() {
     location.hash = next;
     tabButton(next).focus();
   });
-  addEventListener('hashchange', () => attempt(open));
+  addEventListener('hashchange', () => {
+    uncover();
+    attempt(open);
+  });
 }
 
 function furnishTheme() {
@@ -98,11 +106,12 @@ function furnishLanguage() {
 
 /** The key field comes up when the server asks for one. It stays in this tab's session and nowhere else. */
 function furnishKey() {
-  const field = h('input', { type: 'password', id: 'key-field', autocomplete: 'off', spellcheck: false, required: true });
+  const field = h('input', { type: 'password', id: 'key-field', autocomplete: 'off', autofocus: true, spellcheck: false, required: true });
   const wrong = show(note('bad', 'error.unauthorized'), false);
   const form = h('form', {}, h('p', { class: 'muted', t: 'key.hint' }), h('label', { for: 'key-field', t: 'key.field' }), field, wrong,
     h('div', { class: 'actions' }, h('button', { class: 'primary', type: 'submit', t: 'key.use' })));
   const box = dialog('key.title', form);
+  box.id = 'key-dialog';
   let closed = false;
   const ask = (refused) => {
     show(wrong, refused);
@@ -153,6 +162,7 @@ function furnishPaste() {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;
     event.preventDefault();
+    uncover();
     const tab = await panels[place()[0]];
     if (tab?.paste) tab.paste(files);
     else {

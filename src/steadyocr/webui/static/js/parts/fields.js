@@ -1,7 +1,6 @@
 // Form fields with a label, a hint and a range.
 
 import { h, label, show } from '../core/dom.js';
-import { t } from '../core/i18n.js';
 import { note } from './widgets.js';
 
 /** A number with its label; `get()` gives the value, kept to the range and its steps, rounded by `round`. */
@@ -52,7 +51,7 @@ export function openLab({ open, closed }, { available, reason }, title) {
   show(open, available);
   show(closed, !available);
   if (available) return true;
-  closed.replaceChildren(h('h2', { t: title }), note('info', h('span', {}, t('lab.missing'), h('small', { class: 'block muted' }, reason))));
+  closed.replaceChildren(h('h2', { t: title }), note('info', h('span', { t: 'lab.missing' }, h('small', { class: 'block muted' }, reason))));
   return false;
 }
 

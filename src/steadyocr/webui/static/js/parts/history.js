@@ -86,11 +86,25 @@ export class History {
     const open = h('button', { class: 'entry', on: { click: () => attempt(() => this.#show(entry)) } }, thumb,
       h('span', { class: 'entry-text' }, h('span', { class: 'file-name', dir: 'auto', t: name }),
         h('small', { class: 'muted', t: facts })));
-    const row = h('li', {}, open, h('button', { class: 'icon', icon: 'trash', label: 'delete', on: { click: () => attempt(async () => {
-      await request(`v1/history/${entry.id}`, { method: 'DELETE' });
-      row.remove();
-    }) } }));
+    const row = h('li', {}, open, h('button', { class: 'icon', icon: 'trash', label: 'delete', on: { click: (event) => {
+      // The second click of two meets the row that came up in its place.
+      if (event.detail < 2) attempt(() => this.#delete(entry, row));
+    } } }));
     return row;
+  }
+
+  async #delete(entry, row) {
+    try {
+      await request(`v1/history/${entry.id}`, { method: 'DELETE' });
+    } catch (error) {
+      // Deleted in another tab.
+      if (error.status !== 404) throw error;
+    }
+    const next = row.nextElementSibling ?? row.previousElementSibling;
+    const focused = row.contains(document.activeElement);
+    row.remove();
+    if (!next) await this.#fill();
+    else if (focused) next.querySelector('.icon').focus();
   }
 
   #job(job) {
@@ -110,8 +124,8 @@ export class History {
   }
 
   async #show(entry) {
-    const page = await getJson(`v1/history/${entry.id}`);
-    await openReader(page, { name: entry.first_line || moment(entry.at), image: page.image_url?.replace(/^\//, '') });
+    const image = ({ image_url: path }) => path?.replace(/^\//, '');
+    await openReader(() => getJson(`v1/history/${entry.id}`), { name: entry.first_line || moment(entry.at), image });
   }
 
   #forget() {

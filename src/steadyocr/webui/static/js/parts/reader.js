@@ -4,24 +4,39 @@ import { objectUrl } from '../core/api.js';
 import { h } from '../core/dom.js';
 import './result.js';
 
-/** Show a page with its picture, from a file at hand or from the server. */
-export async function openReader(page, { name, file = null, image = null }) {
+// Who asked last. A second click while the first one's page is on its way takes its place; so does leaving.
+let asked = null;
+addEventListener('hashchange', () => (asked = null));
+
+/**
+ * Show a page, once it is loaded, with its picture: from a file at hand, or from the server, where `image(page)` is its
+ * path.
+ */
+export async function openReader(load, { name, file = null, image }) {
+  const mine = {};
+  asked = mine;
+  const page = await load();
+  if (asked !== mine) return;
   const result = h('so-result');
   const close = h('button', { class: 'icon', icon: 'close', label: 'close' });
   const box = h('dialog', { class: 'reader', 'aria-label': name }, h('div', { class: 'stage-head' }, h('h2', { class: 'file-name' }, name), close), result);
+  const closed = new AbortController();
   let url = null;
   close.addEventListener('click', () => box.close());
   box.addEventListener('close', () => {
-    if (url) URL.revokeObjectURL(url);
+    closed.abort();
+    URL.revokeObjectURL(url);
     box.remove();
   });
   document.body.append(box);
-  box.showModal();
-  // A picture that is gone, or that the browser cannot draw, leaves the text where it stood.
-  url = file ? URL.createObjectURL(file) : await objectUrl(image).catch(() => null);
-  const drawn = await result.viewer.setPicture(url, page.image.width, page.image.height);
+  const { width, height } = page.image;
+  // The text is there before the picture is.
+  result.viewer.setPicture(null, width, height);
   result.setPage(page, { name });
   result.setFacts(page);
-  if (!drawn) result.viewer.showWords();
+  box.showModal();
   result.viewer.focus();
+  url = file ? URL.createObjectURL(file) : await objectUrl(image(page), closed.signal).catch(() => null);
+  // A picture that is gone, or that the browser cannot draw, leaves the text where it stood.
+  if ((await result.viewer.setPicture(url, width, height)) === false) result.viewer.showWords();
 }

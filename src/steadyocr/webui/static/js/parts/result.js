@@ -26,8 +26,9 @@ export class Result extends HTMLElement {
     this.raw.removeAttribute('title');
     this.asText = h('button', { t: 'result.text', 'aria-pressed': 'true', on: { click: () => this.#view(false) } });
     this.asJson = h('button', { t: 'result.json', 'aria-pressed': 'false', on: { click: () => this.#view(true) } });
+    this.copy = h('button', { icon: 'copy', t: 'result.copy', on: { click: () => copyOut(this.#page.text) } });
     this.take = h('div', { class: 'take' },
-      h('button', { icon: 'copy', t: 'result.copy', on: { click: () => copyOut(this.#page.text) } }),
+      this.copy,
       menu('download', 'result.download', [
         ...Object.keys(renderers).map((kind) => [`format.${kind}`, () => this.#save(kind)]),
         ['format.png', () => attempt(() => this.#savePicture())],
@@ -59,6 +60,7 @@ export class Result extends HTMLElement {
   /** Show other lines, found with these options. */
   setLines(lines, options) {
     this.#page = withLines(this.#page, lines, options);
+    this.copy.disabled = !this.#page.text;
     this.viewer.setLines(lines);
     this.list.setLines(lines);
     const doubtful = lines.filter(isDoubtful).length;

@@ -46,14 +46,14 @@ export class Viewer extends HTMLElement {
   }
 
   /**
-   * Show a picture; `url` may be null when the browser cannot draw it. Says whether it is drawn; null when another one
-   * came meanwhile.
+   * Show a picture; `url` may be null when the browser cannot draw it. Where its size is known, so are its lines: they
+   * stay. Says whether it is drawn; null when another one came meanwhile.
    */
   async setPicture(url, width, height) {
     const size = this.#size;
     this.image.hidden = true;
     this.setHeat(null);
-    this.setLines([]);
+    if (!width) this.setLines([]);
     if (url) {
       this.image.src = url;
       const drawable = await this.image.decode().then(() => true, () => false);

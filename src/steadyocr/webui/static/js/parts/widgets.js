@@ -67,7 +67,7 @@ export const act = (icon, key, work, kind) => h('button', { icon, t: key, class:
 /** A wait that counts down: the server is busy, and this goes on by itself. */
 export class Wait {
   #timer = null;
-  #owner = null;
+  #waiting = new Set();
 
   constructor() {
     this.text = h('span');
@@ -75,13 +75,16 @@ export class Wait {
     this.element.classList.add('wait');
   }
 
-  /** Do something as soon as the server can. */
+  /** Do something as soon as the server can. Several may wait at once; it is over when none of them does. */
   async through(work, signal) {
     const owner = {};
-    this.#owner = owner;
-    const stop = () => this.#owner === owner && this.stop();
+    const stop = () => this.#waiting.delete(owner) && this.#waiting.size === 0 && this.stop();
+    const onWait = (error, seconds) => {
+      this.#waiting.add(owner);
+      this.start(error, seconds);
+    };
     try {
-      return await patiently(() => (stop(), work()), { signal, onWait: (error, seconds) => this.start(error, seconds) });
+      return await patiently(() => (stop(), work()), { signal, onWait });
     } finally {
       stop();
     }
@@ -143,9 +146,18 @@ export function dialog(key, ...content) {
   title.id = `dialog-${key.replaceAll('.', '-')}`;
   box.setAttribute('aria-labelledby', title.id);
   close.addEventListener('click', () => box.close());
-  box.addEventListener('click', (event) => event.target === box && box.close());
+  // A press that begins inside and ends beside selects text, and the second click of two was for what opened this.
+  let beside = false;
+  box.addEventListener('pointerdown', (event) => (beside = event.target === box && !covers(box, event)));
+  box.addEventListener('click', (event) => beside && event.target === box && event.detail < 2 && box.close());
   document.body.append(box);
   return box;
+}
+
+/** Whether an element lies where the pointer is; a dialog's backdrop counts as the dialog itself. */
+function covers(element, { clientX: x, clientY: y }) {
+  const { left, right, top, bottom } = element.getBoundingClientRect();
+  return x >= left && x <= right && y >= top && y <= bottom;
 }
 
 /** Ask before doing what a button says; whether to do it. */
@@ -155,7 +167,11 @@ export function sure(name, question) {
   const no = h('button', { t: 'cancel', on: { click: () => resolve(false) } });
   const box = dialog(name, h('p', { t: question }), h('div', { class: 'actions' }, yes, no));
   box.addEventListener('close', () => resolve(false));
-  promise.then(() => box.remove());
+  promise.then(() => {
+    // Taken away open, it would not give the focus back.
+    box.close();
+    box.remove();
+  });
   box.showModal();
   return promise;
 }

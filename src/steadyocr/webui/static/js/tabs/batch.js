@@ -1,7 +1,7 @@
 // The second tab: many pictures as one job. The job lives on the server; the page only looks at it.
 
 import { ApiError, getJson, isAbort, post, request, upload } from '../core/api.js';
-import { arrange, h, show } from '../core/dom.js';
+import { arrange, h, show, topmost } from '../core/dom.js';
 import { bytes, duration, moment, number, onLanguage, percent, say, sentenceOf, t } from '../core/i18n.js';
 import { follow } from '../core/live.js';
 import { saveFrom } from '../core/save.js';
@@ -54,8 +54,11 @@ export class Batch {
     this.#watch = new AbortController();
     if (jobId !== this.#jobId) this.#forget();
     this.#jobId = jobId || null;
+    const focused = [this.start, this.detail].find((part) => part.contains(document.activeElement));
     show(this.start, !jobId);
     show(this.detail, Boolean(jobId));
+    // What was opened by keyboard goes on by keyboard.
+    if (focused?.hidden) (jobId ? this.detail.firstElementChild : this.drop.querySelector('button')).focus();
     if (jobId) await this.#follow(jobId, this.#watch.signal);
     else await this.#list();
   }
@@ -104,7 +107,9 @@ export class Batch {
       refuseTooMuch(files);
       const job = await this.wait.through(() => this.#post(form, files, headers, sending.signal), sending.signal);
       this.#sent = { id: job.id, files };
-      location.hash = `batch/${job.id}`;
+      // Whoever looks at something else meanwhile is not fetched back.
+      if (this.panel.hidden || topmost() !== document.body) toast('batch.sent');
+      else location.hash = `batch/${job.id}`;
     } catch (error) {
       if (isAbort(error)) return;
       const problem = failure(error, () => {
@@ -187,6 +192,7 @@ export class Batch {
     this.#job = null;
     this.#items = [];
     this.#offset = 0;
+    this.#show(false);
     this.rows.replaceChildren();
     delete this.panel.dataset.job;
     for (const part of this.parts) show(part, false);
@@ -199,12 +205,15 @@ export class Batch {
 
   async #refresh(jobId, signal) {
     try {
-      const query = new URLSearchParams({ offset: this.#offset, limit: PAGE });
-      if (this.#onlyBad) query.set('state', BAD.join(','));
+      const [offset, onlyBad] = [this.#offset, this.#onlyBad];
+      const query = new URLSearchParams({ offset, limit: PAGE });
+      if (onlyBad) query.set('state', BAD.join(','));
       // In this order: the items of a job that has ended do not change any more, and nobody asks again.
       const job = await getJson(`v1/jobs/${jobId}`, { signal });
       const { items } = await getJson(`v1/jobs/${jobId}/items?${query}`, { signal });
       if (signal.aborted) return true;
+      // Other rows are on their way.
+      if (offset !== this.#offset || onlyBad !== this.#onlyBad) return false;
       this.#job = job;
       this.#items = items;
       this.problem.replaceChildren();
@@ -274,14 +283,20 @@ export class Batch {
 
   async #turn(offset) {
     this.#offset = Math.max(0, offset);
-    await this.#refresh(this.#jobId, this.#watch.signal);
+    const { signal } = this.#watch;
+    await this.doing.through(() => this.#refresh(this.#jobId, signal), signal);
   }
 
   #filter(onlyBad) {
+    this.#show(onlyBad);
+    attempt(() => this.#turn(0));
+  }
+
+  /** Which rows are wanted. */
+  #show(onlyBad) {
     this.#onlyBad = onlyBad;
     this.all.setAttribute('aria-pressed', String(!onlyBad));
     this.bad.setAttribute('aria-pressed', String(onlyBad));
-    attempt(() => this.#turn(0));
   }
 
   async #do(verb, body = {}) {
@@ -291,8 +306,9 @@ export class Batch {
   }
 
   async #delete() {
-    if (!(await sure('delete', ['batch.delete_sure', { n: this.#job.total }]))) return;
-    await request(`v1/jobs/${this.#jobId}`, { method: 'DELETE' });
+    const { id, total } = this.#job;
+    if (!(await sure('delete', ['batch.delete_sure', { n: total }]))) return;
+    await request(`v1/jobs/${id}`, { method: 'DELETE' });
     location.hash = 'batch';
   }
 
@@ -301,8 +317,8 @@ export class Batch {
   }
 
   async #open(item) {
-    const page = await getJson(`v1/jobs/${this.#jobId}/items/${item.position}/result`);
-    await openReader(page, { name: shortName(item), file: this.#fileOf(item), image: `v1/jobs/${this.#jobId}/items/${item.position}/image` });
+    const path = `v1/jobs/${this.#jobId}/items/${item.position}`;
+    await openReader(() => getJson(`${path}/result`), { name: shortName(item), file: this.#fileOf(item), image: () => `${path}/image` });
   }
 }
 

@@ -5,7 +5,7 @@ import { h, show, tell } from '../core/dom.js';
 import { bytes, percent, say } from '../core/i18n.js';
 import { keepsHistory } from '../core/store.js';
 import { dropZone } from '../parts/drop.js';
-import { attempt, bar, failure, note, Wait } from '../parts/widgets.js';
+import { attempt, bar, failure, note, toast, Wait } from '../parts/widgets.js';
 import { colourHeat } from '../parts/heat.js';
 import '../parts/knobs.js';
 import '../parts/result.js';
@@ -23,11 +23,12 @@ export class Single {
   #wanted = null;
   #applying = false;
   #defaults = null;
+  #model = null;
 
   constructor(panel) {
     this.panel = panel;
     const example = h('button', { class: 'quiet', t: 'single.example', on: { click: () => attempt(() => this.#example()) } });
-    this.drop = dropZone({ take: ([file]) => this.open(file), title: 'single.title', hint: 'single.hint', extra: [example], target: panel });
+    this.drop = dropZone({ take: (files) => this.paste(files), title: 'single.title', hint: 'single.hint', extra: [example], target: panel });
     this.result = h('so-result');
     this.work = show(h('div', { class: 'work' }), false);
     panel.append(this.drop, this.work);
@@ -35,15 +36,22 @@ export class Single {
     this.#furnish();
   }
 
-  /** Options and their defaults, from the server; asked for once it is known to be there. */
+  /** Options and their defaults, from the server; asked for once it is known to be there, and for each model. */
   async #load() {
-    if (this.#defaults) return;
+    const model = document.querySelector('so-health').info?.models?.detector?.sha256 ?? this.#model;
+    if (this.#defaults && model === (this.#model ?? model)) {
+      this.#model = model;
+      return;
+    }
     const { options } = await getJson('v1/options');
     const defaults = Object.fromEntries(options.map((option) => [option.name, option.default]));
     this.knobs.setDefaults(defaults);
     // Before an engine was ready the model's own values are unknown; then they are asked for again.
     if (defaults.bin_threshold === null) return;
+    const again = this.#defaults;
+    this.#model = model;
     this.#defaults = defaults;
+    if (again) return;
     if (defaults.max_side && !SIDES.includes(defaults.max_side)) this.side.append(sideOption(defaults.max_side));
     this.side.value = String(defaults.max_side ?? 1280);
   }
@@ -57,8 +65,8 @@ export class Single {
     this.busy = show(h('div', { class: 'busy', role: 'status' }, this.bar, this.steps, this.stop), false);
     this.wait = new Wait();
     this.problem = h('div', { class: 'problem' });
-    const again = h('button', { class: 'primary', icon: 'upload', t: 'single.new', on: { click: () => this.drop.choose() } });
-    const head = h('div', { class: 'stage-head' }, this.name, again);
+    this.again = h('button', { class: 'primary', icon: 'upload', t: 'single.new', on: { click: () => this.drop.choose() } });
+    const head = h('div', { class: 'stage-head' }, this.name, this.again);
     this.result.stage.prepend(head, this.busy, this.wait.element, this.problem);
 
     this.knobs = h('so-knobs');
@@ -87,8 +95,10 @@ export class Single {
     this.#mapId = null;
     // Reading at full size was for the picture before.
     this.tile.checked = false;
+    const focused = this.drop.contains(document.activeElement);
     show(this.drop, false);
     show(this.work, true);
+    if (focused) this.again.focus();
     this.panel.dataset.state = 'open';
     this.result.classList.add('blank');
     this.name.textContent = file.name;
@@ -106,7 +116,9 @@ export class Single {
     if ((await viewer.setPicture(url)) === false) viewer.showWords();
   }
 
-  paste([file]) {
+  /** Take what was chosen, dropped or pasted: one picture. */
+  paste([file, ...more]) {
+    if (more.length) toast('single.left_out', { n: more.length });
     this.open(file);
   }
 

@@ -122,7 +122,7 @@ export class Tune {
       // All its files are looked at.
       report = await getJson(`v1/lab/datasets/${encodeURIComponent(name)}/report`, { limitS: 0 });
     } catch (error) {
-      this.report.replaceChildren(failure(error, () => attempt(() => this.#check())));
+      if (this.#reportOf === name) this.report.replaceChildren(failure(error, () => attempt(() => this.#check())));
       return;
     }
     if (this.#reportOf !== name) return;
@@ -152,7 +152,7 @@ export class Tune {
     } catch (error) {
       this.problem.replaceChildren(failure(error));
     } finally {
-      this.go.disabled = false;
+      this.go.disabled = !this.#report?.usable;
     }
   }
 
@@ -160,6 +160,7 @@ export class Tune {
     ({ runs: this.#runs } = await getJson('v1/lab/runs', { signal }));
     const chosen = runId || this.#runs[0]?.id;
     this.#drawRuns(chosen);
+    if (chosen !== this.#run?.id) this.#forget();
     show(this.blank, !chosen);
     show(this.detail, Boolean(chosen));
     if (!chosen) return;
@@ -183,6 +184,7 @@ export class Tune {
       return !OPEN_STATES.includes(run.state) && !isUsing(run);
     } catch (error) {
       if (isAbort(error) || error.waits) throw error;
+      if (error.status === 404) this.#forget();
       this.runProblem.replaceChildren(failure(error));
       return true;
     }
@@ -203,16 +205,24 @@ export class Tune {
     this.hmean = h('so-chart', { data: { title: 'tune.hmean', low: '0', high: '1' } });
     this.log = h('pre', { class: 'log', role: 'log', tabindex: '0', label: 'tune.log' });
     this.log.removeAttribute('title');
-    return show(h('section', { class: 'run' },
-      h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.stop, this.resume, this.back, this.take, this.use)),
-      this.bar, this.facts, this.runProblem,
-      h('div', { class: 'charts' }, this.loss, this.hmean),
-      h('h3', { t: 'tune.log' }), this.log), false);
+    const head = h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.stop, this.resume, this.back, this.take, this.use));
+    const rest = [h('div', { class: 'charts' }, this.loss, this.hmean), h('h3', { t: 'tune.log' }), this.log];
+    this.parts = [head, this.bar, this.facts, ...rest];
+    return show(h('section', { class: 'run' }, head, this.bar, this.facts, this.runProblem, ...rest), false);
+  }
+
+  /** Show nothing of a run: it is another one, or it is gone. */
+  #forget() {
+    this.#run = null;
+    delete this.panel.dataset.run;
+    this.runProblem.replaceChildren();
+    for (const part of this.parts) show(part, false);
   }
 
   #draw(run) {
     this.#run = run;
     this.panel.dataset.run = run.state;
+    for (const part of this.parts) show(part, true);
     const open = OPEN_STATES.includes(run.state);
     const { params } = run;
     this.heading.textContent = params.dataset;
