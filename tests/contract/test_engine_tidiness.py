@@ -68,9 +68,13 @@ def test_beyond_its_bound_it_is_given_back(english: KnownPicture) -> None:
     bounded()
 
 
-def test_the_kernel_takes_an_engine_before_the_front() -> None:
+def test_the_kernel_takes_an_engine_before_the_front_and_gives_it_small_pages() -> None:
     def score(pid: int | None) -> int:
         return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    def takes_huge_pages(pid: int | None) -> bool:
+        # An older kernel does not tell.
+        return "THP_enabled:\t1" in Path(f"/proc/{pid}/status").read_text()
 
     @in_real_time
     async def compared() -> None:
@@ -78,6 +82,7 @@ def test_the_kernel_takes_an_engine_before_the_front() -> None:
         try:
             await engine.start(60)
             assert score(engine.pid) == min(1000, score(os.getpid()) + 300)
+            assert not takes_huge_pages(engine.pid)
         finally:
             await engine.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -18,6 +19,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _OWN_STATM = Path("/proc/self/statm")
 _OWN_STATUS = Path("/proc/self/status")
 _OWN_CLEAR_REFS = Path("/proc/self/clear_refs")
+_PR_SET_THP_DISABLE = 41  # linux/prctl.h
 # cgroup v1 writes "no limit" as the largest page-aligned 63-bit number.
 _NO_LIMIT = 1 << 60
 
@@ -111,6 +113,17 @@ def keep_all_there_is() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def refuse_huge_pages() -> None:
+    """Have this process's memory in small pages only, where the kernel is Linux.
+
+    In huge ones the kernel gives 2 MiB where one byte is touched, and later gathers pieces of a freed range into one
+    again, so what :func:`trim` hands back returns by itself. NumPy asks for them in every array of 4 MiB, and the mark
+    stays on the heap when the array has gone.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def trim() -> None:
