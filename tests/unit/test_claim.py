@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_a_second_claim_is_refused_and_names_the_first(tmp_path: Path) -> None:
 def test_a_claim_ends_with_its_block_and_with_its_process(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
     with claimed(folder):
-        pass
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "others may read what pictures say"
     subprocess.run([sys.executable, "-c", _DIES, folder], check=True)
     with claimed(folder):
         assert (folder / "lock").read_text(encoding="ascii") == f"{os.getpid()}\n"

@@ -38,7 +38,8 @@ def claimed(data_dir: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            data_dir.mkdir(parents=True, exist_ok=True)
+            # What people's pictures say is nobody else's business.
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Not inherited: neither an engine nor a trainer that outlives us keeps a successor out.
             lock = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             held.callback(os.close, lock)

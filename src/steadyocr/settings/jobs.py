@@ -6,6 +6,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
@@ -84,7 +85,8 @@ class JobSettings(Section):
 
     def database_url(self, data_dir: Path) -> str:
         """Return the URL of the database."""
-        return self.url or f"sqlite:///{(data_dir / 'jobs' / 'jobs.db').absolute()}"
+        # What means something in a URL may be in a folder's name: "?" cut it off, and "%41" was read as "A".
+        return self.url or f"sqlite:///{quote(str((data_dir / 'jobs' / 'jobs.db').absolute()))}"
 
     def blobs_url(self, data_dir: Path) -> str:
         """Return where blobs are kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -204,7 +205,7 @@ def test_the_job_database_is_looked_at_and_not_touched(tmp_path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("name", ["a#b", "a%", "图片"])
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%", "a%41", "图片"])
 def test_the_job_database_of_a_folder_with_signs_of_a_url_in_its_name(tmp_path: Path, name: str) -> None:
     path = database_at(tmp_path / name)
     path.write_bytes(b"this is not a database" * 100)
@@ -213,6 +214,9 @@ def test_the_job_database_of_a_folder_with_signs_of_a_url_in_its_name(tmp_path: 
     path.parent.rmdir()
     database_at(tmp_path / name)
     assert installation.job_database(settings_with(tmp_path / name)).status is Status.OK
+    shutil.rmtree(tmp_path / name)
+    open_database(settings_with(tmp_path / name).jobs.database_url(tmp_path / name)).close()
+    assert path.is_file()
     assert [one.name for one in tmp_path.iterdir()] == [name], "another file was opened, and so made"
 
 

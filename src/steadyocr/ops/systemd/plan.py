@@ -10,6 +10,7 @@ import sysconfig
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import unquote
 
 import steadyocr
 from steadyocr.errors import ConfigError
@@ -262,7 +263,7 @@ def _state_elsewhere(settings: Settings, data_dir: Path) -> tuple[Path, ...]:
     database, blobs = settings.jobs.database_url(data_dir), settings.jobs.blobs_url(data_dir)
     folders = [Path(blobs)] if "://" not in blobs else []
     if database.startswith("sqlite:////"):
-        folders.append(Path(database.removeprefix("sqlite:///")).parent)
+        folders.append(Path(unquote(database.removeprefix("sqlite:///").partition("?")[0])).parent)
     return tuple(sorted({path for path in folders if data_dir not in (path, *path.parents)}))
 
 
