@@ -9,6 +9,7 @@ from typing import Literal
 from steadyocr.errors import BackendUnavailable, ModelCorrupt, SteadyOCRError
 from steadyocr.runtime.base import Session, SessionOptions
 from steadyocr.runtime.manifest import Manifest
+from steadyocr.runtime.nvml import card_index
 
 Backend = Literal["auto", "openvino", "onnxruntime", "torch"]
 # What reads a model file for torch.
@@ -51,7 +52,7 @@ def refuse_blind_library(wanted: Backend, device: str) -> None:
     if chosen == "torch":
         from steadyocr.runtime import torch
 
-        torch.refuse_without_cuda(int(device.partition(":")[2] or 0))
+        torch.refuse_without_cuda(card_index(device))
     else:
         from steadyocr.runtime import onnxruntime
 

@@ -13,6 +13,11 @@ from types import ModuleType
 from typing import Any
 
 
+def card_index(device: str) -> int:
+    """Return the number of the card that ``cuda`` or ``cuda:N`` names."""
+    return int(device.partition(":")[2] or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
     """Memory of one card, in bytes."""
@@ -30,7 +35,7 @@ class DeviceMonitor:
     """
 
     def __init__(self, device: str, library: ModuleType | None = None) -> None:
-        self._index = int(device.partition(":")[2] or 0)
+        self._index = card_index(device)
         self._library = library
         self._handle: Any = None
         self._failed = False

@@ -13,7 +13,7 @@ from steadyocr.errors import BackendUnavailable
 from steadyocr.runtime import device
 from steadyocr.runtime.base import FloatArray, IntArray, SessionOptions
 from steadyocr.runtime.faults import is_out_of_memory, memory_error
-from steadyocr.runtime.nvml import DeviceMonitor
+from steadyocr.runtime.nvml import DeviceMonitor, card_index
 
 _LOG_ERRORS_ONLY = 3
 _CUDA = "CUDAExecutionProvider"
@@ -92,17 +92,13 @@ class OnnxRuntimeSession:
             return
         device.note_peak()
         options = ort.RunOptions()
-        options.add_run_config_entry(_SHRINK, f"gpu:{_card(self._device)}")
+        options.add_run_config_entry(_SHRINK, f"gpu:{card_index(self._device)}")
         try:
             self._session.run(None, {self._input: np.zeros(self._smallest, np.float32)}, options)
         except Exception as error:
             # Full, the card is so by others' doing, and there is nothing to give back.
             if not is_out_of_memory(error):
                 raise
-
-
-def _card(device_name: str) -> int:
-    return int(device_name.partition(":")[2] or 0)
 
 
 def refuse_without_cuda() -> None:
@@ -123,7 +119,7 @@ def _providers(options: SessionOptions) -> list[str | tuple[str, dict[str, objec
         return ["CPUExecutionProvider"]
     refuse_without_cuda()
     choices: dict[str, object] = {
-        "device_id": _card(options.device),
+        "device_id": card_index(options.device),
         # As on the CPU: grow by what is needed, and pick algorithms by rule; shapes change with every picture.
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",
