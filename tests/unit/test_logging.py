@@ -41,6 +41,13 @@ def test_a_json_line_stays_one_line_whatever_is_logged() -> None:
     assert entry["message"] == "one\ntwo"
 
 
+def test_a_json_line_is_json_whatever_number_is_logged() -> None:
+    line = JsonFormatter().format(record(ratio=float("nan"), most=float("inf"), slots={"a": float("-inf")}, n=1.5))
+    entry = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert entry["message"] == "Something happened"
+    assert (entry["ratio"], entry["most"], entry["slots"], entry["n"]) == ("nan", "inf", "{'a': -inf}", 1.5)
+
+
 def test_the_request_id_is_in_every_line_of_its_request_only() -> None:
     token = request_id_var.set("abc")
     inside = json.loads(JsonFormatter().format(record()))

@@ -59,6 +59,24 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     return record.exc_text or ""
 
 
+def _dump(value: object) -> str:
+    """Write JSON.
+
+    Raises:
+        ValueError: JSON cannot hold it: a number that is none, a thing that holds itself.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _writable(value: object) -> object:
+    """Return what JSON can hold as it is, and the rest as text: a line that says less is worth more than none."""
+    try:
+        _dump(value)
+    except ValueError:
+        return str(value)
+    return value
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
@@ -73,7 +91,10 @@ class JsonFormatter(logging.Formatter):
         }
         if trace := _trace(self, record):
             entry["trace"] = trace
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        try:
+            return _dump(entry)
+        except ValueError:
+            return _dump({key: _writable(value) for key, value in entry.items()})
 
 
 class ConsoleFormatter(logging.Formatter):
