@@ -72,6 +72,28 @@ def test_a_console_line_is_for_a_person() -> None:
     assert "warning Something happened  slot=3" in line
 
 
+# What moves a terminal's cursor or hides a line, and what some readers of logs take for the end of one.
+CONTROLS = "\x00\x07\x08\x0b\x0c\r\x1b\x1e\x7f\x85\x9b\u2028\u2029"
+
+
+@pytest.mark.parametrize("formatter", [ConsoleFormatter(), JsonFormatter()])
+def test_control_characters_are_written_as_text(formatter: logging.Formatter) -> None:
+    line = formatter.format(record(f"said {CONTROLS}", line=f"\x1b[2Jgone\rforged {CONTROLS} 图"))
+    assert [letter for letter in line if letter in CONTROLS] == []
+    assert "\\u001b[2Jgone\\" in line
+    assert "图" in line
+
+
+def test_what_is_written_as_text_reads_back_from_json() -> None:
+    assert json.loads(JsonFormatter().format(record(line=CONTROLS)))["line"] == CONTROLS
+
+
+def test_tabs_and_lines_of_a_trace_stay_for_a_person() -> None:
+    failed = record()
+    failed.exc_text = "Traceback:\n\tValueError: \x1b[2J"
+    assert ConsoleFormatter().format(failed).endswith("\nTraceback:\n\tValueError: \\u001b[2J")
+
+
 def test_all_logs_go_to_standard_error_in_the_chosen_format(capsys: pytest.CaptureFixture[str]) -> None:
     configure("json", "info")
     logging.getLogger("any.library").info("hello", extra={"n": 1})

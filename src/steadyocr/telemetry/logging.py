@@ -41,6 +41,11 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 # What the journal calls the levels, from syslog.
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG_PRIORITY: Final = 7
+# Terminals obey control characters, and some readers of logs take these for the end of a line. What a library prints
+# may hold some of a picture's bytes. JSON reads them back.
+_CONTROLS: Final = {
+    code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029) if chr(code) not in "\t\n"
+}
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def _dump(value: object) -> str:
     Raises:
         ValueError: JSON cannot hold it: a number that is none, a thing that holds itself.
     """
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).translate(_CONTROLS)
 
 
 def _writable(value: object) -> object:
@@ -107,7 +112,7 @@ class ConsoleFormatter(logging.Formatter):
         line = f"{moment} {record.levelname.lower():7} {record.getMessage()}{'  ' if fields else ''}{fields}"
         if trace := _trace(self, record):
             line += "\n" + trace
-        return line
+        return line.translate(_CONTROLS)
 
 
 class JournalFormatter(logging.Formatter):
