@@ -240,7 +240,7 @@ class EndedJob:
 
     def answer(self, route: Route) -> None:
         asked = parse_qs(urlsplit(route.request.url).query)
-        places = range(0, self.total, 2 if "state" in asked else 1)
+        places = range(0, 2 * self.job["failed"], 2) if "state" in asked else range(self.total)
         start = int(asked["offset"][0])
         route.fulfill(json={"items": [self._item(place) for place in places[start : start + 50]]})
 
@@ -285,6 +285,30 @@ def test_turning_pages_fast_ends_at_the_page_that_is_named(open_page: OpenPage) 
     page.evaluate("location.hash = 'batch/other'")
     expect(page.locator(".items tbody tr")).to_have_count(1)
     expect(page.get_by_role("button", name="All", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_page_of_what_failed_that_is_gone_gives_way_to_the_last_one(open_page: OpenPage) -> None:
+    page = open_page()
+    ended = EndedJob(page, total=320)
+
+    def retry(route: Route) -> None:
+        ended.job.update(state="running", failed=60, finished_at=None)
+        route.fulfill(json=ended.job)
+
+    page.route("**/v1/jobs/ended/retry", retry)
+    page.evaluate("location.hash = 'batch/ended'")
+    page.get_by_role("button", name="Failed", exact=True).click()
+    pager = page.locator(".pager")
+    for start in (1, 51, 101):
+        expect(pager).to_contain_text(f"{start}–{start + 49} / 160")
+        page.get_by_role("button", name="Next page").click()
+    expect(pager).to_contain_text("151–160 / 160")
+    page.get_by_role("button", name="Retry failed").click()
+    expect(pager).to_contain_text("51–60 / 60")
+    expect(page.locator(".items tbody tr")).to_have_count(10)
+    # Others try again too, and what they do is seen here without a click.
+    ended.job["failed"] = 20
+    expect(page.locator(".items tbody tr")).to_have_count(20)
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -17,6 +17,8 @@ const PICTURE = /\.(jpe?g|png|webp|bmp|tiff?|gif|zip)$/i;
 /** Whether anything of a job is still under way. */
 const isOpen = (job) => job.finished_at === null || job.finished_at === undefined;
 const badOf = (job) => BAD.reduce((sum, state) => sum + (job[state] ?? 0), 0);
+/** Where the last page of so many rows begins. */
+const lastPage = (count) => Math.max(0, Math.ceil(count / PAGE) - 1) * PAGE;
 const endedOf = (job) => badOf(job) + job.done + (job.cancelled ?? 0);
 
 export class Batch {
@@ -214,6 +216,11 @@ export class Batch {
       if (signal.aborted) return true;
       // Other rows are on their way.
       if (offset !== this.#offset || onlyBad !== this.#onlyBad) return false;
+      // What failed may be read again: then there are fewer rows, and this page of them may be gone.
+      if (offset && !items.length) {
+        this.#offset = Math.min(offset - PAGE, lastPage(this.#countOf(job)));
+        return await this.#refresh(jobId, signal);
+      }
       this.#job = job;
       this.#items = items;
       this.problem.replaceChildren();
@@ -273,12 +280,17 @@ export class Batch {
   }
 
   #page() {
-    const total = this.#onlyBad ? badOf(this.#job) : this.#job.total;
+    const total = this.#countOf(this.#job);
     const last = Math.min(this.#offset + PAGE, total);
     this.range.textContent = `${number(this.#offset + 1)}–${number(last)} / ${number(total)}`;
     this.before.disabled = this.#offset === 0;
     this.after.disabled = last >= total;
     show(this.pager, total > PAGE);
+  }
+
+  /** How many rows there are, of those that are wanted. */
+  #countOf(job) {
+    return this.#onlyBad ? badOf(job) : job.total;
   }
 
   async #turn(offset) {
