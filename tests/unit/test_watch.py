@@ -58,6 +58,13 @@ async def test_a_low_disk_is_told_while_it_lasts_and_its_end_once(scene: Scene) 
     assert scene.told[0][1] == {"free_bytes": 49, "floor_bytes": 50}
 
 
+def test_a_disk_that_cannot_be_told_has_not_recovered(scene: Scene) -> None:
+    for free in (49, None, None, 50, None):
+        scene.watch.look_at_disk(free)
+    assert [name for name, _ in scene.told] == ["disk_low", "disk_recovered"]
+    assert scene.told[1][1] == {"free_bytes": 50, "floor_bytes": 50}
+
+
 def test_free_space_is_that_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "not" / "yet" / "there") == pytest.approx(free_bytes(tmp_path), rel=0.1)
 

@@ -56,9 +56,14 @@ class Watch:
             self._events.emit("readiness_changed", ready=ready, reason=reason)
 
     def look_at_disk(self, free: int | None) -> None:
-        """Tell that the disk is low, again at each look, and once that it is not any more."""
+        """Tell that the disk is low, again at each look, and once that it is not any more.
+
+        A look that cannot tell says neither.
+        """
         self.free_bytes = free
-        low = free is not None and free < self.floor_bytes
+        if free is None:
+            return
+        low = free < self.floor_bytes
         if low:
             self._events.emit("disk_low", free_bytes=free, floor_bytes=self.floor_bytes)
         elif self._was_low:
