@@ -14,6 +14,7 @@ import pytest
 
 from ci_must import skipped_unless
 from steadyocr.api import server
+from steadyocr.cli.systemd import install_units
 from steadyocr.errors import ConfigError, ConflictError
 from steadyocr.ops.sizing import threads_agree
 from steadyocr.ops.systemd import install as installing
@@ -173,6 +174,22 @@ def test_folders_that_systemd_would_not_make_must_be_there(tmp_path: Path) -> No
             refuse_missing_folders(plan)
         (tmp_path / missing).mkdir()
     refuse_missing_folders(plan)
+
+
+@pytest.mark.parametrize("user", ["nobody-of-that-name", "4000000001"])
+def test_a_user_who_does_not_exist_is_refused_before_anything_is_written(
+    user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(installing, "install", lambda *given, **_: written.append(given))
+    with pytest.raises(ConfigError, match=f"no user {user}.*useradd"):
+        install_units(user=user)
+    assert written == []
+    # Another root is another machine's, with users of its own.
+    install_units(user=user, root=Path("/nowhere"))
+    for known in ("root", "0", None):
+        install_units(user=known)
+    assert len(written) == 4
 
 
 def test_an_interpreter_in_a_home_folder_stays_in_reach_and_nothing_else_there() -> None:

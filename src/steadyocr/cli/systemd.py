@@ -79,12 +79,13 @@ def install_units(
     """Write the units, enable and start them. A second time changes nothing."""
     from steadyocr.ops.alerts.channels import load_channels
     from steadyocr.ops.systemd.install import install
-    from steadyocr.ops.systemd.plan import refuse_missing_folders
+    from steadyocr.ops.systemd.plan import refuse_missing_folders, refuse_unknown_user
     from steadyocr.ops.systemd.units import render_units
     from steadyocr.settings.alerts import AlertSettings
 
     plan = _plan(user, data_dir, config_file, environment_file, channels_file, memory, cpus)
     if root.resolve() == Path("/"):
+        refuse_unknown_user(plan)
         refuse_missing_folders(plan)
     if channels_file is not None:
         # Now, and not at the next start: systemd starts nothing whose credential is missing.

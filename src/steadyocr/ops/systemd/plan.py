@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pwd
 import shlex
 import sys
 import sysconfig
@@ -140,6 +141,26 @@ def refuse_missing_folders(plan: Plan) -> None:
         if not path.is_dir():
             command = f"install -d -o {plan.user} -m 0700 {shlex.quote(str(path))}"
             raise ConfigError(f"{path} is not there, and systemd does not make it; make it first: {command}")
+
+
+def refuse_unknown_user(plan: Plan) -> None:
+    """Refuse a user whom this machine does not know: systemd ends each start with 217 then.
+
+    Raises:
+        ConfigError: The user is not there; the message says how to make one.
+    """
+    if plan.dynamic_user:
+        return
+    try:
+        if plan.user.isdecimal():
+            pwd.getpwuid(int(plan.user))
+        else:
+            pwd.getpwnam(plan.user)
+    except (KeyError, OverflowError) as error:
+        raise ConfigError(
+            f"there is no user {plan.user} on this machine; make one first (useradd --system NAME), or leave out "
+            "--user, which takes one that exists only while the service runs"
+        ) from error
 
 
 def make_plan(settings: Settings, wishes: Wishes) -> Plan:
