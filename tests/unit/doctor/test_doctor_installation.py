@@ -288,7 +288,7 @@ def test_a_check_that_breaks_does_not_hide_the_others(tmp_path: Path, monkeypatc
     load: Callable[[], Settings] = lambda: settings_with(tmp_path)  # noqa: E731
     findings = {finding.name: finding for finding in examine.examine(load, None, {})}
     assert (findings["models"].status, "boom" in findings["models"].message) == (Status.FAIL, True)
-    assert {"job database", "systemd", "python", "disk"} <= set(findings)
+    assert {"job database", "systemd", "python", "disk", "job pictures"} <= set(findings)
 
 
 def test_with_wrong_settings_the_machine_is_checked_all_the_same() -> None:

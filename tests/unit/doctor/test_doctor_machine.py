@@ -142,6 +142,35 @@ def test_a_folder_that_is_not_there_yet_is_not_made(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
+def pictures_at(tmp_path: Path, where: str) -> Finding:
+    return machine.job_pictures(settings_with(tmp_path / "state", jobs={"blobs": where}))
+
+
+@pytest.mark.parametrize(("free", "status"), [(6 * GIB, Status.OK), (4 * GIB, Status.WARN), (100 << 20, Status.FAIL)])
+def test_room_for_pictures_kept_elsewhere(
+    tmp_path: Path, free: int, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_free(monkeypatch, free)
+    finding = pictures_at(tmp_path, str(tmp_path / "pictures"))
+    assert (finding.status, "made at the first start" in finding.message) == (status, True), finding
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_elsewhere_that_takes_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    finding = pictures_at(tmp_path, str(tmp_path / "file" / "below"))
+    assert (finding.status, "jobs.blobs" in finding.advice) == (Status.FAIL, True), finding
+
+
+@pytest.mark.parametrize("where", ["", "{state}/pictures", "s3://somebody:secret@bucket/prefix"])
+def test_pictures_in_the_data_folder_or_a_bucket_are_not_looked_at(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_free(monkeypatch, 0)
+    finding = pictures_at(tmp_path, where.format(state=tmp_path / "state"))
+    assert (finding.status, "secret" in finding.message) == (Status.OK, False), finding
+
+
 class Answer(http.server.BaseHTTPRequestHandler):
     body = b"ok\n"
 

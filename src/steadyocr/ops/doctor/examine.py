@@ -38,6 +38,7 @@ def _checks_with(settings: Settings) -> dict[str, Callable[[], Finding]]:
         "cores": lambda: machine.cores(settings),
         "memory": lambda: machine.memory(settings),
         "disk": lambda: machine.disk(settings.data_dir),
+        "job pictures": lambda: machine.job_pictures(settings),
         "port": lambda: machine.port(settings),
         "models": lambda: installation.models(settings),
         "device": lambda: installation.device(settings),

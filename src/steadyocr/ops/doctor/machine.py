@@ -134,11 +134,8 @@ def disk(folder: Path, mountinfo: str | None = None) -> Finding:
     """
     place = folder
     try:
-        # Where it is, or will be made.
-        place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".doctor-") as probe:
-            probe.write(b"x")
-            probe.flush()
+        place = _place_of(folder)
+        _write_in(place)
         usage, inodes = shutil.disk_usage(place), os.statvfs(place)
         mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape") if mountinfo is None else mountinfo
     except OSError as error:
@@ -164,6 +161,52 @@ def disk(folder: Path, mountinfo: str | None = None) -> Finding:
     if kind == "tmpfs":
         return warn("disk", f"{text}: it is memory", "set data_dir to a disk, or jobs are lost with the power")
     return ok("disk", text)
+
+
+def job_pictures(settings: Settings) -> Finding:
+    """Check the folder of the pictures of jobs where it is not in the data folder.
+
+    Nodes may share it, so its file system may be one of the network. Like the data folder it is not made.
+    """
+    name, where = "job pictures", settings.jobs.blobs_url(settings.data_dir)
+    if "://" in where:
+        return ok(name, "in a bucket, which is not asked")
+    folder = place = Path(where)
+    try:
+        if settings.data_dir.resolve() in folder.resolve().parents:
+            return ok(name, "in the data folder")
+        place = _place_of(folder)
+        _write_in(place)
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        return fail(
+            name,
+            f"{folder} cannot be {'written' if place == folder else 'made'}: {error.strerror}",
+            "set jobs.blobs to a folder that the service's user may write, or free some space",
+        )
+    text = f"{free / _GIB:.1f} GiB free on {folder}" + ("" if place == folder else ", made at the first start")
+    floor = settings.jobs.min_free_bytes
+    if free < floor:
+        return fail(name, text, f"free some space; jobs are refused below {floor / _MIB:.0f} MiB (jobs.min_free_bytes)")
+    if free < _COMFORTABLE_DISK_BYTES:
+        return warn(name, text, "keep 5 GiB free, or lower jobs.max_stored_bytes and jobs.keep_s")
+    return ok(name, text)
+
+
+def _place_of(folder: Path) -> Path:
+    """Return where a folder is, or will be made."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _write_in(place: Path) -> None:
+    """Write something that is gone again at once.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with tempfile.NamedTemporaryFile(dir=place, prefix=".doctor-") as probe:
+        probe.write(b"x")
+        probe.flush()
 
 
 def port(settings: Settings) -> Finding:
