@@ -41,6 +41,10 @@ def with_limits(page: Page, **limits: int) -> None:
     expect(page.locator(".pill.ready")).to_be_visible()
 
 
+def may_leave(page: Page) -> bool:
+    return bool(page.evaluate("dispatchEvent(new Event('beforeunload', { cancelable: true }))"))
+
+
 def test_busy_is_a_wait_and_the_job_is_made_once(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
     keys: list[str] = []
@@ -144,18 +148,27 @@ def test_a_file_that_changed_meanwhile_is_named_and_not_sent_again(
 def test_what_is_dropped_meanwhile_is_sent_next(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page("#batch")
     held = sent_by(page)
+    assert may_leave(page)
     with page.expect_request("**/v1/jobs"):
         page.locator(FILES).set_input_files([picture("first.png", english.data)])  # type: ignore[arg-type]
     page.locator(FILES).set_input_files([picture("second.png", english.data)])  # type: ignore[arg-type]
     expect(page.locator(".toast")).to_contain_text("after the ones under way")
     assert len(held) == 1
+    # Browsers ask only where somebody has done something on the page.
+    page.locator(".sending .row span").first.click()
+    with page.expect_event("dialog") as asked:
+        page.evaluate("void setTimeout(() => location.reload())")
+    assert asked.value.type == "beforeunload"
+    asked.value.dismiss()
     with page.expect_request("**/v1/jobs"):
         held[0].fallback()
     expect(page.locator(".sending")).to_be_visible()
     expect(row(page, "first.png")).to_be_visible()
+    assert not may_leave(page)
     held[1].fallback()
     expect(row(page, "second.png")).to_be_visible()
     expect(page.locator(".sending")).to_be_hidden()
+    assert may_leave(page)
 
 
 def test_sending_that_fails_says_so_over_an_open_batch_too(
@@ -170,6 +183,7 @@ def test_sending_that_fails_says_so_over_an_open_batch_too(
     held[0].fulfill(status=507, json={"code": "insufficient_storage", "detail": "full"})
     problem = page.get_by_role("alert")
     expect(problem).to_contain_text("nearly full")
+    assert may_leave(page)
     with page.expect_request("**/v1/jobs"):
         problem.get_by_role("button", name="Try again").click()
     expect(problem).to_have_count(0)

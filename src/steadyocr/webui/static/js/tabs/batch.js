@@ -30,6 +30,7 @@ export class Batch {
   #watch = null;
   #sending = null;
   #queue = Promise.resolve();
+  #unsent = 0;
   #recent = [];
   // The files of the job sent last, by position, so that their pictures need not come back from the server.
   #sent = { id: null, files: [] };
@@ -92,8 +93,16 @@ export class Batch {
     this.#line(files);
   }
 
+  /** Until they are sent they go with the page, so the browser asks before it leaves. */
   #line(files) {
-    this.#queue = this.#queue.then(() => attempt(() => this.#send(files)));
+    this.#unsent += 1;
+    addEventListener('beforeunload', stay);
+    const sent = () => {
+      this.#unsent -= 1;
+      // Only then: a page that listens is not kept by browsers to be gone back to.
+      if (!this.#unsent) removeEventListener('beforeunload', stay);
+    };
+    this.#queue = this.#queue.then(() => attempt(() => this.#send(files))).then(sent);
   }
 
   /** Send files as one job, then go and watch it. */
@@ -338,6 +347,8 @@ const nameOf = (file) => file.path || file.webkitRelativePath || file.name;
 const sizeOf = (files) => files.reduce((sum, file) => sum + file.size, 0);
 const shortName = (item) => item.name || `#${item.position + 1}`;
 const keyOf = (item) => `${item.position}/${item.state}/${item.attempts ?? 0}`;
+
+const stay = (event) => event.preventDefault();
 
 /** Refuse what the server is known to refuse before gigabytes of it travel. */
 function refuseTooMuch(files) {
