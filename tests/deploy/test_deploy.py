@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +210,34 @@ def test_settings_named_in_the_files_exist() -> None:
     for name in names:
         section, field = name.removeprefix("STEADYOCR_").lower().split("__")
         assert field in type(getattr(defaults(), section)).model_fields, name
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "port"),
+    [
+        ({}, None, 7860),
+        ({}, "[server]\nport = 8001\n", 8001),
+        ({}, "[queue]\nmax_size = 5\n", 7860),
+        ({"STEADYOCR_SERVER__PORT": "8002"}, "[server]\nport = 8001\n", 8002),
+        ({"STEADYOCR_CONFIG": "{data}/other.toml"}, "[server]\nport = 8001\n", 8003),
+    ],
+)
+def test_the_health_check_finds_the_port_as_the_service_does(
+    tmp_path: Path, environment: dict[str, str], file: str | None, port: int
+) -> None:
+    (tmp_path / "other.toml").write_text("[server]\nport = 8003\n")
+    if file is not None:
+        (tmp_path / "steadyocr.toml").write_text(file)
+    given = {name: value.format(data=tmp_path) for name, value in environment.items()}
+    given["STEADYOCR_DATA_DIR"] = str(tmp_path)
+    assert load_settings(environ=given)[0].server.port == port
+    assert int(runpy.run_path(str(CHECK))["find_port"](given)) == port
+
+
+@pytest.mark.parametrize("file", ["no TOML", "server = 5\n", "\udcff"])
+def test_the_health_check_outlives_a_settings_file_that_became_useless(tmp_path: Path, file: str) -> None:
+    (tmp_path / "steadyocr.toml").write_text(file, errors="surrogateescape")
+    assert runpy.run_path(str(CHECK))["find_port"]({"STEADYOCR_DATA_DIR": str(tmp_path)}) == "7860"
 
 
 def run_check(port: int) -> subprocess.CompletedProcess[str]:
