@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
-from steadyocr.errors import InternalError, InvalidOption
+from steadyocr.errors import InternalError, InvalidOption, Unavailable
 from steadyocr.jobs.archive_input import unpack
 from steadyocr.jobs.blobs import BlobStore, Unreadable, put_bytes, storage_works
 from steadyocr.jobs.config import RunnerConfig
@@ -18,6 +19,11 @@ from steadyocr.jobs.records import dump
 from steadyocr.scheduling.items import Priority, Reply
 from steadyocr.telemetry.logging import job_id_var, request_id_var
 from steadyocr.types import OcrOptions
+
+_log = logging.getLogger("steadyocr.jobs")
+
+_FIRST_PAUSE_S: Final = 0.5
+_MAX_PAUSE_S: Final = 30.0
 
 
 class Submit(Protocol):
@@ -60,7 +66,7 @@ class ItemReader:
         # Each job is a client of its own, so that jobs take turns in the queue as well.
         client = f"job-{lease.job_id}"
         reply = await self._submit(data, options, priority=Priority.BATCH, client=client, request_id=request_id)
-        return await asyncio.to_thread(self._store, reply)
+        return await self._store_patiently(reply)
 
     def _load(self, lease: Lease) -> bytes:
         with self._input(lease) as stream:
@@ -88,6 +94,20 @@ class ItemReader:
             items = unpack(stream, self._config.archive, self._blobs, keep_on=wanted)
         refuse_lost(self._blobs, items)
         return items
+
+    async def _store_patiently(self, reply: Reply) -> ItemOutcome:
+        """Store what was read, and while there is no room for it keep it and the slot: the next page would have none.
+
+        Given back, the picture would be read again every few seconds for as long as the disk is full.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await asyncio.to_thread(self._store, reply)
+            except Unavailable as error:
+                _log.warning("A result cannot be stored yet", extra={"code": error.code})
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _MAX_PAUSE_S)
 
     def _store(self, reply: Reply) -> ItemOutcome:
         page = reply.message["page"]

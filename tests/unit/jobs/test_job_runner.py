@@ -19,6 +19,7 @@ from steadyocr.errors import (
     Cancelled,
     Draining,
     EngineDied,
+    InsufficientStorage,
     MemoryPressure,
     ModelMissing,
     NotReady,
@@ -28,7 +29,7 @@ from steadyocr.errors import (
     UndecodableImage,
 )
 from steadyocr.jobs.async_store import AsyncJobStore
-from steadyocr.jobs.blobs import put_bytes
+from steadyocr.jobs.blobs import BlobWriter, put_bytes
 from steadyocr.jobs.config import RetentionConfig, RunnerConfig, StoreConfig
 from steadyocr.jobs.gate import Gate
 from steadyocr.jobs.janitor import Janitor
@@ -191,6 +192,54 @@ async def test_results_of_jobs_under_way_may_take_the_space_that_is_kept_free(tm
         rig.runner.start(rig.loops)
         (item,) = await rig.finished(job)
         assert (item.state, rig.front.seen) == (ItemState.DONE, [b"a"]), "it was read once"
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], threading.Event]:
+    """Let nothing be stored until the event is set; returns the tries as well."""
+    monkeypatch.setattr("steadyocr.jobs.reading._FIRST_PAUSE_S", 0.01)
+    write = LocalBlobs.writer
+    tries: list[int] = []
+    room = threading.Event()
+
+    def writer(self: LocalBlobs, max_bytes: int, *, reserve: bool = False) -> BlobWriter:
+        if not room.is_set():
+            tries.append(max_bytes)
+            raise InsufficientStorage("full", retry_after_s=60.0)
+        return write(self, max_bytes, reserve=reserve)
+
+    monkeypatch.setattr(LocalBlobs, "writer", writer)
+    return tries, room
+
+
+async def large(data: bytes) -> Reply:
+    return Reply({"page": {"text": "x" * 1000}})
+
+
+@in_real_time
+async def test_a_result_waits_for_room_and_its_picture_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as rig:
+        rig.front.acts[b"a"] = large
+        job = rig.submit(b"a")
+        tries, room = fill_disk(monkeypatch)
+        await until(lambda: len(tries) >= 3)
+        room.set()
+        (item,) = await rig.finished(job)
+        assert (item.state, rig.front.seen, rig.runner.settled) == (ItemState.DONE, [b"a"], {"done": 1})
+
+
+@in_real_time
+async def test_a_result_that_waits_for_room_does_not_hold_up_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as rig:
+        rig.front.acts[b"a"] = large
+        job = rig.submit(b"a")
+        tries, _ = fill_disk(monkeypatch)
+        await until(lambda: bool(tries))
+        await rig.runner.stop()
+        assert (rig.runner.in_hand, rig.store.items(job.id)[0].state) == (0, ItemState.QUEUED)
 
 
 @in_real_time
