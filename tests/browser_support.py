@@ -181,6 +181,12 @@ def axe() -> Callable[[Page], list[str]]:
     return run
 
 
+def reload(page: Page) -> None:
+    """Reload the page and wait until it listens: what is done to it before that moment is lost."""
+    page.reload()
+    page.locator("html[data-ready]").wait_for()
+
+
 def read_one(page: Page, name: str = "english.png") -> None:
     """Read one of the known pictures in the first tab."""
     page.locator("#panel-single input[data-role=files]").set_input_files(FIXTURES / name)

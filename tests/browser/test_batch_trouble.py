@@ -323,6 +323,14 @@ def test_a_page_of_what_failed_that_is_gone_gives_way_to_the_last_one(open_page:
     # Others try again too, and what they do is seen here without a click.
     ended.job["failed"] = 20
     expect(page.locator(".items tbody tr")).to_have_count(20)
+    # Taken up elsewhere after its end, it is followed again.
+    ended.job.update(state="done", finished_at=1_795_480_009)
+    page.locator(ENDED).wait_for()
+    ended.job.update(state="running", failed=10, finished_at=None)
+    page.get_by_role("button", name="All", exact=True).click()
+    page.locator("#panel-batch[data-job=open]").wait_for()
+    ended.job.update(state="done", finished_at=1_795_480_019)
+    page.locator(ENDED).wait_for()
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

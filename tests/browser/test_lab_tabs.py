@@ -102,7 +102,15 @@ def test_a_run_is_cancelled_and_resumed(open_page: OpenPage) -> None:
     lab.patience = 100
     page = open_tab(open_page, "tune", lab)
     page.get_by_role("button", name="Start training").click()
-    page.locator(".run").get_by_role("button", name="Cancel").click()
+    cancel = page.locator(".run").get_by_role("button", name="Cancel")
+    expect(cancel).to_be_visible()
+    # A fault of the server's is none of the run's.
+    fault = {"code": "internal", "detail": "oh"}
+    page.route("**/v1/lab/runs/run-0", lambda route: route.fulfill(status=500, json=fault))
+    expect(page.locator(".run").get_by_role("alert")).to_contain_text("The service has a fault")
+    page.unroute("**/v1/lab/runs/run-0")
+    expect(page.locator(".run").get_by_role("alert")).to_have_count(0)
+    cancel.click()
     expect(page.locator(".run .badge.cancelled")).to_be_visible()
     lab.patience = 1
     page.get_by_role("button", name="Resume").click()
@@ -193,6 +201,8 @@ def test_a_list_of_exports_that_fails_says_so(open_page: OpenPage) -> None:
     page.route("**/v1/lab/exports", lambda route: route.fulfill(status=500, json={"code": "internal", "detail": "oh"}))
     page.locator("#tab-export").click()
     expect(page.get_by_role("alert")).to_contain_text("The service has a fault")
+    page.unroute("**/v1/lab/exports")
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_a_run_that_is_gone_shows_nothing_of_another(open_page: OpenPage) -> None:

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from browser_support import OpenPage, Watched, by_name, needs_chromium, read_one
+from browser_support import OpenPage, Watched, by_name, needs_chromium, read_one, reload
 from support import RunningServer
 
 pytestmark = needs_chromium
@@ -18,7 +18,7 @@ def test_history_brings_a_reading_back(open_page: OpenPage) -> None:
     page = open_page()
     read_one(page, "chinese.png")
     known = page.locator("#panel-single .lines .text").all_text_contents()
-    page.reload()
+    reload(page)
     page.locator("#history-button").click()
     page.locator(".drawer .entry").first.click()
     reader = page.locator("dialog.reader")

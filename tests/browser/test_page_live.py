@@ -194,6 +194,23 @@ def test_a_busy_server_is_asked_again_when_it_says(open_page: OpenPage) -> None:
     page.evaluate("location.hash = 'batch/long'")
     expect(page.locator(".items tbody tr")).to_have_count(3)
     assert job.looks[0] - refused[0] >= 4
+    # A fault of the server's is said once, and the batch is looked at all the same.
+    faults: list[Route] = []
+
+    def fail(route: Route) -> None:
+        faults.append(route)
+        route.fulfill(status=500, json={"code": "internal", "detail": "oh", "request_id": str(len(faults))})
+
+    page.route("**/v1/jobs/long", fail)
+    fault = page.locator(".job").get_by_role("alert")
+    expect(fault).to_contain_text("The service has a fault")
+    first = fault.text_content()
+    while len(faults) < 4:  # the test's own time limit bounds this
+        page.wait_for_timeout(20)
+    assert fault.text_content() == first
+    page.unroute("**/v1/jobs/long", fail)
+    job.look_on(2)
+    expect(fault).to_have_count(0)
 
 
 def test_a_server_that_never_answers_is_one_that_does_not_answer(open_page: OpenPage) -> None:

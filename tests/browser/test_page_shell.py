@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser_support import OpenPage, Watched, needs_chromium, read_one
+from browser_support import OpenPage, Watched, needs_chromium, read_one, reload
 from fake_lab import FakeLab
 from support import FIXTURES, RunningServer, running_server
 
@@ -30,8 +30,7 @@ def test_the_first_visit_is_light(open_page: OpenPage, watched: list[Watched]) -
 
 def test_a_second_visit_asks_but_does_not_load(open_page: OpenPage) -> None:
     page = open_page()
-    page.reload()
-    page.locator("html[data-ready]").wait_for()
+    reload(page)
     moved = page.evaluate(
         "performance.getEntriesByType('resource').filter((one) => one.name.includes('/ui/'))"
         ".map((one) => [one.transferSize, one.encodedBodySize])"

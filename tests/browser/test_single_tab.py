@@ -11,7 +11,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from browser_support import DESKTOP, PHONE, OpenPage, needs_chromium
+from browser_support import DESKTOP, PHONE, OpenPage, needs_chromium, reload
 from single_support import DONE, as_file, content, download, lines_of, read
 from steadyocr.page_formats import render_page
 from support import FIXTURES, KnownPicture, RunningServer, encoded
@@ -184,7 +184,7 @@ def test_pasting_and_dropping(open_page: OpenPage, english: KnownPicture) -> Non
         page.locator(DONE).wait_for()
         assert lines_of(page) == english.texts
         expect(page.locator("dialog:modal")).to_have_count(0)
-        page.reload()
+        reload(page)
     # One picture at a time: what becomes of the others is said.
     page.evaluate(
         give.replace("target.dispatch", "for (const n of 'ab') transfer.items.add(new File([n], n)); target.dispatch"),
