@@ -49,6 +49,11 @@ export class ApiError extends Error {
     return WAITING_STATUS.has(this.status) || this.status === 0;
   }
 
+  /** Whether it may be over at the next look: the fault of the server or of some proxy, not of what was asked. */
+  get passes() {
+    return this.status >= 500 || this.retryable;
+  }
+
   /** Whether trying again may help: a bad picture stays one. */
   get retryable() {
     return this.body.retryable ?? (this.status === 0 || this.status >= 500);

@@ -45,7 +45,14 @@ export function failure(error, retry) {
   const detail = own && own !== sentence ? h('small', { class: 'block muted' }, own) : null;
   const text = h('span', { t: words }, detail, id ? h('small', { class: 'id' }, ` ${id.slice(0, 12)}`) : null);
   const again = retry && (!known || error.retryable) ? [h('button', { icon: 'retry', t: 'again', on: { click: retry } })] : [];
-  return note('bad', text, ...again);
+  const box = note('bad', text, ...again);
+  box.dataset.code = error.code ?? '';
+  return box;
+}
+
+/** Say in its place what went wrong, once however often it is met: who listens hears each note that comes. */
+export function complain(place, error) {
+  if (place.firstElementChild?.dataset.code !== (error.code ?? '')) place.replaceChildren(failure(error));
 }
 
 /** Run something a click started; tell what goes wrong in a toast. */

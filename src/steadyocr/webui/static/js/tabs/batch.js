@@ -7,7 +7,7 @@ import { follow } from '../core/live.js';
 import { saveFrom } from '../core/save.js';
 import { dropZone } from '../parts/drop.js';
 import { openReader } from '../parts/reader.js';
-import { act, attempt, badge, bar, failure, sure, toast, Wait } from '../parts/widgets.js';
+import { act, attempt, badge, bar, complain, failure, sure, toast, Wait } from '../parts/widgets.js';
 
 const PAGE = 50;
 const RECENT = 20;
@@ -28,6 +28,7 @@ export class Batch {
   #offset = 0;
   #onlyBad = false;
   #watch = null;
+  #followed = null;
   #sending = null;
   #queue = Promise.resolve();
   #unsent = 0;
@@ -211,7 +212,9 @@ export class Batch {
 
   #follow(jobId, signal) {
     this.problem.replaceChildren();
-    follow({ events: `v1/jobs/${jobId}/events`, signal, refresh: () => this.#refresh(jobId, signal) });
+    this.#followed = signal;
+    const over = () => this.#followed === signal && (this.#followed = null);
+    follow({ events: `v1/jobs/${jobId}/events`, signal, refresh: () => this.#refresh(jobId, signal) }).then(over);
   }
 
   async #refresh(jobId, signal) {
@@ -236,12 +239,12 @@ export class Batch {
       this.#draw();
       return !isOpen(job);
     } catch (error) {
-      if (!isAbort(error) && !error.waits) {
-        if (error.status === 404) this.#forget();
-        this.problem.replaceChildren(failure(error));
-        return true;
-      }
-      throw error;
+      if (isAbort(error) || error.waits) throw error;
+      if (error.status === 404) this.#forget();
+      complain(this.problem, error);
+      // The batch goes on, and so does the look at it.
+      if (error.passes) throw error;
+      return true;
     }
   }
 
@@ -306,6 +309,8 @@ export class Batch {
     this.#offset = Math.max(0, offset);
     const { signal } = this.#watch;
     await this.doing.through(() => this.#refresh(this.#jobId, signal), signal);
+    // It had ended, and has been taken up again elsewhere.
+    if (!this.#followed && !signal.aborted && this.#job && isOpen(this.#job)) this.#follow(this.#jobId, signal);
   }
 
   #filter(onlyBad) {

@@ -5,7 +5,7 @@ import { arrange, h, show } from '../core/dom.js';
 import { bytes, moment, number, onLanguage, say, t } from '../core/i18n.js';
 import { saveFrom } from '../core/save.js';
 import { checkField, choiceField, numberField, openLab, segmentField } from '../parts/fields.js';
-import { act, attempt, badge, bar, failure, note, Wait } from '../parts/widgets.js';
+import { act, attempt, badge, bar, complain, failure, note, Wait } from '../parts/widgets.js';
 
 // Sides of the network's input are multiples of 32; what is not becomes the next larger one, as on the server.
 const SIDE = { value: 800, min: 320, max: 1536, step: 32, round: Math.ceil };
@@ -23,10 +23,11 @@ export class Export {
     this.panel = panel;
     this.closed = show(h('div', { class: 'column' }), false);
     this.wait = new Wait();
+    this.fault = h('div');
     this.list = h('ul', { class: 'exports' });
     this.blank = h('div', { class: 'blank-state muted' }, h('p', { t: 'export.none' }));
     this.open = h('div', { class: 'bench' }, h('div', { class: 'bench-form' }, this.#furnishForm()),
-      h('div', { class: 'bench-view' }, this.wait.element, this.blank, this.list));
+      h('div', { class: 'bench-view' }, this.wait.element, this.fault, this.blank, this.list));
     panel.append(this.closed, this.open);
     onLanguage(() => {
       this.#nameModels();
@@ -45,7 +46,7 @@ export class Export {
     this.#models = [runs.filter((run) => run.usable), lab.base_models];
     this.#nameModels();
     if (this.#names.has(model)) this.model.input.value = model;
-    this.#follow(signal).catch((error) => isAbort(error) || this.problem.replaceChildren(failure(error)));
+    this.#follow(signal).catch((error) => isAbort(error) || complain(this.fault, error));
   }
 
   #nameModels() {
@@ -126,9 +127,16 @@ export class Export {
 
   async #follow(signal) {
     for (;;) {
-      ({ exports: this.#exports } = await this.wait.through(() => getJson('v1/lab/exports', { signal }), signal));
-      this.#draw();
-      if (!this.#exports.some((one) => OPEN_STATES.includes(one.state))) return;
+      try {
+        ({ exports: this.#exports } = await this.wait.through(() => getJson('v1/lab/exports', { signal }), signal));
+        this.fault.replaceChildren();
+        this.#draw();
+        if (!this.#exports.some((one) => OPEN_STATES.includes(one.state))) return;
+      } catch (error) {
+        // Exports go on, and so does the look at them.
+        if (!error.passes) throw error;
+        complain(this.fault, error);
+      }
       await pause(POLL_S, signal);
     }
   }

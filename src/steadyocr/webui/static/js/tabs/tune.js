@@ -6,7 +6,7 @@ import { duration, moment, number, onLanguage, percent, say, t } from '../core/i
 import { follow } from '../core/live.js';
 import '../parts/chart.js';
 import { choiceField, numberField, openLab } from '../parts/fields.js';
-import { act, attempt, badge, bar, failure, note, sure } from '../parts/widgets.js';
+import { act, attempt, badge, bar, complain, failure, note, sure } from '../parts/widgets.js';
 
 // The original's defaults and ranges.
 const BATCH = { value: 8, min: 1, max: 32 };
@@ -185,7 +185,9 @@ export class Tune {
     } catch (error) {
       if (isAbort(error) || error.waits) throw error;
       if (error.status === 404) this.#forget();
-      this.runProblem.replaceChildren(failure(error));
+      complain(this.runProblem, error);
+      // The run goes on, and so does the look at it.
+      if (error.passes) throw error;
       return true;
     }
   }
