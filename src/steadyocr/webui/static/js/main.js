@@ -74,6 +74,11 @@ function furnishTabs() {
     location.hash = next;
     tabButton(next).focus();
   });
+  // Its own address would be that of the first tab.
+  document.querySelector('.skip').addEventListener('click', (event) => {
+    event.preventDefault();
+    byId('main').focus();
+  });
   addEventListener('hashchange', () => {
     uncover();
     attempt(open);
