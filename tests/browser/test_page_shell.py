@@ -191,6 +191,11 @@ def test_a_wrong_key_is_said_to_be(open_page: OpenPage, locked: RunningServer) -
     field = page.get_by_label("Key", exact=True)
     expect(field).to_be_visible()
     expect(box.get_by_role("alert")).to_have_count(0)
+    # Such a blank comes along with what is copied, unseen.
+    field.fill(f"open\u200b{KEY}")
+    page.get_by_role("button", name="Use this key").click()
+    expect(box.get_by_role("alert")).to_have_text("The key is not accepted.")
+    expect(page.locator("#banner")).to_be_hidden()
     field.fill("open-barley")
     page.get_by_role("button", name="Use this key").click()
     expect(box.get_by_role("alert")).to_have_text("The key is not accepted.")

@@ -125,8 +125,11 @@ function furnishKey() {
   };
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
-    apiKey.set(field.value.trim());
-    show(wrong, false);
+    const key = field.value.trim();
+    // No key of a server's has other characters, and no request takes them: each would look like a server that is gone.
+    show(wrong, !/^[ -~]+$/.test(key));
+    if (!wrong.hidden) return;
+    apiKey.set(key);
     // A wrong key is refused while the form is there to say so.
     const error = await getJson('v1/info').catch((reason) => reason);
     if (error.status === 401) return;
