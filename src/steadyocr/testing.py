@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from steadyocr.errors import EngineDied, IdempotencyConflict, NotFoundError
+from steadyocr.errors import EngineDied, IdempotencyConflict, InsufficientStorage, NotFoundError
 from steadyocr.jobs.bookkeeping import advance, event_data
 from steadyocr.jobs.config import StoreConfig, longest_lease_s
 from steadyocr.jobs.control import job_not_found
@@ -270,7 +270,8 @@ class InMemoryJobStore:
                 return self._jobs[known]
             states = initial_states(new.items, JobState.QUEUED)
             created = new_job(uuid.uuid4().hex, new, states, self._clock())
-            self._refuse_over_quota(created.stored_bytes)
+            if (lack := self._lack_of_room(created.stored_bytes)) is not None:
+                raise lack
             if key is not None:
                 self._keys[key] = (created.id, new.request_hash)
             self._add(created, new.items, states)
@@ -278,12 +279,20 @@ class InMemoryJobStore:
                 self._webhooks.add(created, new.webhook_url, self._clock())
             return self._save(created, dataclasses.replace(created, last_event=0))
 
-    def _refuse_over_quota(self, size_bytes: int) -> None:
+    def lack_of_room(
+        self, size_bytes: int, *, tenant: str = "", idempotency_key: str | None = None
+    ) -> InsufficientStorage | None:
+        """See :meth:`JobStore.lack_of_room`."""
+        with self._lock:
+            return None if (tenant, idempotency_key) in self._keys else self._lack_of_room(size_bytes)
+
+    def _lack_of_room(self, size_bytes: int) -> InsufficientStorage | None:
         jobs, now = self._jobs.values(), self._clock()
         ended = [(job.finished_at, job.stored_bytes) for job in jobs if self._is_promised(job) and job.finished_at]
         taken = sum(job.stored_bytes for job in jobs if job.finished_at is None) + sum(size for _, size in ended)
-        if 0 < self._config.max_stored_bytes < taken + size_bytes:
-            raise refusal(self._config, now, taken, size_bytes, ended)
+        if not 0 < self._config.max_stored_bytes < taken + size_bytes:
+            return None
+        return refusal(self._config, now, taken, size_bytes, ended)
 
     def _is_promised(self, job: Job) -> bool:
         after, until = promised_within(self._clock(), self._config.grace_s)

@@ -330,6 +330,22 @@ def test_a_full_store_refuses_new_jobs_and_keeps_the_results_of_those_before(tmp
         assert jobs.ended(jobs.submit(large("second")))["done"] == 1
 
 
+def test_what_will_not_fit_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    def head(more: str) -> bytes:
+        lines = ["POST /v1/jobs HTTP/1.1", "Host: localhost", "Content-Type: application/zip", more]
+        return "\r\n".join([*lines, f"Content-Length: {MAX_UPLOAD}", "", ""]).encode()
+
+    with light_server(tmp_path, jobs__max_stored_bytes=str(1 << 20), jobs__max_files="20") as jobs:
+        jobs.ended(jobs.submit(pictures("a"), headers={"Idempotency-Key": "known"}))
+        address = (jobs.http.base_url.host, jobs.http.base_url.port or 0)
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(head("Accept: */*"))
+            assert connection.recv(100).startswith(b"HTTP/1.1 507")
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(head("Idempotency-Key: known") + bytes(MAX_UPLOAD))
+            assert connection.recv(100).startswith(b"HTTP/1.1 409"), "it is read, and is another job"
+
+
 def test_jobs_and_items_come_in_pages(jobs: Client) -> None:
     made = [jobs.submit(pictures(f"p{n}")) for n in range(3)]
     page = jobs.http.get("/v1/jobs", params={"limit": 2}).json()

@@ -12,7 +12,7 @@ from steadyocr.api.bodies import read_json_object
 from steadyocr.api.jobs_common import MAX_PAGE, MAX_POSITION, batches_of, own_job, problems, query, states, whole_number
 from steadyocr.api.jobs_fields import job_request
 from steadyocr.api.jobs_schemas import ItemsOut, JobOut, JobsOut
-from steadyocr.api.jobs_upload import FILES_FIELD, take_files
+from steadyocr.api.jobs_upload import FIELDS_BYTES, FILES_FIELD, take_files
 from steadyocr.api.jobs_views import item_view, job_view
 from steadyocr.api.ocr_routes import OPTION_SCHEMAS, owner_of
 from steadyocr.errors import InvalidOption
@@ -22,6 +22,8 @@ from steadyocr.jobs.store import RETRYABLE, JobStore
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _RETRYABLE_STATES: Final = (*RETRYABLE, ItemState.CANCELLED, ItemState.EXPIRED)
+# Boundary, name and type of a file in a form.
+_BYTES_AROUND_FILE: Final = 1 << 10
 _JOB_SCHEMAS: dict[str, Any] = {
     "priority": {"type": "integer", "minimum": -100, "maximum": 100, "default": 0, "description": "higher goes first"},
     "deadline_s": {
@@ -95,11 +97,31 @@ async def take_job(request: Request, *, renamed: Mapping[str, str] | None = None
         SteadyOCRError: It is refused.
     """
     async with batches_of(request).intake() as intake:
+        await _refuse_hopeless(request)
         renamed = renamed or {}
         given = await take_files(request, intake)
         fields = {renamed.get(name, name): value for name, value in given.items() if name not in ignored}
         wanted = job_request(fields, request.headers, owner_of(request), batches_of(request))
         return await intake.submit(wanted)
+
+
+async def _refuse_hopeless(request: Request) -> None:
+    """Refuse a job that says itself that it will not fit, before anything of it is read.
+
+    Raises:
+        InsufficientStorage: It is larger than the room there is.
+    """
+    batches = batches_of(request)
+    announced = request.headers.get("content-length", "")
+    # What a form may have around its files is not kept.
+    around = FIELDS_BYTES + batches.settings.jobs.max_files * _BYTES_AROUND_FILE
+    least = int(announced) - around if announced.isdigit() else 0
+    if least <= 0:
+        return
+    key = request.headers.get("idempotency-key")
+    lack = await batches.call(JobStore.lack_of_room, least, tenant=owner_of(request), idempotency_key=key)
+    if lack is not None:
+        raise lack
 
 
 @router.get(

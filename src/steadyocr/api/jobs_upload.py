@@ -18,6 +18,8 @@ FILES_FIELD: Final = "files"
 _ZIP_TYPES: Final = ("application/zip", "application/x-zip-compressed")
 _MAX_FIELDS: Final = 32
 _MAX_FIELD_BYTES: Final = 16 << 10
+# What all fields of a form together may have.
+FIELDS_BYTES: Final = _MAX_FIELDS * _MAX_FIELD_BYTES
 
 _Step = Literal["begin", "data", "end"]
 

@@ -43,18 +43,24 @@ def refuse_over_quota(tx: Tx, size_bytes: int) -> None:
     Raises:
         InsufficientStorage: It does not.
     """
-    if tx.config.max_stored_bytes <= 0:
-        return
-    if tx.postgres:
+    if tx.postgres and tx.config.max_stored_bytes > 0:
         # Of two at once each would find the room that the other is about to take.
         tx.connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    if (lack := lack_of_room(tx, size_bytes)) is not None:
+        raise lack
+
+
+def lack_of_room(tx: Tx, size_bytes: int) -> InsufficientStorage | None:
+    """Return why a new job of this size does not fit beside what is promised; ``None`` when it does."""
+    if tx.config.max_stored_bytes <= 0:
+        return None
     size = func.coalesce(func.sum(job.c.stored_bytes), 0)
     taken = tx.connection.execute(select(size).where(or_(job.c.finished_at.is_(None), is_promised(tx)))).scalar_one()
     if taken + size_bytes <= tx.config.max_stored_bytes:
-        return
+        return None
     rows = tx.connection.execute(select(job.c.finished_at, job.c.stored_bytes).where(is_promised(tx)))
     ended = [(row.finished_at, row.stored_bytes) for row in rows]
-    raise refusal(tx.config, tx.now, int(taken), size_bytes, ended)
+    return refusal(tx.config, tx.now, int(taken), size_bytes, ended)
 
 
 def refusal(

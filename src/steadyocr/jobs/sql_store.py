@@ -6,6 +6,7 @@ import secrets
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 
+from steadyocr.errors import InsufficientStorage
 from steadyocr.jobs import control, leasing, outcomes, queries, retention, webhook_rows
 from steadyocr.jobs.config import StoreConfig
 from steadyocr.jobs.database import Database, open_database
@@ -28,7 +29,7 @@ from steadyocr.jobs.models import (
 )
 from steadyocr.jobs.stopping import KeepOn, always
 from steadyocr.jobs.store import RETRYABLE
-from steadyocr.jobs.submit import refuse_wrong_count, submit
+from steadyocr.jobs.submit import lack_of_room, refuse_wrong_count, submit
 from steadyocr.jobs.watch import Watch, open_watch
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook
 
@@ -46,6 +47,12 @@ class SqlJobStore:
             refuse_low_disk(self._database.path.parent, self._database.config.min_free_bytes)
         job_id = uuid.uuid4().hex
         return self._database.write(lambda tx: submit(tx, job_id, new))
+
+    def lack_of_room(
+        self, size_bytes: int, *, tenant: str = "", idempotency_key: str | None = None
+    ) -> InsufficientStorage | None:
+        """See :meth:`JobStore.lack_of_room`."""
+        return self._database.read(lambda tx: lack_of_room(tx, size_bytes, tenant, idempotency_key))
 
     def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:
         """See :meth:`JobStore.claim`."""

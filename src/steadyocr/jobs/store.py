@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, Protocol
 
+from steadyocr.errors import InsufficientStorage
 from steadyocr.jobs.models import (
     Census,
     ErrorWire,
@@ -30,7 +31,7 @@ RETRYABLE = (ItemState.FAILED, ItemState.DEAD)
 READS: Final = frozenset(
     {
         "job", "jobs", "progress", "items", "item", "results", "events", "waiting", "load", "census", "webhook",
-        "referenced", "stored_bytes",
+        "referenced", "stored_bytes", "lack_of_room",
     }
 )  # fmt: skip
 
@@ -52,6 +53,14 @@ class JobStore(Protocol):
             IdempotencyConflict: Its key stands for another request.
             InsufficientStorage: The disk is low and nothing new is taken; or the job does not fit beside those that are
                 unfinished or ended just now.
+        """
+
+    def lack_of_room(
+        self, size_bytes: int, *, tenant: str = "", idempotency_key: str | None = None
+    ) -> InsufficientStorage | None:
+        """Return why :meth:`submit` would refuse a job for its size now; ``None`` when it would not.
+
+        A job that the key stands for already is never refused for that.
         """
 
     def claim(self, owner: str, *, limit: int = 1, lease_s: float = 30.0, token: str | None = None) -> list[Lease]:

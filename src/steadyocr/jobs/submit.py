@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import ColumnElement, func, insert, select
 
-from steadyocr.errors import EmptyInput, IdempotencyConflict, PayloadTooLarge
-from steadyocr.jobs import webhook_rows
+from steadyocr.errors import EmptyInput, IdempotencyConflict, InsufficientStorage, PayloadTooLarge
+from steadyocr.jobs import quota, webhook_rows
 from steadyocr.jobs.bookkeeping import advance, write_events
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import ItemState, Job, JobState, NewItem, NewJob
-from steadyocr.jobs.quota import refuse_over_quota
 from steadyocr.jobs.records import dump, to_job
 from steadyocr.jobs.schema import is_state, item, job
 
@@ -59,7 +58,7 @@ def submit(tx: Tx, job_id: str, new: NewJob) -> Job:
         return known
     states = initial_states(new.items, JobState.QUEUED)
     created = new_job(job_id, new, states, tx.now)
-    refuse_over_quota(tx, created.stored_bytes)
+    quota.refuse_over_quota(tx, created.stored_bytes)
     stated = {column.name: getattr(created, column.name) for column in job.columns if hasattr(created, column.name)}
     written = {"options": dump(dict(new.options)), "meta": dump(dict(new.meta))}
     keys = {"idempotency_key": new.idempotency_key, "request_hash": new.request_hash}
@@ -83,13 +82,25 @@ def _known(tx: Tx, job_id: str, new: NewJob) -> Job | None:
         # Two requests with one key at the same time: the second waits here and then finds the first one's job.
         name = f"{len(new.tenant)}:{new.tenant}:{new.idempotency_key}"
         tx.connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
-    same_key = (job.c.tenant == new.tenant) & (job.c.idempotency_key == new.idempotency_key)
-    row = tx.connection.execute(select(job).where(same_key)).mappings().one_or_none()
+    row = tx.connection.execute(select(job).where(_same_key(new.tenant, new.idempotency_key))).mappings().one_or_none()
     if row is None:
         return None
     if row["request_hash"] != new.request_hash:
         raise IdempotencyConflict("this idempotency key was used for another request; use a new key for a new request")
     return to_job(row)
+
+
+def _same_key(tenant: str, key: str) -> ColumnElement[bool]:
+    return (job.c.tenant == tenant) & (job.c.idempotency_key == key)
+
+
+def lack_of_room(tx: Tx, size_bytes: int, tenant: str, idempotency_key: str | None) -> InsufficientStorage | None:
+    """Return why a job would be refused for its size, before it is sent; ``None`` when it would not, or is known."""
+    if idempotency_key is not None:
+        known = select(job.c.id).where(_same_key(tenant, idempotency_key))
+        if tx.connection.execute(known).first() is not None:
+            return None
+    return quota.lack_of_room(tx, size_bytes)
 
 
 def new_job(job_id: str, new: NewJob, states: Sequence[ItemState], now: float) -> Job:

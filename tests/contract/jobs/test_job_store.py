@@ -784,6 +784,16 @@ def test_a_known_job_is_given_however_full_the_store_is(store: JobStore) -> None
         submit_bytes(store, QUOTA, idempotency_key="k", request_hash="other")
 
 
+def test_what_will_not_fit_is_known_before_it_is_sent(store: JobStore) -> None:
+    submit_bytes(store, QUOTA - 5, tenant="t", idempotency_key="k", request_hash="h")
+    assert store.lack_of_room(5) is None
+    lack = store.lack_of_room(6)
+    assert lack is not None
+    assert (lack.retry_after_s, lack.details) == (60.0, {"limit_bytes": QUOTA, "job_bytes": 6})
+    assert store.lack_of_room(6, tenant="t", idempotency_key="k") is None, "its job is given however full it is"
+    assert store.lack_of_room(6, tenant="other", idempotency_key="k") is not None
+
+
 def test_a_job_larger_than_all_may_be_is_not_told_to_come_again(store: JobStore) -> None:
     refusal = refused_for_room(store, QUOTA + 1)
     assert refusal.retry_after_s is None
