@@ -110,7 +110,25 @@ def test_a_run_is_cancelled_and_resumed(open_page: OpenPage) -> None:
     expect(page.locator(".run").get_by_role("alert")).to_contain_text("The service has a fault")
     page.unroute("**/v1/lab/runs/run-0")
     expect(page.locator(".run").get_by_role("alert")).to_have_count(0)
+    # Whoever looks at something else meanwhile is not fetched back, nor is the run looked at for nobody.
+    order = held(page, "**/v1/lab/runs", when=lambda request: request.method == "POST")
+    page.get_by_role("button", name="Start training").click()
+    late = wait_for(page, order)
+    page.locator("#tab-single").click()
+    with page.expect_response("**/v1/lab/runs"):
+        late.fallback()
+    page.wait_for_timeout(100)
+    expect(page.locator("#panel-single")).to_be_visible()
+    page.locator("#tab-tune").click()
+    order = held(page, "**/v1/lab/runs/run-1/cancel")
     cancel.click()
+    late = wait_for(page, order)
+    page.locator("#tab-single").click()
+    with page.expect_response("**/v1/lab/runs/run-1/cancel"):
+        late.fallback()
+    page.wait_for_timeout(100)
+    assert lab.asked[-1][:2] == ("POST", "runs/run-1/cancel")
+    page.locator("#tab-tune").click()
     expect(page.locator(".run .badge.cancelled")).to_be_visible()
     lab.patience = 1
     page.get_by_role("button", name="Resume").click()

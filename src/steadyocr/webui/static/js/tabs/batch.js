@@ -334,8 +334,9 @@ export class Batch {
   async #delete() {
     const { id, total } = this.#job;
     if (!(await sure('delete', ['batch.delete_sure', { n: total }]))) return;
+    const { signal } = this.#watch;
     await request(`v1/jobs/${id}`, { method: 'DELETE' });
-    location.hash = 'batch';
+    if (!signal.aborted) location.hash = 'batch';
   }
 
   #fileOf(item) {

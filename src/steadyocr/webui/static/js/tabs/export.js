@@ -115,9 +115,11 @@ export class Export {
     const order = { model: this.model.get(), format: this.format.get(), int8: !this.int8.hidden && this.int8.get() };
     if (order.format === 'onnx' && this.sizing.get() === 'fixed') Object.assign(order, { height: this.height.get(), width: this.width.get() });
     this.go.disabled = true;
+    const { signal } = this.#watch;
     try {
       await post('v1/lab/exports', order);
-      await this.enter(order.model);
+      // Whoever has gone on to something else is not to be followed.
+      if (!signal.aborted) await this.enter(order.model);
     } catch (error) {
       if (!isAbort(error)) this.problem.replaceChildren(failure(error));
     } finally {
@@ -142,8 +144,9 @@ export class Export {
   }
 
   async #cancel(one) {
+    const { signal } = this.#watch;
     await post(`v1/lab/exports/${one.id}/cancel`);
-    await this.enter();
+    if (!signal.aborted) await this.enter();
   }
 
   #draw() {

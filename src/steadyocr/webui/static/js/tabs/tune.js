@@ -148,7 +148,8 @@ export class Tune {
     this.go.disabled = true;
     try {
       const run = await post('v1/lab/runs', order, { limitS: 0 });
-      location.hash = `tune/${run.id}`;
+      // Whoever looks at something else meanwhile is not fetched back.
+      if (!this.panel.hidden) location.hash = `tune/${run.id}`;
     } catch (error) {
       this.problem.replaceChildren(failure(error));
     } finally {
@@ -252,8 +253,10 @@ export class Tune {
   }
 
   async #do(verb) {
+    const { signal } = this.#watch;
     await post(`v1/lab/runs/${this.#run.id}/${verb}`);
-    await this.enter(this.#run.id);
+    // Whoever has gone on to something else is not to be followed.
+    if (!signal.aborted) await this.enter(this.#run.id);
   }
 
   async #use() {
