@@ -274,6 +274,7 @@ def test_the_pill_tells_the_truth(open_page: OpenPage) -> None:
     expect(page.locator(".pill.ready")).to_be_visible()
     page.locator(".pill").click()
     expect(page.locator(".health")).to_contain_text("pp-ocrv6-small-rec")
-    page.keyboard.press("Escape")
+    page.locator(".pill").click()
+    expect(page.locator(".health")).to_be_hidden()
     page.route("**/readyz", lambda route: route.fulfill(status=503, body="shutting down\n"))
     expect(page.locator(".pill.stopping")).to_be_visible(timeout=15_000)

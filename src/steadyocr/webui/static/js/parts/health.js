@@ -21,7 +21,7 @@ export class Health extends HTMLElement {
     this.details = h('div', { class: 'menu health', popover: 'auto', role: 'dialog', label: 'health.title' });
     this.details.removeAttribute('title');
     this.append(this.button, this.details);
-    this.button.addEventListener('click', () => this.details.togglePopover());
+    this.button.popoverTargetElement = this.details;
     this.details.addEventListener('toggle', (event) => {
       if (event.newState !== 'open') return;
       const box = this.button.getBoundingClientRect();

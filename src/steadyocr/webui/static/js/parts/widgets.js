@@ -124,7 +124,8 @@ export function menu(name, key, entries) {
     const item = h('button', { role: 'menuitem', t: entry, on: { click: () => { list.hidePopover(); action(); } } });
     list.append(item);
   }
-  button.addEventListener('click', () => list.togglePopover());
+  // The press that closes the list would else be one beside it, and the click open it again.
+  button.popoverTargetElement = list;
   list.addEventListener('toggle', (event) => {
     const open = event.newState === 'open';
     button.setAttribute('aria-expanded', String(open));
