@@ -131,8 +131,14 @@ def test_a_run_is_cancelled_and_resumed(open_page: OpenPage) -> None:
     page.locator("#tab-tune").click()
     expect(page.locator(".run .badge.cancelled")).to_be_visible()
     lab.patience = 1
-    page.get_by_role("button", name="Resume").click()
+    # The keyboard stays nearby where a button goes, and on a card that opens.
+    page.get_by_role("button", name="Resume").press("Enter")
     page.locator("#panel-tune[data-run=finished]").wait_for()
+    card = page.locator("#panel-tune .card")
+    expect(card.first).to_be_focused()
+    with page.expect_response("**/v1/lab/runs/run-0"):
+        card.last.press("Enter")
+    expect(card.last).to_be_focused()
 
 
 def test_a_refusal_says_why(open_page: OpenPage) -> None:

@@ -77,10 +77,12 @@ def test_a_wait_can_be_given_up(open_page: OpenPage) -> None:
     page.route("**/v1/ocr?*", lambda route: route.fulfill(status=503, headers={"Retry-After": "30"}, json={}))
     page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
     expect(page.locator(".wait")).to_be_visible()
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel").press("Enter")
     expect(page.locator(".problem")).to_contain_text("Stopped")
     page.unroute("**/v1/ocr?*")
-    page.locator(".problem").get_by_role("button", name="Try again").click()
+    # The keyboard goes on from there.
+    expect(page.locator(".problem").get_by_role("button", name="Try again")).to_be_focused()
+    page.keyboard.press("Enter")
     page.locator(DONE).wait_for()
 
 

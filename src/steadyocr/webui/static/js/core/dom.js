@@ -48,6 +48,15 @@ export function arrange(parent, nodes) {
   nodes.forEach((node, at) => node === parent.children[at] || parent.insertBefore(node, parent.children[at] ?? null));
 }
 
+const takesFocus = (element) => element?.isConnected && !element.disabled && element.checkVisibility();
+
+/** Draw a part; when what had the focus in it is gone or off after that, the first of the others that can takes it. */
+export function keepFocus(part, draw, ...others) {
+  const focused = part.contains(document.activeElement) ? document.activeElement : null;
+  draw();
+  if (focused && !takesFocus(focused)) others.find(takesFocus)?.focus({ preventScroll: true });
+}
+
 /** Show or hide; returns the element. */
 export function show(element, visible) {
   element.hidden = !visible;

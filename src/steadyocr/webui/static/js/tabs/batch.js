@@ -1,7 +1,7 @@
 // The second tab: many pictures as one job. The job lives on the server; the page only looks at it.
 
 import { ApiError, getJson, isAbort, post, request, upload } from '../core/api.js';
-import { arrange, h, show, topmost } from '../core/dom.js';
+import { arrange, h, keepFocus, show, topmost } from '../core/dom.js';
 import { bytes, duration, moment, number, onLanguage, percent, say, sentenceOf, t } from '../core/i18n.js';
 import { follow } from '../core/live.js';
 import { saveFrom } from '../core/save.js';
@@ -236,7 +236,8 @@ export class Batch {
       this.#job = job;
       this.#items = items;
       this.problem.replaceChildren();
-      this.#draw();
+      const turning = this.pager.contains(document.activeElement) ? [this.before, this.after] : [];
+      keepFocus(this.detail, () => this.#draw(), ...turning, this.detail.firstElementChild);
       return !isOpen(job);
     } catch (error) {
       if (isAbort(error) || error.waits) throw error;

@@ -1,7 +1,7 @@
 // The first tab: one picture in, its text out.
 
 import { ApiError, getJson, isAbort, post, request, upload } from '../core/api.js';
-import { h, show, tell } from '../core/dom.js';
+import { h, keepFocus, show, tell } from '../core/dom.js';
 import { bytes, percent, say } from '../core/i18n.js';
 import { keepsHistory } from '../core/store.js';
 import { dropZone } from '../parts/drop.js';
@@ -143,7 +143,8 @@ export class Single {
       const box = stopped ? note('info', 'single.stopped', h('button', { icon: 'retry', t: 'again', on: { click: () => this.read() } })) : failure(error, () => this.read());
       this.problem.replaceChildren(box);
     } finally {
-      if (this.#run === run) show(this.busy, false);
+      const again = this.problem.querySelector('button');
+      if (this.#run === run) keepFocus(this.busy, () => show(this.busy, false), again, this.again);
     }
   }
 

@@ -1,7 +1,7 @@
 // The third tab: fine-tune the detector on one's own pictures. Training is a process of its own on the server.
 
 import { getJson, isAbort, post } from '../core/api.js';
-import { h, show } from '../core/dom.js';
+import { h, keepFocus, show } from '../core/dom.js';
 import { duration, moment, number, onLanguage, percent, say, t } from '../core/i18n.js';
 import { follow } from '../core/live.js';
 import '../parts/chart.js';
@@ -170,18 +170,26 @@ export class Tune {
   }
 
   #drawRuns(chosen = this.#run?.id) {
+    const focused = this.list.contains(document.activeElement);
     show(this.runs, this.#runs.length > 0);
     this.list.replaceChildren(...this.#runs.map((run) => h('li', {},
       h('a', { class: 'card', href: `#tune/${run.id}`, 'aria-current': run.id === chosen ? 'true' : null },
         h('span', { class: 'card-title' }, run.params.dataset, h('span', { data: { run: run.id } }, badge(run.state))),
         h('span', { class: 'muted' }, moment(run.created_at))))));
+    // What was opened by keyboard goes on by keyboard.
+    if (focused) this.#card()?.focus();
+  }
+
+  /** The card of the run that is shown. */
+  #card() {
+    return this.list.querySelector('[aria-current]');
   }
 
   async #refresh(path, signal) {
     try {
       const run = await getJson(path, { signal });
       if (signal.aborted) return true;
-      this.#draw(run);
+      keepFocus(this.detail, () => this.#draw(run), this.#card());
       return !OPEN_STATES.includes(run.state) && !isUsing(run);
     } catch (error) {
       if (isAbort(error) || error.waits) throw error;
