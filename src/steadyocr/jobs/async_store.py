@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
 from steadyocr.errors import InternalError, QueueFull, Unavailable
+from steadyocr.jobs.quota import NoRoom
 from steadyocr.jobs.store import READS, JobStore
 
 P = ParamSpec("P")
@@ -86,7 +87,7 @@ class AsyncJobStore:
         error = running.exception()
         if self.trouble is not None and self.trouble.details.get("damaged"):
             return
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable) and not isinstance(error, NoRoom):
             # Trouble with writing is the greater one.
             if self.trouble is None or self._only_reading or not reads:
                 self.trouble, self._only_reading = error, reads

@@ -22,6 +22,10 @@ _ADVISORY_LOCK: Final = 0x57EAD0C8
 _SOME_TIME_S: Final = 60.0
 
 
+class NoRoom(InsufficientStorage):
+    """A job does not fit beside what is promised: an answer of a store that works, no trouble of its."""
+
+
 def promised_within(now: float, grace_s: float) -> tuple[float, float]:
     """Return after when and until when a job must have ended for its results to be promised still.
 
@@ -41,7 +45,7 @@ def refuse_over_quota(tx: Tx, size_bytes: int) -> None:
     """Refuse a new job that does not fit beside what is promised; on PostgreSQL others wait until this one is stored.
 
     Raises:
-        InsufficientStorage: It does not.
+        NoRoom: It does not.
     """
     if tx.postgres and tx.config.max_stored_bytes > 0:
         # Of two at once each would find the room that the other is about to take.
@@ -50,7 +54,7 @@ def refuse_over_quota(tx: Tx, size_bytes: int) -> None:
         raise lack
 
 
-def lack_of_room(tx: Tx, size_bytes: int) -> InsufficientStorage | None:
+def lack_of_room(tx: Tx, size_bytes: int) -> NoRoom | None:
     """Return why a new job of this size does not fit beside what is promised; ``None`` when it does."""
     if tx.config.max_stored_bytes <= 0:
         return None
@@ -65,7 +69,7 @@ def lack_of_room(tx: Tx, size_bytes: int) -> InsufficientStorage | None:
 
 def refusal(
     config: StoreConfig, now: float, taken_bytes: int, size_bytes: int, ended: Iterable[tuple[float, int]]
-) -> InsufficientStorage:
+) -> NoRoom:
     """Return the error for a job that does not fit.
 
     Args:
@@ -78,11 +82,9 @@ def refusal(
     limit = config.max_stored_bytes
     details = {"limit_bytes": limit, "job_bytes": size_bytes}
     if size_bytes > limit:
-        return InsufficientStorage(
-            "the job is larger than all jobs together may be; send it in smaller parts", **details
-        )
+        return NoRoom("the job is larger than all jobs together may be; send it in smaller parts", **details)
     wait_s = _wait_s(taken_bytes + size_bytes - limit, ((at + config.grace_s - now, size) for at, size in ended))
-    return InsufficientStorage(
+    return NoRoom(
         "stored jobs take all the room they may; delete those whose results you have, or try again later",
         retry_after_s=wait_s,
         **details,

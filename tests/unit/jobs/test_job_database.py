@@ -641,3 +641,12 @@ def test_a_low_disk_refuses_new_jobs_and_lets_running_ones_finish(url: str) -> N
     assert store.complete(claim_one(store), ItemOutcome())
     roomy.close()
     store.close()
+
+
+@in_real_time
+async def test_that_all_the_room_is_taken_is_no_trouble_of_the_store(url: str) -> None:
+    jobs = AsyncJobStore(open_job_store(url, StoreConfig(max_stored_bytes=1000)))
+    with pytest.raises(InsufficientStorage, match="larger"):
+        await jobs.run(jobs.store.submit, NewJob(items=(NewItem(input_ref="0" * 64, name="a.png", size_bytes=5000),)))
+    assert jobs.trouble is None
+    await jobs.close()
