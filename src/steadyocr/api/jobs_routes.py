@@ -115,7 +115,7 @@ async def _refuse_hopeless(request: Request) -> None:
     announced = request.headers.get("content-length", "")
     # What a form may have around its files is not kept.
     around = FIELDS_BYTES + batches.settings.jobs.max_files * _BYTES_AROUND_FILE
-    least = int(announced) - around if announced.isdigit() else 0
+    least = int(announced) - around if announced.isdecimal() else 0
     if least <= 0:
         return
     key = request.headers.get("idempotency-key")
