@@ -248,7 +248,7 @@ class EndedJob:
         self.total = total
         counts = {"total": total, "done": total // 2, "failed": total - total // 2, "dead": 0, "cancelled": 0}
         times = {"created_at": 1_795_480_000, "started_at": 1_795_480_001, "finished_at": 1_795_480_009}
-        self.job = {"id": name, "state": "done", "expired": 0, **counts, **times}
+        self.job: dict[str, Any] = {"id": name, "state": "done", "expired": 0, **counts, **times}
         page.route(f"**/v1/jobs/{name}", lambda route: route.fulfill(json=self.job))
         page.route(f"**/v1/jobs/{name}/items?*", self.answer)
 
