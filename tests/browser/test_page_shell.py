@@ -85,6 +85,8 @@ def test_nothing_stays_behind_in_the_other_language(open_page: OpenPage) -> None
             .flatMap((one) => [one.getAttribute('aria-label'), one.getAttribute('title')]).filter(Boolean)"""
     )
     assert [name for name in named if HAN.search(name)] == ["切换到中文"] * 2
+    # A tooltip over a whole picture would be in the way.
+    expect(page.locator("#panel-single :is(so-viewer, aside, pre, .progress, [role=group])[title]")).to_have_count(0)
 
 
 def test_a_chart_of_nothing_says_nothing(open_page: OpenPage) -> None:

@@ -107,6 +107,10 @@ def test_doubtful_lines_are_marked_and_found_by_key(
     page.locator("#panel-single so-viewer").focus()
     page.keyboard.press("n")
     expect(page.locator('.lines [data-line="2"] .line')).to_be_focused()
+    # A line is found in the list.
+    page.get_by_role("button", name="JSON", exact=True).click()
+    page.locator("#panel-single .chip.warn").click()
+    expect(page.locator('.lines [data-line="2"] .line')).to_be_focused()
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=str)

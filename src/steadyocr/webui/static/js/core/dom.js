@@ -8,7 +8,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 /**
  * Make an HTML element.
  *
- * Special properties: `t` (key, or [key, values]) sets the text, `label` the accessible name and tooltip,
+ * Special properties: `t` (key, or [key, values]) sets the text, `label` the accessible name,
  * `placeholder` likewise; `icon` puts an icon in front; `on` maps event names to listeners.
  */
 export function h(tag, props = {}, ...children) {
@@ -36,10 +36,10 @@ export function s(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Give an element its accessible name and its tooltip. */
+/** Give an element its accessible name, and a button a tooltip as well: on what is larger it would be in the way. */
 export function label(element, key) {
   say(element, key, 'aria-label');
-  say(element, key, 'title');
+  if (element.matches('button')) say(element, key, 'title');
 }
 
 /** Make these the children, moving none that stays: it would lose the focus, or the click under way. */

@@ -60,7 +60,6 @@ export function segmentField({ name, entries, change }) {
   const buttons = entries.map(([value, key]) => h('button', { type: 'button', t: key, data: { value }, on: { click: () => set(value) } }));
   const group = h('div', { class: 'segment', role: 'group' }, ...buttons);
   label(group, name);
-  group.removeAttribute('title');
   const field = h('div', { class: 'field' }, h('span', { class: 'field-name', t: name }), group);
   let current = entries[0][0];
   function set(value) {

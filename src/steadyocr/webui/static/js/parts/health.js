@@ -1,7 +1,7 @@
 // <so-health>: how the service is, in a pill; the details behind it. Asks the cheap routes, only while it is looked at.
 
 import { ApiError, apiKey, getJson, request, signals } from '../core/api.js';
-import { h, label } from '../core/dom.js';
+import { h } from '../core/dom.js';
 import { bytes, duration, number, onLanguage, say, t } from '../core/i18n.js';
 import { icon } from '../core/icons.js';
 
@@ -19,7 +19,6 @@ export class Health extends HTMLElement {
     this.word = h('span', { class: 'word' });
     this.button = h('button', { class: 'pill unknown', 'aria-haspopup': 'dialog' }, h('span', { class: 'dot' }), this.word);
     this.details = h('div', { class: 'menu health', popover: 'auto', role: 'dialog', label: 'health.title' });
-    this.details.removeAttribute('title');
     this.append(this.button, this.details);
     this.button.popoverTargetElement = this.details;
     this.details.addEventListener('toggle', (event) => {
@@ -71,8 +70,6 @@ export class Health extends HTMLElement {
     const ready = this.#state === 'ready';
     this.button.className = `pill ${this.#state}`;
     say(this.word, ready && waiting ? ['health.waiting', { n: waiting }] : `health.${this.#state}`);
-    label(this.button, 'health.title');
-    this.button.removeAttribute('title');
     this.button.setAttribute('aria-label', `${t('health.title')}: ${this.word.textContent}`);
     this.details.replaceChildren(...(this.#info ? this.#rows() : [h('p', { class: 'muted', t: `health.${this.#state}` })]));
   }

@@ -22,7 +22,6 @@ export class Knobs extends HTMLElement {
   connectedCallback() {
     if (this.chips) return;
     this.chips = h('div', { class: 'chips', role: 'group', label: 'knobs.presets' });
-    this.chips.removeAttribute('title');
     for (const name of ['standard', ...Object.keys(PRESETS)]) {
       this.chips.append(h('button', { class: 'chip', t: `knobs.${name}`, data: { preset: name }, on: { click: () => this.#choose(name) } }));
     }

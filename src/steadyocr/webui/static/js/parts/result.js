@@ -19,11 +19,10 @@ export class Result extends HTMLElement {
     this.viewer = h('so-viewer');
     this.list = h('so-lines');
     this.count = h('h2', { class: 'count' });
-    this.doubts = h('button', { class: 'chip warn', hidden: true, on: { click: () => this.list.nextDoubtful() } });
+    this.doubts = h('button', { class: 'chip warn', hidden: true, on: { click: () => this.#doubt() } });
     this.facts = h('p', { class: 'facts muted' });
     this.notes = h('div', { class: 'notes' });
     this.raw = h('pre', { class: 'json', role: 'group', tabindex: '0', hidden: true, label: 'result.json' });
-    this.raw.removeAttribute('title');
     this.asText = h('button', { t: 'result.text', 'aria-pressed': 'true', on: { click: () => this.#view(false) } });
     this.asJson = h('button', { t: 'result.json', 'aria-pressed': 'false', on: { click: () => this.#view(true) } });
     this.copy = h('button', { icon: 'copy', t: 'result.copy', on: { click: () => copyOut(this.#page.text) } });
@@ -39,7 +38,6 @@ export class Result extends HTMLElement {
       h('div', { class: 'side-head' }, h('div', { class: 'titles' }, this.count, this.doubts), this.take),
       h('div', { class: 'side-sub' }, this.facts, h('div', { class: 'segment', role: 'group', label: 'result.view' }, this.asText, this.asJson)),
       this.notes, h('div', { class: 'scroll' }, this.list, this.raw), this.bottom);
-    this.side.removeAttribute('title');
     this.append(this.stage, this.side);
     this.#join();
   }
@@ -86,7 +84,13 @@ export class Result extends HTMLElement {
     this.viewer.addEventListener('line-pick', (event) => pick(event.detail, { list: { focus: true } }));
     this.list.addEventListener('line-pick', (event) => this.viewer.pick(event.detail));
     this.list.addEventListener('line-centre', (event) => this.viewer.pick(event.detail, { centre: true }));
-    this.viewer.addEventListener('keydown', (event) => event.key === 'n' && this.list.nextDoubtful());
+    this.viewer.addEventListener('keydown', (event) => event.key === 'n' && this.#doubt());
+  }
+
+  /** Go to the next doubtful line, in the list of lines. */
+  #doubt() {
+    this.#view(false);
+    this.list.nextDoubtful();
   }
 
   #view(json) {

@@ -31,7 +31,6 @@ export class Viewer extends HTMLElement {
     this.tabIndex = 0;
     this.setAttribute('role', 'group');
     label(this, 'viewer.name');
-    this.removeAttribute('title');
     this.image = h('img', { alt: '', draggable: 'false', hidden: true });
     this.sheet = h('div', { class: 'sheet' }, this.image);
     this.heat = h('canvas', { class: 'heat', hidden: true });

@@ -188,7 +188,6 @@ export function sure(name, question) {
 export function bar(key) {
   const fill = h('div', { class: 'fill' });
   const element = h('div', { class: 'progress', role: 'progressbar', label: key, 'aria-valuemin': '0', 'aria-valuemax': '100' }, fill);
-  element.removeAttribute('title');
   element.set = (share) => {
     element.classList.toggle('unknown', share === null);
     fill.style.transform = share === null ? '' : `scaleX(${Math.min(1, Math.max(0, share))})`;

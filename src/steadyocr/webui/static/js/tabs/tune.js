@@ -215,7 +215,6 @@ export class Tune {
     this.loss = h('so-chart', { data: { title: 'tune.loss', low: '0' } });
     this.hmean = h('so-chart', { data: { title: 'tune.hmean', low: '0', high: '1' } });
     this.log = h('pre', { class: 'log', role: 'log', tabindex: '0', label: 'tune.log' });
-    this.log.removeAttribute('title');
     const head = h('div', { class: 'row wrap' }, h('div', { class: 'titles' }, this.heading, this.state), h('div', { class: 'actions' }, this.stop, this.resume, this.back, this.take, this.use));
     const rest = [h('div', { class: 'charts' }, this.loss, this.hmean), h('h3', { t: 'tune.log' }), this.log];
     this.parts = [head, this.bar, this.facts, ...rest];
