@@ -15,7 +15,7 @@ import pytest
 
 from support import KnownPicture, RunningServer, encoded, is_running, run_cli, running_server, texts_of, wait_until
 
-ITEM_LIMIT_S = 2.5
+HEARTBEAT_S = 2.5
 ERROR_LINES = "steadyocr: "
 
 
@@ -178,7 +178,7 @@ def test_a_picture_that_crashes_engines_is_quarantined_until_it_is_released(
 def test_a_hanging_engine_is_killed_and_its_picture_read_by_another(
     tmp_path: Path, caller: ThreadPoolExecutor, english: KnownPicture
 ) -> None:
-    with running_server(tmp_path, engines__count="1", engines__item_limit_s=str(ITEM_LIMIT_S)) as server:
+    with running_server(tmp_path, engines__count="1", engines__heartbeat_s=str(HEARTBEAT_S)) as server:
         engine, pending = ask_a_stopped_engine(server, caller, english.data)
         answer = pending.result()
         assert answer.status_code == 200, answer.text
