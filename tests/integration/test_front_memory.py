@@ -111,6 +111,7 @@ def test_a_crowd_with_large_pictures_is_bounded_and_small_ones_are_read_afterwar
     assert all(texts_of(answer.json()) == english.texts for answer in accepted)
     wait_until(lambda: held(tight) == 0)
     assert texts_of(tight.ocr(english.data)) == english.texts
+    assert front.memory_info().rss - before < LARGE, "what large pictures took is given back"
 
 
 @contextmanager

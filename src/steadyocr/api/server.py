@@ -85,6 +85,7 @@ async def serve(
         ConflictError: Another process keeps its state in the same data folder.
         SteadyOCRError: No engine could be had.
     """
+    memory.give_back_large_blocks()
     with claimed(settings.data_dir):
         notifier = Notifier.from_environment()
         listeners = open_listeners(settings)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from steadyocr.runtime import memory
@@ -46,3 +50,26 @@ def test_asking_after_oneself_leaves_nothing_in_the_interpreters_tables(monkeypa
     monkeypatch.setattr(memory, "Path", None)
     memory.reset_peak_rss()
     assert 0 < memory.rss_bytes() <= memory.peak_rss_bytes() * 1.01
+
+
+_COMES_AND_GOES = """
+import sys
+from steadyocr.runtime import memory
+if sys.argv[1] == "back":
+    memory.give_back_large_blocks()
+before = memory.rss_bytes()
+for megabytes in (20, 15):
+    block = b"x" * (megabytes << 20)
+    del block
+print(memory.rss_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
+def test_large_blocks_go_back_at_once() -> None:
+    def kept(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", _COMES_AND_GOES, how], check=True, capture_output=True, text=True)
+        return int(done.stdout)
+
+    assert kept("by itself") > 10 << 20, "the second one is kept, or there is nothing to mend"
+    assert kept("back") < 1 << 20
