@@ -22,6 +22,8 @@ _OWN_CLEAR_REFS = Path("/proc/self/clear_refs")
 _PR_SET_THP_DISABLE = 41  # linux/prctl.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGE_BYTES = 1 << 20
+# For engines, which take large blocks all the time: from the heap the smaller ones of them cost less.
+LARGE_FOR_ENGINES = 4 << 20
 # cgroup v1 writes "no limit" as the largest page-aligned 63-bit number.
 _NO_LIMIT = 1 << 60
 
@@ -128,15 +130,15 @@ def refuse_huge_pages() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
-def give_back_large_blocks() -> None:
-    """Have blocks of 1 MiB and more taken from the system one by one and given back as soon as they are free (glibc).
+def give_back_large_blocks(least_bytes: int = _LARGE_BYTES) -> None:
+    """Have large blocks taken from the system one by one and given back as soon as they are free (glibc).
 
     By itself glibc takes such blocks from the heap after the first that was freed, and then keeps up to 64 MiB of freed
     ones at its top.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        library.mallopt(_M_MMAP_THRESHOLD, least_bytes)
         library.mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
 
 

@@ -258,6 +258,7 @@ def main() -> int:
     _die_with_parent()
     _go_before_the_front()
     memory.refuse_huge_pages()
+    memory.give_back_large_blocks(memory.LARGE_FOR_ENGINES)
     # Ctrl-C reaches the whole terminal group, and so does a group's SIGTERM; the front decides when engines end, and
     # needs them to finish what it has accepted. It asks by a frame and ends them with SIGKILL.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
