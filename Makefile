@@ -27,7 +27,7 @@ $(VENV)/.dev: requirements/dev.txt requirements/torch.txt $(VENV)/.serve
 serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:7860 (ARGS="--port 8000")
 	$(BIN)/steadyocr serve $(ARGS)
 
-test: check ## set up, check and run all tests (about 12 minutes on 2 threads of one core)
+test: check ## set up, check and run all tests (about 13 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types, layers
