@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from steadyocr.runtime import memory
 from steadyocr.runtime.base import SessionOptions
 from steadyocr.runtime.loader import Backend, open_session
 from steadyocr.runtime.manifest import find_model
@@ -21,6 +22,8 @@ _MORE_BYTES = [step << 20 for step in (-64, 0, 8, 16, 32, 64, 256)]
 
 
 def main(backend: Backend, threads: int) -> int:
+    # As an engine does. Out of what earlier pictures left free in the heap a whole one could be read.
+    memory.give_back_large_blocks()
     session = open_session(find_model("pp-ocrv6-small-det", None), backend, SessionOptions(threads=threads))
     chance = np.random.default_rng(0)
     first, second = (chance.normal(size=(1, 3, _SIDE, _SIDE)).astype(np.float32) for _ in range(2))
