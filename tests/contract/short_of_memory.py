@@ -18,7 +18,7 @@ from steadyocr.runtime.loader import Backend, open_session
 from steadyocr.runtime.manifest import find_model
 
 _SIDE = 640
-_MORE_BYTES = [step << 20 for step in (-64, 0, 8, 16, 32, 64, 256)]
+_MORE_BYTES = [step << 20 for step in (-64, 0, 8, 16, 32, 64, 256, 512)]
 
 
 def main(backend: Backend, threads: int) -> int:
