@@ -93,7 +93,7 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(self._answers, 30)
+        wait_until(self._answers)
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -88,7 +88,11 @@ def without_times(page: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in page.items() if key not in ("timings_ms", "request_id")}
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+# On a busy machine everything takes longer; only a test that fails waits as long as this.
+PATIENCE_S = 120.0
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the awaited condition did not come true"

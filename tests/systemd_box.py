@@ -103,7 +103,7 @@ class Box:
                  "--propagation", "private", INIT, self.folder, "v2" if Path("/sys/fs/cgroup") in mounts else "v1"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
             )  # fmt: skip
-        wait_until(self._booted, 60)
+        wait_until(self._booted)
         self._network = ThreadPoolExecutor(24, "in-the-box", initializer=_join_network, initargs=(self.pid,))
 
     def _booted(self) -> bool:
@@ -150,7 +150,7 @@ class Box:
                 os.killpg(self._launcher.pid, signal.SIGKILL)
                 self._launcher.wait(10)
         for group in self._groups:
-            wait_until(lambda group=group: _removed(group), 10)  # type: ignore[misc]
+            wait_until(lambda group=group: _removed(group))  # type: ignore[misc]
         shutil.rmtree(self.folder)
 
 

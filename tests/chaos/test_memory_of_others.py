@@ -75,11 +75,11 @@ def test_a_picture_whose_engines_die_for_a_neighbours_hunger_is_read_in_the_end(
                         engine = watching.get("/v1/info").json()["engines"][0]
                         return engine["state"] == "busy" and engine["pid"] not in dead
 
-                    wait_until(at_work, 60)
+                    wait_until(at_work)
                     pid = watching.get("/v1/info").json()["engines"][0]["pid"]
                     dead.add(pid)
                     with hungry_neighbours(group):
-                        wait_until(functools.partial(is_gone, pid), 30)
+                        wait_until(functools.partial(is_gone, pid))
                 posting.join(120)
                 assert watching.get("/v1/quarantine").json() == {"items": []}
         (answer,) = answers

@@ -107,7 +107,7 @@ def test_a_batch_here_is_one_job_however_often_it_is_asked_for(tmp_path: Path, p
 def test_a_batch_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, pictures: Path, how: signal.Signals) -> None:
     shell, out = Shell(tmp_path / "data"), tmp_path / "out"
     process = shell.start("batch", pictures, "-o", out, LIGHT_ENGINE_WORK_S="1")
-    wait_until(lambda: len(texts(out)) >= 2 if out.exists() else False, 60)
+    wait_until(lambda: len(texts(out)) >= 2 if out.exists() else False)
     if how is signal.SIGKILL:
         os.killpg(process.pid, how)
     else:
@@ -138,7 +138,7 @@ def test_a_server_works_a_batch_off_and_may_die_meanwhile(tmp_path: Path, pictur
     try:
         with running_server(tmp_path / "server", LIGHT, port=port, **settings) as server:
             process = shell.start("batch", pictures, "-o", out, *to)
-            wait_until(lambda: len(texts(out)) >= 2 if out.exists() else False, 60)
+            wait_until(lambda: len(texts(out)) >= 2 if out.exists() else False)
             server.process.kill()
             server.process.wait(10)
         with running_server(tmp_path / "server", LIGHT, port=port, **settings):
@@ -187,7 +187,7 @@ def test_a_node_shows_how_it_is_and_nothing_else(node: tuple[Shell, str], tmp_pa
         except httpx.TransportError:
             return 0
 
-    wait_until(lambda: status("/readyz") == 200, 60)
+    wait_until(lambda: status("/readyz") == 200)
     assert status("/livez") == 200
     assert "steadyocr_" in httpx.get(f"{url}/metrics", trust_env=False).text
     for path in ("/", "/v1/jobs", "/v1/info", "/healthz", "/openapi.json", "/docs"):

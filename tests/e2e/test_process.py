@@ -240,7 +240,7 @@ def test_a_killed_front_takes_its_engine_along(
 def test_a_server_told_to_stop_while_it_starts_stops(tmp_path: Path, times: int, number: signal.Signals) -> None:
     server = RunningServer(tmp_path, {})
     try:
-        wait_until(lambda: server.find_log("Listening; loading models"), 30)
+        wait_until(lambda: server.find_log("Listening; loading models"))
         wait_until(lambda: psutil.Process(server.pid).children())
         engines = [child.pid for child in psutil.Process(server.pid).children()]
         for _ in range(times):

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from steadyocr.api.connections import ConnectionLimits, guarded_protocol
-from support import in_real_time
+from support import PATIENCE_S, in_real_time
 
 SILENCE_S = 0.4
 PROBE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -54,7 +54,7 @@ async def connect(port: int, said: bytes = b"") -> Streams:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - the server under test tells nobody
             await asyncio.sleep(0.01)
 
@@ -62,7 +62,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def read_to_the_end(streams: Streams) -> bytes:
     reader, writer = streams
     received = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         with contextlib.suppress(ConnectionError):
             while part := await reader.read(1 << 16):
                 received += part

@@ -99,7 +99,7 @@ def test_a_crowd_with_large_pictures_is_bounded_and_small_ones_are_read_afterwar
     with ThreadPoolExecutor(CROWD) as pool:
         with standing_still(tight):
             asked = [pool.submit(ask) for _ in range(CROWD)]
-            wait_until(lambda: nearly_all_refused(asked), 60)
+            wait_until(lambda: nearly_all_refused(asked))
         answers = [one.result() for one in asked]
     accepted = [answer for answer in answers if answer.status_code == 200]
     refused = [answer.json() for answer in answers if answer.status_code != 200]
@@ -153,7 +153,7 @@ def test_a_slow_sender_is_told_so_and_its_connection_ends(
         client.sendall(head(100_000, path, kind) + b"PK\3\4" + english.data[:1000])
         if trickles:
             client.settimeout(0.1)
-            wait_until(lambda: _answers_after_another_byte(client), 30)
+            wait_until(lambda: _answers_after_another_byte(client))
             client.settimeout(30)
         answer = read_to_the_end(client)
     assert answer.startswith(b"HTTP/1.1 408 ")

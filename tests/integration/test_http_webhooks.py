@@ -67,7 +67,7 @@ def test_the_end_of_a_job_is_told_with_a_signature(server: RunningServer, receiv
         "/v1/jobs", files=[("files", ("a.png", PICTURE))], data={"callback_url": url, "meta": '{"order": 7}'}
     )
     assert answer.status_code == 202, answer.text
-    wait_until(lambda: receiver.got, 30)
+    wait_until(lambda: receiver.got)
     ((headers, body),) = receiver.got
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     digest = hmac.new(b"known to both sides of it", signed, hashlib.sha256).digest()

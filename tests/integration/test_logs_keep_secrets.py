@@ -47,7 +47,7 @@ def in_a_job(server: RunningServer, picture: KnownPicture) -> None:
     answer = server.client.post("/v1/jobs", files=files)
     assert answer.status_code == 202, answer.text
     location = answer.headers["location"]
-    wait_until(lambda: server.client.get(location).json().get("state") == "done", 60)
+    wait_until(lambda: server.client.get(location).json().get("state") == "done")
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ from steadyocr.service.incoming import IncomingFile
 from steadyocr.service.intake import Intake, JobRequest
 from steadyocr.settings import Settings, load_settings
 from steadyocr.telemetry.loops import Loops
-from support import FIXTURES, in_real_time
+from support import FIXTURES, PATIENCE_S, in_real_time
 
 PICTURE = (FIXTURES / "english.png").read_bytes()
 
@@ -241,7 +241,7 @@ async def test_who_is_called_off_while_files_are_flushed_leaves_nothing(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in threads
             await asyncio.sleep(0.002)
 
@@ -353,7 +353,7 @@ async def test_a_store_that_is_away_at_the_start_is_opened_when_it_comes(
         assert batches.describe()["state"] == "unavailable"
         with pytest.raises(Unavailable):
             batches.intake()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while batches.trouble is not None:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
         job = await make(batches, PICTURE)

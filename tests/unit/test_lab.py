@@ -28,7 +28,7 @@ from steadyocr.service import lab_adoption, lab_child, lab_exports, lab_gate, la
 from steadyocr.service.lab import Lab
 from steadyocr.service.lab_records import Record, State
 from steadyocr.settings import Settings
-from support import in_real_time, is_running
+from support import PATIENCE_S, in_real_time, is_running
 
 # Writes a checkpoint when it is told to stop, as training does.
 TRAINING = """
@@ -76,7 +76,7 @@ async def laboratory(folder: Path, change: Callable[[str], Any] = never, **setti
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - what happens elsewhere
             await asyncio.sleep(0.01)
 

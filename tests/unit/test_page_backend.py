@@ -20,7 +20,7 @@ from steadyocr.service.body_budget import BodyBudget
 from steadyocr.service.lab_records import Record, State
 from steadyocr.service.page import PageBackend
 from steadyocr.settings import Settings
-from support import in_real_time
+from support import PATIENCE_S, in_real_time
 
 UNREADABLE = "What is kept cannot be read; it is tried again"
 
@@ -65,7 +65,7 @@ class Running:
         raise AssertionError
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 assert not self.loop.done()
                 await asyncio.sleep(0.01)

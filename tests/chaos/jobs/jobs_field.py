@@ -26,11 +26,10 @@ from steadyocr.jobs.blobs import put_bytes
 from steadyocr.jobs.local_blobs import LocalBlobs
 from steadyocr.jobs.models import ItemState, JobState, NewItem, NewJob
 from steadyocr.jobs.sql_store import SqlJobStore
-from support import clean_environment
+from support import PATIENCE_S, clean_environment
 
 NODE = Path(__file__).with_name("jobs_node.py")
 LEASE_S = 1
-_START_S = 60.0
 
 
 @functools.cache
@@ -176,13 +175,13 @@ class Field:
                 node.start()
 
     def wait_ready(self) -> None:
-        self.until(lambda: all(node.ready for node in self.nodes), _START_S)
+        self.until(lambda: all(node.ready for node in self.nodes))
 
     def accepted_more_than(self, known: int) -> bool:
         return self.accepted > known
 
-    def until(self, condition: Callable[[], object], timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline, [node.log[-2000:] for node in self.nodes]
             time.sleep(0.05)

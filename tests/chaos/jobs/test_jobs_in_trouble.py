@@ -57,11 +57,11 @@ def test_nodes_outlive_a_database_that_stops(folder: Path) -> None:
             there.add_node("work")
             job_id = there.submit(store, 200)
             there.wait_ready()
-            there.until(lambda: store.job(job_id).done >= 10, 60)
+            there.until(lambda: store.job(job_id).done >= 10)
             server.stop()
             time.sleep(2.0)
             server.start()
-            there.until(lambda: _finished(there, store), 60)
+            there.until(lambda: _finished(there, store))
             there.assert_all_is_well(store)
             assert [node.starts for node in there.nodes] == [1, 1], "an outage ends no process"
             assert all(node.process.poll() is None for node in there.nodes)
@@ -87,14 +87,14 @@ def test_a_node_cut_from_its_database_loses_its_items_to_the_other_and_comes_bac
             job_id = there.submit(store, 150)
             there.wait_ready()
             pids = {str(cut_off.process.pid), str(other.process.pid)}
-            there.until(lambda: owners(store, job_id) == pids, 60)
+            there.until(lambda: owners(store, job_id) == pids)
             wire.cut()
-            there.until(lambda: there.finished(store), 60)
+            there.until(lambda: there.finished(store))
             wire.mend()
             there.assert_all_is_well(store)
             later = there.submit(store, 150)
-            there.until(lambda: str(cut_off.process.pid) in owners(store, later), 60)
-            there.until(lambda: there.finished(store), 60)
+            there.until(lambda: str(cut_off.process.pid) in owners(store, later))
+            there.until(lambda: there.finished(store))
             there.assert_all_is_well(store)
             assert cut_off.starts == 1
         store.close()
@@ -128,9 +128,9 @@ def test_a_wall_clock_that_jumps_costs_nobody_a_lease(folder: Path) -> None:
         node = there.add_node("work")
         job_id = there.submit(store, 150)
         for done, number in ((10, signal.SIGUSR1), (60, signal.SIGUSR2)):
-            there.until(lambda done=done: store.job(job_id).done >= done, 60)  # type: ignore[misc]
+            there.until(lambda done=done: store.job(job_id).done >= done)  # type: ignore[misc]
             node.process.send_signal(number)
-        there.until(lambda: there.finished(store), 60)
+        there.until(lambda: there.finished(store))
         there.assert_all_is_well(store)
         assert all(item.attempts + item.losses == 0 for item in store.items(job_id, limit=1000))
     store.close()
@@ -169,16 +169,16 @@ def test_a_servers_clock_that_jumps_costs_the_living_no_lease_and_the_dead_no_da
         job_id = there.submit(store, 150)
         there.wait_ready()
         pids = {str(first.process.pid), str(second.process.pid)}
-        there.until(lambda: owners(store, job_id) == pids, 60)
+        there.until(lambda: owners(store, job_id) == pids)
         known = store.job(job_id).done
         clock.jump(86_400)
-        there.until(lambda: store.job(job_id).done >= known + 30, 60)
+        there.until(lambda: store.job(job_id).done >= known + 30)
         assert all(item.losses == 0 for item in store.items(job_id, limit=1000)), "all leases had run out, by the clock"
         # One dies with items in hand, and the clock goes back behind the time until which they are its.
-        there.until(lambda: held(store, job_id, second), 60)
+        there.until(lambda: held(store, job_id, second))
         second.cut_power()
         clock.jump(-2 * 86_400)
-        there.until(lambda: there.finished(store), 60)
+        there.until(lambda: there.finished(store))
         there.assert_all_is_well(store)
         assert all(item.attempts == 0 and item.losses <= 1 for item in store.items(job_id, limit=1000))
         there.nodes.remove(second)
@@ -222,14 +222,14 @@ def test_a_node_outlives_a_full_disk(disk: Path) -> None:
     with field(disk, url) as there:
         node = there.add_node("work")
         job_id = there.submit(store, 200)
-        there.until(lambda: store.job(job_id).done >= 10, 60)
+        there.until(lambda: store.job(job_id).done >= 10)
         filler = filled(disk)
         with pytest.raises((InsufficientStorage, Unavailable)):
             submit_until_refused(there, store)
         time.sleep(1.0)
         assert node.process.poll() is None
         filler.unlink()
-        there.until(lambda: there.finished(store), 60)
+        there.until(lambda: there.finished(store))
         there.assert_all_is_well(store)
         assert node.starts == 1
     store.close()
@@ -249,7 +249,7 @@ def test_a_front_on_a_full_disk_refuses_uploads_and_takes_them_again(disk: Path)
             content = content[:-32] + os.urandom(size_bytes) + picture(f"item:{name}")
             return client.post(f"{node.url}/v1/jobs", files=[("files", ("a.png", content))]).status_code
 
-        there.until(lambda: store.job(job_id).done >= 10, 60)
+        there.until(lambda: store.job(job_id).done >= 10)
         filler = filled(disk)
         # One that is written as it comes, one that is written at its end.
         refusals = [upload(3_000_000, "large"), upload(100_000, "small")]
@@ -257,7 +257,7 @@ def test_a_front_on_a_full_disk_refuses_uploads_and_takes_them_again(disk: Path)
         assert store.job(job_id).finished_at is None, "there was work in hand all the while"
         assert client.get(f"{node.url}/livez").status_code == 200
         filler.unlink()
-        there.until(lambda: there.finished(store), 60)
+        there.until(lambda: there.finished(store))
         there.assert_all_is_well(store)
         assert all(item.attempts + item.losses == 0 for item in store.items(job_id, limit=1000)), "nobody is blamed"
         assert [upload(3_000_000, "large"), upload(100_000, "small")] == [202, 202]

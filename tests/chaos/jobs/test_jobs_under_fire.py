@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from jobs_field import LEASE_S, Field, field
+from jobs_field import Field, field
 
 from jobs_support import FAST_FOLDER, postgres  # noqa: F401 - a fixture
 from steadyocr.jobs.models import ItemState
@@ -60,7 +60,7 @@ def shoot(there: Field, store: SqlJobStore, kills: int) -> None:
         time.sleep(random.uniform(0.0, 0.05))
         there.kill_something()
         there.keep_up()
-    there.until(lambda: there.kept_up_and_finished(store), 90)
+    there.until(lambda: there.kept_up_and_finished(store))
 
 
 def test_random_kills_lose_nothing_and_show_nothing_twice(url: str, folder: Path) -> None:
@@ -88,12 +88,12 @@ def test_the_power_is_cut_again_and_again_while_jobs_come_in(url: str, folder: P
             with ThreadPoolExecutor(1, thread_name_prefix="client") as client:
                 posting = client.submit(there.post_until_cut, node)
                 if cut % 2 or cuts == 1:  # on a slow machine nothing would be accepted otherwise
-                    there.until(partial(there.accepted_more_than, before), 30)
+                    there.until(partial(there.accepted_more_than, before))
                 time.sleep(random.uniform(0.1, 0.6))
                 node.cut_power()
                 posting.result(40)
             there.keep_up()
-        there.until(lambda: there.finished(store), 90)
+        there.until(lambda: there.finished(store))
         there.assert_all_is_well(store)
         assert there.accepted >= max(1, cuts // 2)
         assert len(store.jobs(limit=10_000)) <= there.accepted + 1, "sent again is not made again"
@@ -107,7 +107,7 @@ def test_a_node_that_is_told_to_stop_puts_its_items_back_at_once(folder: Path) -
     with field(folder, url, jobs__lease_s="600") as there:
         node = there.add_node("work")
         job_id = there.submit(store, 400)
-        there.until(lambda: store.job(job_id).done >= 5, 60)
+        there.until(lambda: store.job(job_id).done >= 5)
         assert node.stop() == 0
         items = store.items(job_id, limit=1000)
         assert {item.state for item in items} == {ItemState.DONE, ItemState.QUEUED}
@@ -122,9 +122,9 @@ def test_of_two_nodes_one_takes_over_what_the_other_had(folder: Path, request: p
         first, _ = there.add_node("work"), there.add_node("work")
         job_id = there.submit(store, 150)
         there.wait_ready()
-        there.until(lambda: len({item.owner for item in store.items(job_id, limit=200) if item.owner}) == 2, 60)
+        there.until(lambda: len({item.owner for item in store.items(job_id, limit=200) if item.owner}) == 2)
         first.cut_power()
-        there.until(lambda: there.finished(store), 30 + LEASE_S)
+        there.until(lambda: there.finished(store))
         there.assert_all_is_well(store)
         there.nodes.remove(first)
     store.close()

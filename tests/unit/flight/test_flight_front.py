@@ -25,7 +25,7 @@ from steadyocr.service import Service
 from steadyocr.settings import load_settings
 from steadyocr.telemetry.events import Event, Events
 from steadyocr.telemetry.loops import Loops
-from support import in_real_time
+from support import PATIENCE_S, in_real_time
 
 MIB = 1 << 20
 SITUATION = {"front_rss_bytes": 700 * MIB, "waiting": 12, "budget_bytes": 900 * MIB, "pressure": "shed", "unready": ""}
@@ -73,7 +73,7 @@ class Stand:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - a file of another thread's has no event
             await asyncio.sleep(0.01)
 

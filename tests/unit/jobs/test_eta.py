@@ -12,7 +12,7 @@ from steadyocr.jobs.eta import EtaMeter, RateMeter, outlook
 from steadyocr.jobs.models import ItemOutcome, Load, NewJob, Progress
 from steadyocr.telemetry.loops import Loops
 from steadyocr.testing import InMemoryJobStore
-from support import in_real_time
+from support import PATIENCE_S, in_real_time
 
 
 def meter_of(*samples: tuple[float, int, int], window_s: float = 120.0) -> RateMeter:
@@ -117,7 +117,7 @@ async def test_the_meter_lives_on_the_store_and_survives_its_outages() -> None:
     meter = EtaMeter(jobs, sample_s=0.01)
     job = submit(store, 500)
     meter.start(loops)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while meter.outlook(store.progress(job.id)).eta_s is None:
             store.complete(claim_one(store), ItemOutcome())
             await asyncio.sleep(0.02)

@@ -32,7 +32,7 @@ from steadyocr.jobs.schema import metadata
 from steadyocr.jobs.sql_store import SqlJobStore, open_job_store
 from steadyocr.jobs.submit import submit as submit_in
 from steadyocr.testing import FakeClock, InMemoryJobStore
-from support import in_real_time, wait_until
+from support import PATIENCE_S, in_real_time, wait_until
 
 NEXT = Migration(
     len(MIGRATIONS) + 1, "next", ("ALTER TABLE job ADD COLUMN colour TEXT", "CREATE INDEX job_colour ON job (colour)")
@@ -477,7 +477,7 @@ async def test_closing_ends_the_pause_before_the_next_try(url: str, monkeypatch:
     work = Flaky(100, locked)
     call = asyncio.create_task(jobs.run(database.read, work))
     await asyncio.to_thread(wait_until, lambda: bool(work.seen), 30)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await jobs.close()
     with pytest.raises(Unavailable):
         await call
@@ -569,7 +569,7 @@ def test_two_submits_at_once_do_not_both_take_the_last_room(request: pytest.Fixt
         assert entered.wait(30)
         second = submitters.submit(SqlJobStore(database).submit, new)
         waits = b"SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-        wait_until(lambda: second.done() or beside.execute(waits).fetchone() == (1,), 30)
+        wait_until(lambda: second.done() or beside.execute(waits).fetchone() == (1,))
         leave.set()
         first.result()
         with pytest.raises(InsufficientStorage):

@@ -41,7 +41,7 @@ from steadyocr.scheduling.items import Priority, Reply
 from steadyocr.telemetry.loops import Loops
 from steadyocr.testing import InMemoryJobStore
 from steadyocr.types import OcrOptions
-from support import in_real_time, without_waiting
+from support import PATIENCE_S, in_real_time, without_waiting
 
 STORE = StoreConfig(max_attempts=3, max_losses=3, backoff_first_s=0.01, backoff_max_s=0.02)
 FAST = RunnerConfig(slots=2, lease_s=0.6, poll_s=0.05, pause_s=0.02, inline_result_bytes=200)
@@ -97,7 +97,7 @@ async def forever(data: bytes) -> Reply:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in threads
             await asyncio.sleep(0.002)
 

@@ -31,7 +31,7 @@ from steadyocr.jobs.webhook import Deliverer
 from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState
 from steadyocr.telemetry.loops import Loops
 from steadyocr.testing import InMemoryJobStore
-from support import free_port, in_real_time
+from support import PATIENCE_S, free_port, in_real_time
 
 KEY = b"a secret of sixteen or more"
 CONFIG = WebhookConfig(
@@ -140,7 +140,7 @@ async def deliver_all(store: JobStore, job: Job, config: WebhookConfig = CONFIG)
     deliverer = Deliverer(jobs, config)
     deliverer.start(loops)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while known(store, job).state is WebhookState.DUE:  # noqa: ASYNC110 - the store has no events
                 await asyncio.sleep(0.01)
     finally:
@@ -342,7 +342,7 @@ async def test_a_receiver_that_does_not_answer_holds_up_its_own_deliveries_only(
         # Long enough that no try of the dead one comes to its end here.
         Deliverer(jobs, replace(CONFIG, timeout_s=60.0)).start(loops)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while any(known(store, job).state is WebhookState.DUE for job in told):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         finally:

@@ -14,7 +14,7 @@ from steadyocr.errors import EngineDied
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.engine_stderr import EngineStderr
-from support import in_real_time
+from support import PATIENCE_S, in_real_time
 
 NOISY = """
 import os, sys, json
@@ -67,7 +67,7 @@ async def test_a_child_that_outlives_the_engine_does_not_hold_anybody_up(caplog:
         subprocess.Popen, ["/bin/sh", "-c", "echo hello >&2; exec sleep 60"], stderr=pipe.write_end
     )
     pipe.attach(child.pid)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not written(caplog):  # noqa: ASYNC110 - the line arrives through a pipe
             await asyncio.sleep(0.01)
     pipe.close()

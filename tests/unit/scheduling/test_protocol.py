@@ -20,7 +20,7 @@ from steadyocr.scheduling.protocol import (
     send,
     send_blocking,
 )
-from support import in_real_time, without_waiting
+from support import PATIENCE_S, in_real_time, without_waiting
 
 Pair = tuple[socket.socket, socket.socket]
 PLAIN: st.SearchStrategy[Any] = st.recursive(
@@ -136,7 +136,7 @@ def test_the_front_does_not_wait_for_a_huge_frame(raw: bytes) -> None:
     async def scenario() -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(raw)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await receive(reader)
 
     with pytest.raises(BrokenFrame, match="too large"):
