@@ -97,6 +97,7 @@ def test_two_clicks_on_delete_delete_one_reading(open_page: OpenPage) -> None:
     page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"jobs": []}))
     rows = open_drawer(page)
     press_twice(page, rows.first.get_by_role("button", name="Delete"))
+    expect(rows).to_have_count(2)
     page.wait_for_timeout(100)
     assert gone == ["first"]
     # The keyboard stays where rows are deleted; with the last one goes what is said about them.

@@ -14,8 +14,11 @@ from steadyocr.jobs.database import CHANNEL, Database
 if TYPE_CHECKING:
     import psycopg
 
-# How often SQLite is asked for its change counter: one read of shared memory, some ten microseconds.
+# How often SQLite is asked for its change counter: one read of shared memory, some ten microseconds. Where nothing has
+# changed for a while the pause is a twentieth of that while, up to the longer one: an idle service sleeps.
 _POLL_S: Final = 0.02
+_POLL_IDLE_S: Final = 0.1
+_IDLE_SHARE: Final = 0.05
 # A wait is cut into pieces so that closing never takes much longer than this.
 _PIECE_S: Final = 0.25
 
@@ -39,6 +42,7 @@ class SqliteWatch:
         self._waiting = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._seen: int | None = None
+        self._changed_at = time.monotonic()
 
     def wait(self, timeout_s: float) -> bool:
         """See :meth:`Watch.wait`."""
@@ -46,13 +50,15 @@ class SqliteWatch:
         with self._waiting:
             while not self._closed.is_set():
                 version = self._version()
+                now = time.monotonic()
                 if version != self._seen:
-                    self._seen = version
+                    self._seen, self._changed_at = version, now
                     return True
-                remaining = deadline - time.monotonic()
+                remaining = deadline - now
                 if remaining <= 0:
                     break
-                self._closed.wait(min(_POLL_S, remaining))
+                quiet_s = now - self._changed_at
+                self._closed.wait(min(max(_POLL_S, quiet_s * _IDLE_SHARE), _POLL_IDLE_S, remaining))
         return False
 
     def _version(self) -> int | None:
