@@ -67,8 +67,9 @@ def test_the_list_of_batches_leads_to_each(open_page: OpenPage, english: KnownPi
     page = open_page()
     send(page, [picture("one.png", english.data)])
     page.locator(ENDED).wait_for()
+    job_id = page.url.rsplit("/", 1)[1]
     page.get_by_role("link", name="All batches").click()
-    page.locator("#panel-batch .card").first.click()
+    page.locator(f"#panel-batch .card[href$='{job_id}']").click()
     expect(row(page, "one.png")).to_be_visible()
     delete = page.locator(".job .actions").get_by_role("button", name="Delete")
     delete.click()
@@ -214,6 +215,29 @@ def test_the_rows_of_an_ended_job_are_its_last(
     page.route(f"**/v1/jobs/{running_job.id}/items?*", tell_of_items)
     running_job.give_up()
     expect(page.locator(".items .badge.dead")).to_be_visible()
+
+
+def test_the_list_of_batches_goes_with_what_happens(open_page: OpenPage, running_job: RunningJob) -> None:
+    page = open_page()
+
+    def tell_of_this_one(route: Route) -> None:
+        jobs = route.fetch().json()["jobs"]
+        route.fulfill(json={"jobs": [job for job in jobs if job["id"] == running_job.id]})
+
+    page.route("**/v1/jobs?*", tell_of_this_one)
+    page.locator("#tab-batch").click()
+    card = page.locator(f"#panel-batch .card[href$='{running_job.id}']")
+    expect(card.locator(".badge.running")).to_be_visible()
+    card.focus()
+    running_job.end()
+    expect(card.locator(".badge.done")).to_be_visible()
+    expect(card).to_contain_text("1 failed")
+    expect(card).to_be_focused()
+    # From then on nobody asks.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2000)
+    assert [url for url in asked if "/v1/jobs" in url] == []
 
 
 def test_a_chosen_folder_keeps_its_paths(open_page: OpenPage, english: KnownPicture, tmp_path: Path) -> None:

@@ -382,10 +382,10 @@ def test_whoever_looks_at_something_else_is_not_fetched_back(open_page: OpenPage
     page.locator(FILES).set_input_files([picture("one.png", english.data)])  # type: ignore[arg-type]
     wait_for(page, held)
     page.locator("#tab-single").click()
-    with page.expect_response("**/v1/jobs"):
+    with page.expect_response("**/v1/jobs") as accepted:
         held[0].fallback()
     expect(page.locator(".toast")).to_contain_text("was sent")
     expect(page.locator("#panel-single")).to_be_visible()
     page.locator("#tab-batch").click()
-    page.locator("#panel-batch .card").first.click()
+    page.locator(f"#panel-batch .card[href$='{accepted.value.json()['id']}']").click()
     expect(row(page, "one.png")).to_be_visible()

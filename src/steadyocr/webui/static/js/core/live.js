@@ -12,7 +12,7 @@ const DOUBLINGS = 6;
 const STREAMS = 3;
 
 /**
- * Call `refresh` now, at each event and at least every few seconds, until it answers true ("ended").
+ * Call `refresh` now, at each event (where there are any) and at least every few seconds, until it answers true ("ended").
  * Stops by the signal; sleeps while the tab is hidden.
  */
 export async function follow({ events, refresh, signal }) {
@@ -33,7 +33,7 @@ export async function follow({ events, refresh, signal }) {
     let rest = POLL_S;
     try {
       await visible(signal);
-      if ((await refresh()) || (Date.now() >= streamAt && (await stream()))) return;
+      if ((await refresh()) || (events && Date.now() >= streamAt && (await stream()))) return;
     } catch (error) {
       if (isAbort(error)) return;
       rest = error.retryAfter ?? rest;

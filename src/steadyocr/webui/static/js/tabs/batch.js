@@ -64,7 +64,7 @@ export class Batch {
     // What was opened by keyboard goes on by keyboard.
     if (focused?.hidden) (jobId ? this.detail.firstElementChild : this.drop.querySelector('button')).focus();
     if (jobId) await this.#follow(jobId, this.#watch.signal);
-    else await this.#list();
+    else await this.#list(this.#watch.signal);
   }
 
   leave() {
@@ -144,26 +144,23 @@ export class Batch {
     return upload('v1/jobs', form, { headers, signal, onProgress });
   }
 
-  async #list() {
-    ({ jobs: this.#recent } = await getJson(`v1/jobs?limit=${RECENT}`));
-    this.#drawRecent();
+  /** List the batches, and go on looking while one of them is under way. */
+  async #list(signal) {
+    const refresh = async () => {
+      const { jobs } = await getJson(`v1/jobs?limit=${RECENT}`, { signal });
+      if (signal.aborted) return true;
+      this.#recent = jobs;
+      this.#drawRecent();
+      return !jobs.some(isOpen);
+    };
+    if (!(await refresh())) follow({ signal, refresh });
   }
 
   #drawRecent() {
     show(this.recentBox, this.#recent.length > 0);
-    this.recent.replaceChildren(...this.#recent.map((job) => this.#card(job)));
-  }
-
-  #card(job) {
-    const bad = badOf(job);
-    return h(
-      'li',
-      {},
-      h('a', { class: 'card', href: `#batch/${job.id}` },
-        h('span', { class: 'card-title' }, moment(job.created_at), badge(job.state)),
-        h('span', { class: 'muted' }, t('batch.count', { n: job.total }), bad ? ` · ${t('batch.bad', { n: bad })}` : ''),
-        smallBar(job)),
-    );
+    // A card that is there already stays, and with it the focus.
+    const seen = new Map([...this.recent.children].map((card) => [card.dataset.key, card]));
+    arrange(this.recent, this.#recent.map((job) => fillCard(seen.get(job.id) ?? newCard(job.id), job)));
   }
 
   #furnishJob() {
@@ -367,10 +364,19 @@ function refuseTooMuch(files) {
   if (sizeOf(files) > most) no('upload_too_large', { limit_bytes: most });
 }
 
-function smallBar(job) {
+const newCard = (id) => h('li', { data: { key: id } }, h('a', { class: 'card', href: `#batch/${id}` }));
+
+/** Say on a card how a batch is; returns the card. */
+function fillCard(card, job) {
+  const bad = badOf(job);
   const line = bar('batch.progress');
   line.set(job.total ? endedOf(job) / job.total : 0);
-  return line;
+  card.firstElementChild.replaceChildren(
+    h('span', { class: 'card-title' }, moment(job.created_at), badge(job.state)),
+    h('span', { class: 'muted' }, t('batch.count', { n: job.total }), bad ? ` · ${t('batch.bad', { n: bad })}` : ''),
+    line,
+  );
+  return card;
 }
 
 /** A small picture of a file that is at hand; nothing after a reload, when it is not. */
