@@ -56,6 +56,28 @@ def test_a_run_from_data_set_to_model(open_page: OpenPage, size: dict[str, int] 
     expect(page.locator("#export-model")).to_have_value("run-0")
 
 
+def test_the_lines_of_a_log_stay_while_it_grows(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    lab.patience = 50
+    page = open_tab(open_page, "tune", lab)
+    page.get_by_role("button", name="Start training").click()
+    lines = page.locator(".log > span")
+    expect(lines).to_have_count(3)
+    first, second = lines.all_text_contents()[:2]
+    lines.nth(1).evaluate("(line) => getSelection().selectAllChildren(line)")
+    expect(lines).to_have_count(4)
+    assert lines.first.text_content() == first
+    # Only the last ones of a long log are told.
+    (run,) = lab.runs
+    run["log"] = run["log"][1:]
+    expect(lines.first).to_have_text(second)
+    assert page.evaluate("getSelection().toString()").strip() == second.strip()
+    run["log"] = ["another one"]
+    expect(lines.first).to_have_text("another one")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".run .badge.cancelled")).to_be_visible()
+
+
 def test_values_are_kept_within_their_ranges(open_page: OpenPage) -> None:
     lab = FakeLab()
     page = open_tab(open_page, "tune", lab)

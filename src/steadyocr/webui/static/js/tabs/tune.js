@@ -255,7 +255,7 @@ export class Tune {
     this.loss.setPoints(curve('loss'));
     this.hmean.setPoints(curve('hmean'));
     const atEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 30;
-    this.log.textContent = run.log.join('\n');
+    roll(this.log, run.log);
     if (atEnd) this.log.scrollTop = this.log.scrollHeight;
   }
 
@@ -301,4 +301,13 @@ function problemList(problems, count) {
   const list = h('details', { class: 'problems' }, h('summary', { t: ['tune.show_problems', { n: count }] }), h('ul', {}, ...rows));
   if (count > rows.length) list.append(h('p', { class: 'muted', t: ['tune.more_problems', { n: count - rows.length }] }));
   return list;
+}
+
+/** Let a log say these lines. Those that it says already stay: they may be selected, and are not read out again. */
+function roll(log, lines) {
+  const said = [...log.children];
+  let gone = 0;
+  while (said.slice(gone).some((line, at) => line.textContent !== `${lines[at]}\n`)) gone += 1;
+  for (const line of said.slice(0, gone)) line.remove();
+  log.append(...lines.slice(said.length - gone).map((line) => h('span', {}, `${line}\n`)));
 }
