@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Concatenate, Final, Literal, ParamSpec
 
-from steadyocr.errors import InternalError, NotFoundError, SteadyOCRError, Unavailable
+from steadyocr.errors import InsufficientStorage, InternalError, NotFoundError, SteadyOCRError, Unavailable
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.blobs import BlobStore
 from steadyocr.jobs.config import RunnerConfig
@@ -34,6 +34,7 @@ Settlement = Literal["done", "failed", "retried", "released", "lost"]
 
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0
+_FULL_PAUSE_S: Final = 60.0
 _STOP_S: Final = 10.0
 _LAST_RELEASE_S: Final = 2.0
 
@@ -215,7 +216,9 @@ class Runner:
             # A missing blob may mean that a shared folder is not mounted here: others get the chance to take it.
             return _MAX_PAUSE_S if isinstance(error, NotFoundError) else 0.0
         pause_s = min(typed.retry_after_s or self.config.pause_s, _MAX_PAUSE_S)
-        await self._persist("released", store.release, lease, delay_s=pause_s)
+        # An archive for which there is no room is unpacked from its beginning each time.
+        delay_s = max(pause_s, _FULL_PAUSE_S) if isinstance(typed, InsufficientStorage) else pause_s
+        await self._persist("released", store.release, lease, delay_s=delay_s)
         return pause_s
 
     async def _persist(

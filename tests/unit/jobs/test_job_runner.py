@@ -34,7 +34,7 @@ from steadyocr.jobs.config import RetentionConfig, RunnerConfig, StoreConfig
 from steadyocr.jobs.gate import Gate
 from steadyocr.jobs.janitor import Janitor
 from steadyocr.jobs.local_blobs import LocalBlobs
-from steadyocr.jobs.models import Item, ItemState, Job, JobState, NewItem, NewJob
+from steadyocr.jobs.models import Item, ItemState, Job, JobState, Lease, NewItem, NewJob
 from steadyocr.jobs.runner import Runner
 from steadyocr.jobs.sweep import sweep_orphans
 from steadyocr.scheduling.items import Priority, Reply
@@ -209,6 +209,32 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], threading.Eve
 
     monkeypatch.setattr(LocalBlobs, "writer", writer)
     return tries, room
+
+
+@in_real_time
+async def test_an_archive_without_room_is_left_alone_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", b"a")
+    async with running(tmp_path, start=False) as rig:
+        delays: list[float] = []
+        release = rig.store.release
+
+        def note(lease: Lease, *, delay_s: float = 0.0) -> bool:
+            delays.append(delay_s)
+            return release(lease, delay_s=delay_s)
+
+        monkeypatch.setattr(rig.store, "release", note)
+        job, second = rig.submit(packed.getvalue(), kind="expand"), rig.submit(b"b")
+        rig.runner = Runner(rig.jobs, LocalBlobs(tmp_path, min_free_bytes=1 << 60), rig.front, FAST)
+        rig.runner.start(rig.loops)
+        await until(lambda: bool(delays))
+        assert delays == [60.0]
+        # The slot goes on meanwhile.
+        await rig.finished(second)
+        assert rig.store.job(job.id).finished_at is None
 
 
 async def large(data: bytes) -> Reply:
