@@ -219,7 +219,7 @@ class RunningServer:
                 self.process.wait(15)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(5)
+                self.process.wait(PATIENCE_S)
         self._reader.join(5)
 
 

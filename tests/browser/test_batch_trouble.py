@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Route, expect
 from browser_support import DESKTOP, ENDED, PHONE, OpenPage, RunningJob, needs_chromium, picture, row, send
 from fake_lab import FakeLab
 from single_support import wait_for
-from support import LIGHT, KnownPicture, free_port, running_server
+from support import LIGHT, PATIENCE_S, KnownPicture, free_port, running_server
 
 pytestmark = needs_chromium
 
@@ -111,7 +111,7 @@ def test_a_restart_is_survived_by_a_job_and_by_a_tab_entered_meanwhile(
         send(page, [picture(f"{number}.png", english.data) for number in range(count)])
         page.locator(".items .badge.done").first.wait_for()
         first.process.kill()
-        first.process.wait(10)
+        first.process.wait(PATIENCE_S)
         expect(page.locator("#banner")).to_be_visible()
         other.locator("#tab-batch").click()
         expect(other.locator("#panel-batch > .wait")).to_contain_text("does not answer")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from chaos_support import memory_group
 from steadyocr.ops.flight.store import FlightStore
-from support import KnownPicture, RunningServer, call_cli, encoded, running_server, wait_until
+from support import PATIENCE_S, KnownPicture, RunningServer, call_cli, encoded, running_server, wait_until
 
 WEAK_SERVER = (sys.executable, str(Path(__file__).with_name("weak_server.py")))
 SIZE = (2000, 1500)
@@ -78,7 +78,7 @@ def kill_at_work(server: RunningServer, data: bytes) -> httpx.Response:
             wait_until(at_work)
             os.kill(watching.get("/v1/info").json()["engines"][0]["pid"], signal.SIGKILL)
     finally:
-        posting.join(60)
+        posting.join(PATIENCE_S)
     return answers[0]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from chaos_support import memory_group
 from steadyocr.ops.flight.store import FlightStore
-from support import KnownPicture, call_cli, running_server, wait_until
+from support import PATIENCE_S, KnownPicture, call_cli, running_server, wait_until
 
 WEAK_SERVER = (sys.executable, str(Path(__file__).with_name("weak_server.py")))
 LIMIT_BYTES = 1200 << 20
@@ -80,7 +80,7 @@ def test_a_picture_whose_engines_die_for_a_neighbours_hunger_is_read_in_the_end(
                     dead.add(pid)
                     with hungry_neighbours(group):
                         wait_until(functools.partial(is_gone, pid))
-                posting.join(120)
+                posting.join(PATIENCE_S)
                 assert watching.get("/v1/quarantine").json() == {"items": []}
         (answer,) = answers
         assert answer.status_code == 200, answer.text

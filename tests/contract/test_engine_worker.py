@@ -24,7 +24,7 @@ from steadyocr.scheduling.housekeeping import Housekeeping
 from steadyocr.scheduling.protocol import Message, receive_blocking, send_blocking
 from steadyocr.scheduling.worker import Unsound, Worker
 from steadyocr.types import ModelIdentity, OcrOptions
-from support import wait_until
+from support import PATIENCE_S, wait_until
 
 MIB = 1 << 20
 CONFIG = EngineConfig(detector="d", recogniser="r", scratch_bytes=1 << 40, memory_slack_bytes=32 * MIB)
@@ -104,7 +104,7 @@ class Front:
 
     def close(self) -> None:
         self.channel.close()
-        self.thread.join(20)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
 
 
@@ -147,7 +147,7 @@ def test_an_engine_that_fails_its_own_test_after_a_fault_ends_with_the_picture_i
     assert front.next()["stage"] == "self_test"
     # No answer: the front gives the picture to another engine.
     assert receive_blocking(front.channel) is None
-    front.thread.join(20)
+    front.thread.join(PATIENCE_S)
     assert isinstance(front.ended_by, Unsound)
 
 
@@ -206,7 +206,7 @@ def test_a_signal_to_the_whole_group_does_not_end_an_engine_while_its_front_live
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(process.pid, number)
         ours.close()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def _ignores(pid: int, number: signal.Signals) -> bool:

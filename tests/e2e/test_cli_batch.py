@@ -18,7 +18,7 @@ import forked
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.jobs.models import ItemState
 from steadyocr.jobs.sql_store import open_job_store
-from support import LIGHT, call_cli, clean_environment, encoded, free_port, running_server, wait_until
+from support import LIGHT, PATIENCE_S, call_cli, clean_environment, encoded, free_port, running_server, wait_until
 
 BLANK = encoded(Image.new("RGB", (64, 32), "white"))
 
@@ -48,7 +48,7 @@ class Shell:
 
     def run(self, *arguments: object, **more: str) -> tuple[int, str, str]:
         process = self.start(*arguments, **more)
-        out, said = process.communicate(timeout=90)
+        out, said = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out, said
 
     def call(self, *arguments: object) -> tuple[int, str]:
@@ -112,7 +112,7 @@ def test_a_batch_that_is_broken_off_goes_on_where_it_was(tmp_path: Path, picture
         os.killpg(process.pid, how)
     else:
         process.send_signal(how)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_S)
     if how is not signal.SIGKILL:
         assert process.returncode == ExitCode.INTERRUPTED, said
         assert "The same command goes on" in said
@@ -140,9 +140,9 @@ def test_a_server_works_a_batch_off_and_may_die_meanwhile(tmp_path: Path, pictur
             process = shell.start("batch", pictures, "-o", out, *to)
             wait_until(lambda: len(texts(out)) >= 2 if out.exists() else False)
             server.process.kill()
-            server.process.wait(10)
+            server.process.wait(PATIENCE_S)
         with running_server(tmp_path / "server", LIGHT, port=port, **settings):
-            _, said = process.communicate(timeout=90)
+            _, said = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == ExitCode.OK, said
             assert said.splitlines()[-1] == "9 read, 0 failed"
             assert texts(out) == EXPECTED
@@ -172,7 +172,7 @@ def node(tmp_path: Path) -> Iterator[tuple[Shell, str]]:
     process = shell.start("work", "--port", port)
     yield shell, f"http://127.0.0.1:{port}"
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE_S) == 0
     process.communicate()
 
 

@@ -13,7 +13,17 @@ import httpx
 import psutil
 import pytest
 
-from support import KnownPicture, RunningServer, encoded, is_running, run_cli, running_server, texts_of, wait_until
+from support import (
+    PATIENCE_S,
+    KnownPicture,
+    RunningServer,
+    encoded,
+    is_running,
+    run_cli,
+    running_server,
+    texts_of,
+    wait_until,
+)
 
 HEARTBEAT_S = 2.5
 ERROR_LINES = "steadyocr: "
@@ -201,7 +211,7 @@ def test_a_stop_signal_lets_running_requests_finish(
     answer = pending.result()
     assert answer.status_code == 200, answer.text
     assert texts_of(answer.json()) == english.texts
-    assert battered.process.wait(20) == 0
+    assert battered.process.wait(PATIENCE_S) == 0
     assert not is_running(engine)
     assert battered.find_log("Stopped") is not None
     assert not [entry for entry in battered.log if entry["level"] in ("error", "critical")]
@@ -216,7 +226,7 @@ def test_a_stop_signal_ends_a_server_whose_engine_hangs(
         server.process.send_signal(signal.SIGTERM)
         answer = pending.result()
         assert (answer.status_code, answer.json()["code"]) == (503, "cancelled")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
         assert not is_running(engine)
 
 
@@ -231,7 +241,7 @@ def test_a_killed_front_takes_its_engine_along(
     else:
         engine = battered.engine_pid()
     battered.process.kill()
-    battered.process.wait(5)
+    battered.process.wait(PATIENCE_S)
     wait_until(lambda: not is_running(engine))
 
 
@@ -246,7 +256,7 @@ def test_a_server_told_to_stop_while_it_starts_stops(tmp_path: Path, times: int,
         for _ in range(times):
             server.process.send_signal(number)
             wait_until(lambda: server.find_log("Stopping: finishing what was accepted"))
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
         assert server.find_log("Stopped") is not None
         assert not any(is_running(engine) for engine in engines)
         assert not [entry for entry in server.log if entry["level"] in ("error", "critical")]
@@ -264,7 +274,7 @@ def test_a_second_stop_signal_breaks_nothing_off(
         wait_until(lambda: battered.client.get("/readyz").status_code == 503)
     os.kill(engine, signal.SIGCONT)
     assert texts_of(pending.result().json()) == english.texts
-    assert battered.process.wait(20) == 0
+    assert battered.process.wait(PATIENCE_S) == 0
 
 
 def test_engines_that_never_get_ready_end_the_start_with_the_reason(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from steadyocr.ops.alerts.channels import Channel
 from steadyocr.ops.alerts.delivery import Backoff, Delivery, Outcome
 from steadyocr.ops.alerts.remembered import Counted, Remembered, write_state
 from steadyocr.ops.alerts.sender import ProcessSender
-from support import KnownPicture, call_cli, in_real_time, run_cli, running_server, wait_until
+from support import PATIENCE_S, KnownPicture, call_cli, in_real_time, run_cli, running_server, wait_until
 
 SECRET = "s3cr3t-token"
 # A process is started for each try; on a busy machine that takes a while.
@@ -168,7 +168,7 @@ def test_a_service_that_is_killed_again_and_again_is_told_and_explained_by_its_s
     with running_server(tmp_path, **settings) as server:
         killed = server.pid
         server.process.kill()
-        server.process.wait(30)
+        server.process.wait(PATIENCE_S)
     with running_server(tmp_path, **settings) as server:
         wait_until(lambda: hook.titles == ["[critical] box: the service itself is killed again and again"])
         assert f"process {killed}" in hook.got[0]["message"]

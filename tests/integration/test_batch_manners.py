@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from support import LIGHT, RunningServer, encoded, running_server, wait_until
+from support import LIGHT, PATIENCE_S, RunningServer, encoded, running_server, wait_until
 
 BLANK = encoded(Image.new("RGB", (64, 32), "white"))
 LARGE_BYTES = 15_000_000
@@ -99,7 +99,7 @@ def test_a_single_picture_waits_for_the_item_in_hand_and_no_other(tmp_path: Path
             order.append(single)
             wait_until(partial(is_so, turns, order, server, 3))
             turns.give()
-            asking.join(20)
+            asking.join(PATIENCE_S)
         turns.give(20)
         wait_until(lambda: server.client.get(f"/v1/jobs/{job['id']}").json()["done"] == 8)
 

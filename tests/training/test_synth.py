@@ -209,7 +209,7 @@ def test_refuses_a_negative_seed(tmp_path: Path) -> None:
         write_dataset(tmp_path / "x", 1, -1)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("assets")
 def test_processes_that_cannot_start_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_start", divmod)  # fails on what it is given

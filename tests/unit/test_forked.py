@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import forked
+from support import PATIENCE_S
 
 TELLS = """
 import atexit, os, sys
@@ -55,7 +56,7 @@ def test_what_was_not_given_is_inherited(script: Path, monkeypatch: pytest.Monke
     process = forked.start(
         [sys.executable, str(script)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert out.decode() == f"[] here {script.parent} False True\nat exit\n"
 
 
@@ -65,14 +66,14 @@ def test_one_that_is_killed_is_seen_to_be(tmp_path: Path) -> None:
     process = forked.start([sys.executable, str(script)])
     assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL
+    assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 def test_a_fault_in_a_script_is_told_where_it_belongs(tmp_path: Path) -> None:
     script = tmp_path / "fails.py"
     script.write_text("1 / 0")
     process = forked.start([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert said.endswith("ZeroDivisionError: division by zero\n")
     assert process.returncode == 1
 
@@ -80,4 +81,4 @@ def test_a_fault_in_a_script_is_told_where_it_belongs(tmp_path: Path) -> None:
 def test_what_is_no_script_is_started_as_always() -> None:
     process = forked.start([sys.executable, "-c", "import sys; sys.exit(3)"])
     assert not isinstance(process, forked.ForkedPopen)
-    assert process.wait(30) == 3
+    assert process.wait(PATIENCE_S) == 3

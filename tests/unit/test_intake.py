@@ -215,7 +215,7 @@ async def test_who_is_called_off_while_files_are_flushed_leaves_nothing(
 
         def held(self: BlobWriter) -> Blob:
             flushing.set()
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE_S)
             return commit(self)
 
         monkeypatch.setattr(BlobWriter, "commit", held)

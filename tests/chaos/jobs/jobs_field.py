@@ -97,17 +97,17 @@ class Node:
     def kill(self) -> None:
         """The front alone; its engines must see to their own end."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
     def cut_power(self) -> None:
         """The whole group at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -26,6 +26,7 @@ from steadyocr.jobs.local_blobs import LocalBlobs
 from steadyocr.jobs.models import ItemOutcome, ItemState, JobState, NewItem, NewJob
 from steadyocr.jobs.sql_store import SqlJobStore, open_job_store
 from steadyocr.jobs.store import JobStore
+from support import PATIENCE_S
 
 pytestmark = pytest.mark.chaos
 
@@ -49,9 +50,9 @@ def test_processes_that_race_never_get_the_same_item(url: str) -> None:
     racers = [spawn.Process(target=job_worker.race, args=(url, start, found)) for _ in range(4)]
     for racer in racers:
         racer.start()
-    claimed = [found.get(timeout=90) for _ in racers]
+    claimed = [found.get(timeout=PATIENCE_S) for _ in racers]
     for racer in racers:
-        racer.join(30)
+        racer.join(PATIENCE_S)
         assert racer.exitcode == 0
     times = Counter(item_id for mine in claimed for item_id in mine)
     assert len(times) == times.total() == 1000
@@ -81,13 +82,13 @@ class Workers:
         if victim.poll() is not None:
             return False
         victim.kill()
-        victim.wait(10)
+        victim.wait(PATIENCE_S)
         return True
 
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager

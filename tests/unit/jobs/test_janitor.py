@@ -21,7 +21,7 @@ from steadyocr.jobs.stopping import while_wanted
 from steadyocr.jobs.sweep import sweep_orphans
 from steadyocr.telemetry.loops import Loops
 from steadyocr.testing import InMemoryJobStore
-from support import in_real_time
+from support import PATIENCE_S, in_real_time
 
 COUNT = 4
 
@@ -37,7 +37,7 @@ class Slow:
     def __call__(self, *args: object, **kwargs: object) -> object:
         self.steps += 1
         self.begun.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(PATIENCE_S)
         return self._step(*args, **kwargs)
 
 

@@ -455,7 +455,7 @@ async def test_closing_ends_the_tries_of_what_is_under_way(url: str) -> None:
         nonlocal tries
         tries += 1
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE_S)
         raise locked()
 
     call = asyncio.create_task(jobs.run(database.read, silent))
@@ -562,11 +562,11 @@ def test_two_submits_at_once_do_not_both_take_the_last_room(request: pytest.Fixt
     def slow(tx: Tx) -> None:
         submit_in(tx, "first", new)
         entered.set()
-        assert leave.wait(30)
+        assert leave.wait(PATIENCE_S)
 
     with ThreadPoolExecutor(2) as submitters, psycopg.connect(url, autocommit=True) as beside:
         first = submitters.submit(database.write, slow)
-        assert entered.wait(30)
+        assert entered.wait(PATIENCE_S)
         second = submitters.submit(SqlJobStore(database).submit, new)
         waits = b"SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
         wait_until(lambda: second.done() or beside.execute(waits).fetchone() == (1,))
