@@ -72,6 +72,7 @@ async def laboratory(folder: Path, change: Callable[[str], Any] = never, **setti
         yield lab
     finally:
         await lab.stop()
+        await asyncio.sleep(0)  # in which those that have ended are forgotten
         assert not lab._tasks
 
 

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -249,8 +249,10 @@ def locked() -> OperationalError:
 
 
 @pytest.fixture
-def database(url: str) -> Database:
-    return open_database(url, clock=FakeClock(), sleep=lambda _: None)
+def database(url: str) -> Iterator[Database]:
+    database = open_database(url, clock=FakeClock(), sleep=lambda _: None)
+    yield database
+    database.close()
 
 
 def test_a_transient_error_is_tried_again(database: Database) -> None:
