@@ -159,6 +159,7 @@ def test_every_string_is_used_and_every_key_is_known() -> None:
 def test_slimming_takes_comments_indentation_and_spaces_beside_signs() -> None:
     source = "// one\nconst a = 1;  // kept\n\n  /**\n   * two\n   */\n  b(`x = ${y}`, 'http://y');\n  c()\n"
     assert slim_script(source) == "const a = 1;  // kept\nb(`x = ${y}`,'http://y');c()\n"
+    assert slim_script("if (a) {\n  b();\n  c();\n}\nd();\n") == "if(a){b();c()}\nd();"
     assert slim_style("/* one\n two */\na, b {\n  b: c; /* kept */\n}\n") == "a,b{b:c;/* kept */}"
 
 
@@ -182,6 +183,8 @@ def test_slimming_changes_no_text_and_joins_no_statements(line: str) -> None:
 def test_scripts_keep_to_what_slimming_relies_on(file: Path) -> None:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         assert line.count("`") % 2 == 0, f"line {number}: a text runs over the end of the line"
+        empty = re.match(r"\s*(?:for|while) \((?:[^()]|\([^()]*\))*\);$", line)
+        assert not empty, f"line {number}: a loop with an empty body"
     slim = load_assets()[f"/ui/{file.relative_to(STATIC).as_posix()}"].body.decode()
     assert not re.search(r"^\s|^//|^/\*|^\*", slim, re.MULTILINE)
     # Texts are what they were: none was taken for code.

@@ -3,7 +3,7 @@
 Simple on purpose: it knows no grammar. In scripts it squeezes only lines in which nothing can be mistaken: one with a
 slash outside quotes (a regular expression, a comment) or with several templates (one may lie in another) keeps its
 spaces and its end. The page's sources keep to what the rest relies on (a test looks): block comments stand on lines of
-their own, and no text runs over a line's end.
+their own, no text runs over a line's end, and no loop has an empty body.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ _STYLE_SIGNS: Final = re.compile(r"\s*([{};,])\s*|(:) ")
 
 def slim_script(source: str) -> str:
     """Return a module without whole-line comments, indentation and most spaces."""
-    lines = _INDENT.sub("", _LINE.sub("", _BLOCK.sub("", source))).splitlines()
-    return "".join(map(_slim_line, lines))
+    lines = [_slim_line(line) for line in _INDENT.sub("", _LINE.sub("", _BLOCK.sub("", source))).splitlines()]
+    # A block's last statement ends with the block.
+    return "".join(
+        line[:-1] if line.endswith(";") and after.startswith("}") else line
+        for line, after in zip(lines, [*lines[1:], ""], strict=True)
+    )
 
 
 def slim_style(source: str) -> str:

@@ -147,11 +147,9 @@ export class Batch {
   /** List the batches, and go on looking while one of them is under way. */
   async #list(signal) {
     const refresh = async () => {
-      const { jobs } = await getJson(`v1/jobs?limit=${RECENT}`, { signal });
-      if (signal.aborted) return true;
-      this.#recent = jobs;
+      ({ jobs: this.#recent } = await getJson(`v1/jobs?limit=${RECENT}`, { signal }));
       this.#drawRecent();
-      return !jobs.some(isOpen);
+      return !this.#recent.some(isOpen);
     };
     if (!(await refresh())) follow({ signal, refresh });
   }
@@ -160,7 +158,7 @@ export class Batch {
     show(this.recentBox, this.#recent.length > 0);
     // A card that is there already stays, and with it the focus.
     const seen = new Map([...this.recent.children].map((card) => [card.dataset.key, card]));
-    arrange(this.recent, this.#recent.map((job) => fillCard(seen.get(job.id) ?? newCard(job.id), job)));
+    arrange(this.recent, this.#recent.map((job) => cardOf(job, seen.get(job.id))));
   }
 
   #furnishJob() {
@@ -364,10 +362,8 @@ function refuseTooMuch(files) {
   if (sizeOf(files) > most) no('upload_too_large', { limit_bytes: most });
 }
 
-const newCard = (id) => h('li', { data: { key: id } }, h('a', { class: 'card', href: `#batch/${id}` }));
-
-/** Say on a card how a batch is; returns the card. */
-function fillCard(card, job) {
+/** The card of a batch, or the one that it has, with what is to be said now. */
+function cardOf(job, card = h('li', { data: { key: job.id } }, h('a', { class: 'card', href: `#batch/${job.id}` }))) {
   const bad = badOf(job);
   const line = bar('batch.progress');
   line.set(job.total ? endedOf(job) / job.total : 0);

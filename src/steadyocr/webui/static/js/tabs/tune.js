@@ -1,7 +1,7 @@
 // The third tab: fine-tune the detector on one's own pictures. Training is a process of its own on the server.
 
 import { getJson, isAbort, post } from '../core/api.js';
-import { h, keepFocus, show } from '../core/dom.js';
+import { arrange, h, keepFocus, show } from '../core/dom.js';
 import { duration, moment, number, onLanguage, percent, say, t } from '../core/i18n.js';
 import { follow } from '../core/live.js';
 import '../parts/chart.js';
@@ -308,6 +308,5 @@ function roll(log, lines) {
   const said = [...log.children];
   let gone = 0;
   while (said.slice(gone).some((line, at) => line.textContent !== `${lines[at]}\n`)) gone += 1;
-  for (const line of said.slice(0, gone)) line.remove();
-  log.append(...lines.slice(said.length - gone).map((line) => h('span', {}, `${line}\n`)));
+  arrange(log, lines.map((line, at) => said[gone + at] ?? h('span', {}, `${line}\n`)));
 }
