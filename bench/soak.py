@@ -13,6 +13,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -34,6 +35,11 @@ _BAND = 0.10
 _CLOSE = 0.20
 _CLOSE_SHARE = 0.90
 _ALLOWED_S = 300.0
+# Of /proc/PID/smaps: addresses, mode, offset, device, inode, name.
+_MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) \S+ \S+ \d+ *(.*)$")
+
+
+_KINDS = ("rss_heap", "rss_code", "rss_maps", "rss_files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,10 @@ class Sample:
     engine_rss: int
     engine_peak: int
     engine_heap: int
+    rss_heap: int
+    rss_code: int
+    rss_maps: int
+    rss_files: int
     error: float | None
     engine_pid: int
 
@@ -86,10 +96,27 @@ def drive(server: Server, client: httpx.Client, shapes: Iterable[Shape], count: 
             engine["rss_bytes"],
             engine["peak_rss_bytes"],
             engine["heap_bytes"],
+            *resident_parts(engine["pid"]),
             round(predictions["last_error"], 4) if fresh else None,
             engine["pid"],
         )
     print(file=sys.stderr)
+
+
+def resident_parts(pid: int) -> tuple[int, int, int, int]:
+    """Resident memory of a process by kind: C heap, generated code, other memory without a file, files; in bytes.
+
+    Counted just after the engine has said how it is, so the sum may be off by what it does meanwhile.
+    """
+    parts = {"heap": 0, "code": 0, "maps": 0, "files": 0}
+    kind = "files"
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if line.startswith("Rss:"):
+            parts[kind] += int(line.split()[1]) * 1024
+        elif (head := _MAPPING.match(line)) is not None:
+            mode, name = head.groups()
+            kind = "heap" if name == "[heap]" else "files" if name else "code" if "x" in mode else "maps"
+    return parts["heap"], parts["code"], parts["maps"], parts["files"]
 
 
 def written(samples: Iterable[Sample], target: Path) -> Iterator[Sample]:
@@ -125,6 +152,7 @@ def report(samples: list[Sample], settle: int, kills: int | None) -> dict[str, A
     middle = statistics.median(rss)
     heap = fit_slope([sample.engine_heap for sample in settled])
     slope, front = fit_slope(rss), fit_slope([sample.front_rss for sample in settled])
+    kinds = {name: fit_slope([getattr(sample, name) for sample in settled]) for name in _KINDS}
     errors = [sample.error for sample in settled if sample.error is not None]
     close = sum(abs(error) <= _CLOSE for error in errors) / max(1, len(errors))
     farthest = max(abs(value / middle - 1.0) for value in rss)
@@ -139,6 +167,10 @@ def report(samples: list[Sample], settle: int, kills: int | None) -> dict[str, A
         "slope_kib_a_picture": [round(value / 1024, 2) for value in _interval(slope.value, slope.margin)],
         "heap_mib": {"first": _mib(settled[0].engine_heap), "last": _mib(settled[-1].engine_heap)},
         "heap_slope_kib_a_picture": [round(value / 1024, 2) for value in _interval(heap.value, heap.margin)],
+        "slope_by_kind_kib_a_picture": {
+            name: [round(value / 1024, 2) for value in _interval(kind.value, kind.margin)]
+            for name, kind in kinds.items()
+        },
         "front_mib": {"first": _mib(samples[0].front_rss), "last": _mib(samples[-1].front_rss)},
         "front_slope_kib_a_picture": [round(value / 1024, 2) for value in _interval(front.value, front.margin)],
         "peak_mib": {
