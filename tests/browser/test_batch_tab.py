@@ -120,6 +120,8 @@ def test_on_a_phone_a_row_is_one_line(open_page: OpenPage, english: KnownPicture
 
 def drop_on(page: Page, *paths: Path) -> None:
     """Drop files or folders from the file manager on the page."""
+    # The module of a tab comes after the page is ready, and nobody listens before.
+    page.locator("[role=tabpanel]:visible .drop").wait_for()
     devtools = page.context.new_cdp_session(page)
     what = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
