@@ -39,9 +39,9 @@ def test_axe_finds_nothing_in_readings(open_page: OpenPage, axe: AxeRun, size: d
     assert axe(page) == []
     page.keyboard.press("Escape")
     page.locator("#history-button").click()
-    page.locator(".drawer .entry").first.wait_for()
+    page.locator(".drawer section").first.locator(".entry").first.wait_for()
     assert axe(page) == []
-    page.locator(".drawer .entry").first.click()
+    page.locator(".drawer section").first.locator(".entry").first.click()
     page.locator("dialog.reader .lines .line").first.wait_for()
     assert axe(page) == []
 

@@ -20,7 +20,7 @@ def test_history_brings_a_reading_back(open_page: OpenPage) -> None:
     known = page.locator("#panel-single .lines .text").all_text_contents()
     reload(page)
     page.locator("#history-button").click()
-    page.locator(".drawer .entry").first.click()
+    page.locator(".drawer section").first.locator(".entry").first.click()
     reader = page.locator("dialog.reader")
     expect(reader.locator(".sheet img")).to_be_visible()
     assert reader.locator(".lines .text").all_text_contents() == known
@@ -59,7 +59,7 @@ def test_copying_works_in_a_dialog_and_over_plain_http(open_page: OpenPage, serv
     read_one(page)
     text = "\n".join(page.locator("#panel-single .lines .text").all_text_contents())
     page.locator("#history-button").click()
-    page.locator(".drawer .entry").first.click()
+    page.locator(".drawer section").first.locator(".entry").first.click()
     reader = page.locator("dialog.reader")
     copy = reader.get_by_role("button", name="Copy all")
     copy.click()
