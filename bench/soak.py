@@ -37,8 +37,7 @@ _CLOSE_SHARE = 0.90
 _ALLOWED_S = 300.0
 # Of /proc/PID/smaps: addresses, mode, offset, device, inode, name.
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) \S+ \S+ \d+ *(.*)$")
-
-
+# Fields of a sample that hold resident memory by kind.
 _KINDS = ("rss_heap", "rss_code", "rss_maps", "rss_files")
 
 

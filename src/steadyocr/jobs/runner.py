@@ -217,7 +217,7 @@ class Runner:
             return _MAX_PAUSE_S if isinstance(error, NotFoundError) else 0.0
         pause_s = min(typed.retry_after_s or self.config.pause_s, _MAX_PAUSE_S)
         # An archive for which there is no room is unpacked from its beginning each time.
-        delay_s = max(pause_s, _FULL_PAUSE_S) if isinstance(typed, InsufficientStorage) else pause_s
+        delay_s = _FULL_PAUSE_S if isinstance(typed, InsufficientStorage) else pause_s
         await self._persist("released", store.release, lease, delay_s=delay_s)
         return pause_s
 
