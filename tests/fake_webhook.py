@@ -33,7 +33,7 @@ class FakeWebhook:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 hook.attempts += 1
                 if hook.hanging:
-                    hook._released.wait(60)
+                    hook._released.wait(240)
                     return
                 status = hook.statuses.pop(0) if hook.statuses else 200
                 if status == 200:

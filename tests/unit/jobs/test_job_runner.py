@@ -160,7 +160,7 @@ async def test_no_more_items_are_in_hand_than_slots(tmp_path: Path) -> None:
 
 @in_real_time
 async def test_new_work_is_noticed_without_polling(tmp_path: Path) -> None:
-    async with running(tmp_path, RunnerConfig(slots=3, poll_s=60.0)) as rig:
+    async with running(tmp_path, RunnerConfig(slots=3, poll_s=2 * PATIENCE_S)) as rig:
         await asyncio.sleep(0.1)
         started = time.monotonic()
         await rig.finished(rig.submit(b"a"))

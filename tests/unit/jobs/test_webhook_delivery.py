@@ -313,7 +313,7 @@ async def test_a_name_server_that_does_not_answer_holds_up_nobody_else(monkeypat
 
     def slow(_host: str, _port: int) -> list[str]:
         threads.add(threading.current_thread().name)
-        silent.wait(60)
+        silent.wait(2 * PATIENCE_S)
         return ["127.0.0.1"]
 
     monkeypatch.setattr(webhook_names, "_addresses", slow)
@@ -340,7 +340,7 @@ async def test_a_receiver_that_does_not_answer_holds_up_its_own_deliveries_only(
         told = [ended_job(store, there.url) for _ in range(6)]
         jobs, loops = AsyncJobStore(store), Loops()
         # Long enough that no try of the dead one comes to its end here.
-        Deliverer(jobs, replace(CONFIG, timeout_s=60.0)).start(loops)
+        Deliverer(jobs, replace(CONFIG, timeout_s=2 * PATIENCE_S)).start(loops)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while any(known(store, job).state is WebhookState.DUE for job in told):  # noqa: ASYNC110

@@ -64,7 +64,7 @@ async def test_a_command_that_does_not_exist_leaves_no_pipe_open(tmp_path: Path)
 async def test_a_child_that_outlives_the_engine_does_not_hold_anybody_up(caplog: pytest.LogCaptureFixture) -> None:
     pipe = EngineStderr()
     child = await asyncio.to_thread(
-        subprocess.Popen, ["/bin/sh", "-c", "echo hello >&2; exec sleep 60"], stderr=pipe.write_end
+        subprocess.Popen, ["/bin/sh", "-c", "echo hello >&2; exec sleep 240"], stderr=pipe.write_end
     )
     pipe.attach(child.pid)
     async with asyncio.timeout(PATIENCE_S):
