@@ -52,6 +52,17 @@ def test_asking_after_oneself_leaves_nothing_in_the_interpreters_tables(monkeypa
     assert 0 < memory.rss_bytes() <= memory.peak_rss_bytes() * 1.01
 
 
+def test_names_that_were_asked_for_go_with_the_rest() -> None:
+    """The interpreter keeps them in its cache of attributes, where they looked like a leak."""
+    memory.trim()
+    before = sys.getallocatedblocks()
+    for name in [f"name {number}" for number in range(3000)]:
+        getattr(memory, name, None)
+    assert sys.getallocatedblocks() - before > 250, "they are not kept, or there is nothing to mend"
+    memory.trim()
+    assert sys.getallocatedblocks() - before < 50
+
+
 _COMES_AND_GOES = """
 import sys
 from steadyocr.runtime import memory
