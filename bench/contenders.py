@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bench.agreement import Reading
 from bench.pictures import Picture
+from steadyocr.scheduling.engine import engine_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +118,9 @@ class Ours:
         from steadyocr.runtime.manifest import find_model
         from steadyocr.settings import Settings
 
+        # As an engine's process begins.
+        memory.refuse_huge_pages()
+        memory.give_back_large_blocks(memory.LARGE_FOR_ENGINES)
         cv2.setNumThreads(threads)
         settings = Settings()
         self._slack = settings.engines.memory_slack_bytes
@@ -133,6 +137,7 @@ class Ours:
         check_golden(self._pipeline)
         self._pipeline.release_memory()
         memory.trim()
+        memory.keep_all_there_is()
         self._baseline = memory.rss_bytes()
 
     def read(self, picture: Picture) -> Outcome:
@@ -259,8 +264,7 @@ class _MakeRapidOcr:
 
 def entries(*, quick: bool = False) -> list[Entry]:
     """Return all contenders, ours with OpenVINO first; the quick set has no variants of rapidocr."""
-    # As `steadyocr.scheduling.engine` starts its engines.
-    ours = {"MALLOC_ARENA_MAX": "2"}
+    ours = engine_environment()
     listed = [
         Entry("ours openvino", _MakeOurs("openvino"), "max_side 1280", ours),
         Entry("ours onnxruntime", _MakeOurs("onnxruntime"), "max_side 1280, arena off", ours),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import platform
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -278,3 +280,31 @@ async def test_who_is_cancelled_while_ending_an_engine_does_not_cancel_the_next_
     await asyncio.wait([first])
     assert first.cancelled()
     await engine.kill()
+
+
+_KEPT = """
+import ctypes
+from steadyocr.runtime import memory
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+before = memory.heap_bytes()
+for block in [library.malloc(size) for size in range(24, 1033, 16) for _ in range(7)]:
+    library.free(block)
+print(memory.heap_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
+def test_no_thread_of_an_engine_keeps_freed_pieces_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would hold a page that could go back."""
+
+    def kept(environment: Mapping[str, str]) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", _KEPT], check=True, capture_output=True, text=True, env=environment
+        )
+        return int(done.stdout)
+
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mxfast=0")
+    assert kept(os.environ) > 150_000, "they are not kept, or there is nothing to mend"
+    assert kept(module.engine_environment()) < 50_000
+    assert "glibc.malloc.mxfast=0" in module.engine_environment()["GLIBC_TUNABLES"], "what a user asks for stays"
