@@ -130,7 +130,7 @@ def test_a_child_sees_no_setting_or_key_of_ours(monkeypatch: pytest.MonkeyPatch,
     assert {name: value for name, value in environment.items() if name.startswith("STEADYOCR_")} == {
         "STEADYOCR_DATA_DIR": str(tmp_path)
     }
-    assert environment["OMP_NUM_THREADS"] == "3"
+    assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("3", "PASSIVE")
 
 
 def records_in(root: Path, **bounds: int) -> Records:

@@ -96,6 +96,8 @@ def environment_of(data_dir: Path, threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
+        # Threads that wait for work sleep: spinning ones take the cores that serving needs, and the trainer's own.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "MALLOC_ARENA_MAX": "2",
         "PYTHONUNBUFFERED": "1",
         # A plain log, not a terminal's.
