@@ -24,6 +24,7 @@ from steadyocr.jobs.models import (
     ItemOutcome,
     ItemState,
     Job,
+    JobPlace,
     JobState,
     Lease,
     Load,
@@ -498,7 +499,7 @@ class InMemoryJobStore:
         *,
         tenant: str | None = None,
         states: Collection[JobState] | None = None,
-        before: Job | None = None,
+        before: JobPlace | None = None,
         limit: int = 50,
     ) -> list[Job]:
         """See :meth:`JobStore.jobs`."""
@@ -508,9 +509,9 @@ class InMemoryJobStore:
                 for job in self._jobs.values()
                 if (tenant is None or job.tenant == tenant)
                 and (states is None or job.state in states)
-                and (before is None or (job.created_at, job.id) < (before.created_at, before.id))
+                and (before is None or job.place < before)
             ]
-        return sorted(found, key=lambda job: (job.created_at, job.id), reverse=True)[:limit]
+        return sorted(found, key=lambda job: job.place, reverse=True)[:limit]
 
     def progress(self, job_id: str) -> Progress:
         """See :meth:`JobStore.progress`."""

@@ -275,6 +275,8 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(jobs: Client) 
         ({"files": [("picture", ("a.png", BLANK))]}, 400, "invalid_request"),
         ({"content": UNUSED_FIELD, "headers": FORM}, 422, "empty_input"),
         ({"content": b"abc", "headers": {"Content-Type": "image/png"}}, 400, "invalid_request"),
+        ({"content": b"", "headers": {"Content-Type": "application/zip"}}, 422, "empty_input"),
+        ({"content": BLANK, "headers": {"Content-Type": "application/zip"}}, 400, "invalid_request"),
         (
             {"content": b"--b\r\nfoo", "headers": FORM},
             400,
@@ -283,6 +285,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(jobs: Client) 
         ({"content": b"abc", "headers": {"Content-Type": "multipart/form-data"}}, 400, "invalid_request"),
         ({"files": pictures("a"), "data": {"colour": "red"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"priority": "1000"}}, 422, "invalid_option"),
+        ({"files": pictures("a"), "data": {"priority": "1.7"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"deadline_s": "nan"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": "[1]"}}, 422, "invalid_option"),
         ({"files": pictures("a"), "data": {"meta": json.dumps({"a": "x" * 9000})}}, 422, "invalid_option"),
@@ -302,6 +305,13 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(jobs: Client) 
 )
 def test_what_cannot_be_a_job_is_refused(jobs: Client, how: dict[str, Any], status: int, code: str) -> None:
     refused(jobs.http.post("/v1/jobs", **how), status, code)
+
+
+def test_a_damaged_archive_is_named(jobs: Client) -> None:
+    """All that came with it is refused, so its sender must know which one it is."""
+    answer = jobs.post([*pictures("a"), ("files", ("scans of May.zip", b"PK\x03\x04junk"))])
+    refused(answer, 400, "invalid_request")
+    assert answer.json()["detail"].startswith("scans of May.zip: ")
 
 
 def test_the_same_request_with_the_same_key_is_the_same_job(jobs: Client) -> None:
@@ -335,6 +345,12 @@ def test_what_will_not_fit_is_refused_before_it_is_sent(tmp_path: Path) -> None:
         lines = ["POST /v1/jobs HTTP/1.1", "Host: localhost", "Content-Type: application/zip", more]
         return "\r\n".join([*lines, f"Content-Length: {MAX_UPLOAD}", "", ""]).encode()
 
+    def stored(content: bytes) -> bytes:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("a.png", content)
+        return stream.getvalue()
+
     with light_server(tmp_path, jobs__max_stored_bytes=str(1 << 20), jobs__max_files="20") as jobs:
         jobs.ended(jobs.submit(pictures("a"), headers={"Idempotency-Key": "known"}))
         address = (jobs.http.base_url.host, jobs.http.base_url.port or 0)
@@ -342,7 +358,8 @@ def test_what_will_not_fit_is_refused_before_it_is_sent(tmp_path: Path) -> None:
             connection.sendall(head("Accept: */*"))
             assert connection.recv(100).startswith(b"HTTP/1.1 507")
         with socket.create_connection(address, timeout=20) as connection:
-            connection.sendall(head("Idempotency-Key: known") + bytes(MAX_UPLOAD))
+            around = len(stored(b""))
+            connection.sendall(head("Idempotency-Key: known") + stored(bytes(MAX_UPLOAD - around)))
             assert connection.recv(100).startswith(b"HTTP/1.1 409"), "it is read, and is another job"
 
 
@@ -352,6 +369,10 @@ def test_jobs_and_items_come_in_pages(jobs: Client) -> None:
     assert [job["id"] for job in page["jobs"]] == [made[2], made[1]]
     following = jobs.http.get("/v1/jobs", params={"limit": 1, "before": page["next"]}).json()
     assert [job["id"] for job in following["jobs"]] == [made[0]]
+    jobs.ended(made[1])
+    jobs.http.delete(f"/v1/jobs/{made[1]}").raise_for_status()
+    again = jobs.http.get("/v1/jobs", params={"limit": 1, "before": page["next"]}).json()
+    assert [job["id"] for job in again["jobs"]] == [made[0]], "it goes on"
     assert jobs.http.get("/v1/jobs", params={"state": "cancelled,expired", "limit": 1}).json()["jobs"] == []
     job_id = jobs.submit(pictures(*"abcde"))
     jobs.ended(job_id)
@@ -559,7 +580,8 @@ def test_a_batch_with_a_key_goes_on_without_who_waited_and_is_found_again(slow: 
 def test_what_cannot_be_the_id_of_a_job_is_that_of_none(jobs: Client) -> None:
     for job_id in ("%00", "x", "A" * 32, "0" * 32):
         refused(jobs.http.get(f"/v1/jobs/{job_id}"), 404, "job_not_found")
-    refused(jobs.http.get("/v1/jobs?before=%00"), 404, "job_not_found")
+    for place in ("%00", "x", "0" * 32, "1e999:" + "0" * 32, "-1:" + "0" * 32):
+        refused(jobs.http.get(f"/v1/jobs?before={place}"), 422, "invalid_option")
 
 
 def test_a_job_is_seen_with_its_own_key_only(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+import httpx
+
 from steadyocr.options import OPTION_SPECS
 from support import KnownPicture, RunningServer
 
@@ -12,6 +14,17 @@ from support import KnownPicture, RunningServer
 def test_a_serving_server_is_alive_and_ready(server: RunningServer) -> None:
     assert server.client.get("/livez").text == "ok\n"
     assert server.client.get("/readyz").text == "ok\n"
+
+
+def test_probes_answer_balancers_that_ask_for_the_head_alone(server: RunningServer) -> None:
+    for path in ("/livez", "/readyz", "/healthz"):
+        answer = httpx.head(f"{server.url}{path}", timeout=60)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_slash_too_many_leads_nowhere(server: RunningServer) -> None:
+    """A redirect would lead out of the prefix that a proxy strips."""
+    assert httpx.get(f"{server.url}/v1/jobs/", timeout=20).status_code == 404
 
 
 def test_the_deep_check_says_what_it_rests_on(server: RunningServer, english: KnownPicture) -> None:

@@ -178,6 +178,15 @@ def test_names_of_hosts_come_from_the_environment_as_keys_do() -> None:
     )
 
 
+def test_a_list_in_brackets_is_one_too() -> None:
+    """Its quotes would be part of the keys, and no client would get in."""
+    settings = from_env(AUTH__API_KEYS='["one", "two"]')
+    assert [key.get_secret_value() for key in settings.auth.api_keys] == ["one", "two"]
+    for wrong in ("[one, two]", '["one", 2]', '[["one"]]'):
+        with pytest.raises(ConfigError, match="STEADYOCR_AUTH__API_KEYS"):
+            from_env(AUTH__API_KEYS=wrong)
+
+
 def test_keys_never_show() -> None:
     settings = from_env(AUTH__API_KEYS="hush-one, hush-two")
     assert [key.get_secret_value() for key in settings.auth.api_keys] == ["hush-one", "hush-two"]

@@ -60,6 +60,8 @@ def create_app(
         # The interactive pages load scripts from elsewhere; the document itself stays.
         docs_url=None,
         redoc_url=None,
+        # Behind a proxy that strips a prefix the redirect would lead out of it.
+        redirect_slashes=False,
     )
     app.state.service = service
     measured = ServiceMetrics(service)

@@ -28,6 +28,18 @@ _LINES_AT_ONCE: Final = 50
 _THRESHOLD: Final = {"threshold": "bin_threshold"}
 
 
+class _NotDoneYet(DeadlineExceeded):
+    """A batch without an idempotency key takes too long. Sent again, it would be another batch."""
+
+    retryable = False
+
+
+class _DoneLater(Draining):
+    """A batch without an idempotency key is done after the next start. Sent again, it would be another batch."""
+
+    retryable = False
+
+
 @router.post(
     "/batch",
     summary="Read many pictures, as the original service did",
@@ -62,17 +74,18 @@ async def batch(request: Request) -> Response:
         }
         return JSONResponse(accepted, 202, {"Location": address})
     batches = batches_of(request)
+    keyed = "idempotency-key" in request.headers
     try:
-        ended = await unless_disconnected(request, _end_of(batches, job.id))
+        ended = await unless_disconnected(request, _end_of(batches, job.id, keyed=keyed))
     except Cancelled:
         # Without a key nobody else knows of this job. With one, it is what the repeated request will ask for.
-        if "idempotency-key" not in request.headers:
+        if not keyed:
             await batches.cancel(job.id)
         raise
     return StreamingResponse(_answer(batches, ended), media_type="application/json")
 
 
-async def _end_of(batches: Batches, job_id: str) -> Job:
+async def _end_of(batches: Batches, job_id: str, *, keyed: bool) -> Job:
     """Wait until a job has ended.
 
     Raises:
@@ -92,8 +105,10 @@ async def _end_of(batches: Batches, job_id: str) -> Job:
                     return job
                 await batches.changed(seen, _LOOK_EVERY_S)
     except TimeoutError as error:
-        raise DeadlineExceeded("the batch is not done yet; it goes on, ask for its job", job_id=job_id) from error
-    raise Draining("the service is shutting down; the batch goes on later", retry_after_s=5.0, job_id=job_id)
+        late = DeadlineExceeded if keyed else _NotDoneYet
+        raise late("the batch is not done yet; it goes on, ask for its job", job_id=job_id) from error
+    later = Draining if keyed else _DoneLater
+    raise later("the service is shutting down; the batch goes on later", retry_after_s=5.0, job_id=job_id)
 
 
 async def _answer(batches: Batches, job: Job) -> AsyncIterator[bytes]:

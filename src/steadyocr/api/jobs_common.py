@@ -13,7 +13,7 @@ from steadyocr.api.ocr_routes import owner_of
 from steadyocr.api.schemas import ProblemOut
 from steadyocr.errors import InvalidOption
 from steadyocr.jobs.control import job_not_found
-from steadyocr.jobs.models import Job
+from steadyocr.jobs.models import Job, JobPlace
 from steadyocr.jobs.store import JobStore
 from steadyocr.service import Service
 from steadyocr.service.batches import Batches
@@ -27,6 +27,7 @@ MAX_POSITION: Final = (1 << 31) - 1
 # Digits as everybody writes them, and no more than a number that means something.
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
+_PLACE: Final = re.compile(rf"([0-9]{{1,12}}(?:\.[0-9]{{1,12}})?):({_JOB_ID.pattern})")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -57,6 +58,26 @@ async def own_job(request: Request, job_id: str) -> Job:
     if job is None or job.tenant != owner_of(request):
         raise job_not_found()
     return job
+
+
+def place_name(place: JobPlace) -> str:
+    """Return a job's place as the list's ``next`` tells it. Its id alone would lead nowhere once the job is gone."""
+    return f"{place.created_at}:{place.id}"
+
+
+def place_asked_for(request: Request) -> JobPlace | None:
+    """Read the place that the list is to go on from; ``None`` is its beginning.
+
+    Raises:
+        InvalidOption: It is none.
+    """
+    text = request.query_params.get("before", "")
+    if not text:
+        return None
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        raise InvalidOption("before must be the 'next' of another page", option="before")
+    return JobPlace(float(match[1]), match[2])
 
 
 def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:

@@ -36,6 +36,8 @@ def job_request(fields: Mapping[str, Any], headers: Mapping[str, str], tenant: s
     """
     rest = dict(fields)
     priority = _number(rest.pop("priority", "0"), "priority", -_MAX_PRIORITY, _MAX_PRIORITY)
+    if not priority.is_integer():
+        raise InvalidOption("priority must be a whole number", option="priority")
     deadline_s = rest.pop("deadline_s", None)
     meta = _meta(rest.pop("meta", "{}"))
     callback_url = rest.pop("callback_url", None) or None
@@ -44,7 +46,7 @@ def job_request(fields: Mapping[str, Any], headers: Mapping[str, str], tenant: s
     overlay = parse_boolean(rest.pop("overlay", False), "overlay")
     return JobRequest(
         options=parse_options(rest, overlay=overlay),
-        priority=round(priority),
+        priority=int(priority),
         deadline_s=None if deadline_s is None else _number(deadline_s, "deadline_s", 1.0, _MAX_DEADLINE_S),
         idempotency_key=_key(headers.get("idempotency-key")),
         meta=meta,

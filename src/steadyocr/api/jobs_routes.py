@@ -9,7 +9,18 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from steadyocr.api.bodies import read_json_object
-from steadyocr.api.jobs_common import MAX_PAGE, MAX_POSITION, batches_of, own_job, problems, query, states, whole_number
+from steadyocr.api.jobs_common import (
+    MAX_PAGE,
+    MAX_POSITION,
+    batches_of,
+    own_job,
+    place_asked_for,
+    place_name,
+    problems,
+    query,
+    states,
+    whole_number,
+)
 from steadyocr.api.jobs_fields import job_request
 from steadyocr.api.jobs_schemas import ItemsOut, JobOut, JobsOut
 from steadyocr.api.jobs_upload import FIELDS_BYTES, FILES_FIELD, take_files
@@ -128,11 +139,11 @@ async def _refuse_hopeless(request: Request) -> None:
     "",
     summary="Jobs, newest first",
     response_model=JobsOut,
-    responses=problems(404, 422),
+    responses=problems(422),
     openapi_extra={
         "parameters": [
             query("limit", "integer", "jobs on a page"),
-            query("before", "string", "id of the last job of the page before"),
+            query("before", "string", "the page before's `next`; good even when that page's jobs are gone"),
             query("state", "string", "only jobs in these states, separated by commas"),
         ]
     },
@@ -141,13 +152,15 @@ async def listing(request: Request) -> dict[str, Any]:
     """List the caller's jobs."""
     limit = whole_number(request, "limit", 50, 1, MAX_PAGE)
     wanted = states(request, JobState)
-    before_id = request.query_params.get("before")
-    before = await own_job(request, before_id) if before_id else None
+    before = place_asked_for(request)
     jobs = await batches_of(request).call(
         JobStore.jobs, tenant=owner_of(request), states=wanted, before=before, limit=limit + 1
     )
     shown = jobs[:limit]
-    return {"jobs": [job_view(job) for job in shown], "next": shown[-1].id if len(jobs) > limit else None}
+    return {
+        "jobs": [job_view(job) for job in shown],
+        "next": place_name(shown[-1].place) if len(jobs) > limit else None,
+    }
 
 
 @router.get("/{job_id}", summary="How a job stands", response_model=JobOut, responses=problems(404))

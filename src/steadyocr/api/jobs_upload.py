@@ -51,7 +51,7 @@ async def take_files(request: Request, intake: Intake) -> dict[str, Any]:
 
 
 async def _take_archive(request: Request, intake: Intake) -> None:
-    await intake.begin("archive.zip")
+    await intake.begin("archive.zip", archive=True)
     async for chunk in request.stream():
         await intake.write(chunk)
     await intake.end()

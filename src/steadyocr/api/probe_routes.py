@@ -1,4 +1,4 @@
-"""The routes that say how the service is."""
+"""The routes that say how the service is. Load balancers ask the probes by HEAD too."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from steadyocr.service import Service
 router = APIRouter(tags=["service"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Whether the front process runs its loop")
 async def livez() -> PlainTextResponse:
     """Liveness: restart the service when this fails."""
     return PlainTextResponse("ok\n")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether pictures are taken now", responses={503: {"description": "not now"}})
 async def readyz(request: Request) -> PlainTextResponse:
     """Readiness: send no traffic while this fails. Costs nothing."""
@@ -29,6 +31,7 @@ async def readyz(request: Request) -> PlainTextResponse:
     return PlainTextResponse(f"{reason or 'ok'}\n", 503 if reason else 200)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get(
     "/healthz", summary="Whether pictures are answered rightly", responses={503: {"description": "they are not"}}
 )

@@ -32,6 +32,7 @@ from steadyocr.jobs.models import NewItem
 
 _LOCAL_HEADER_BYTES: Final = 30
 _ENCRYPTED: Final = 0x1
+_NAME_IS_UTF8: Final = 0x800
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NESTED: Final = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")
 # What file managers add on their own.
@@ -72,7 +73,7 @@ def unpack(
                 elif isinstance(made := _written(archive, entry, limits, blobs), NewItem):
                     flushing.add(made)
                 else:
-                    flushing.add_written(entry.filename, made)
+                    flushing.add_written(_label(entry), made)
             return flushing.items()
 
 
@@ -161,14 +162,46 @@ def _is_tricky(name: str) -> bool:
     return drive or control or normal.startswith("/") or ".." in normal.split("/")
 
 
+def _label(entry: zipfile.ZipInfo) -> str:
+    """Return a file's name as whoever packed it reads it.
+
+    Names that are not marked as UTF-8 are code page 437 by the letter of the format (APPNOTE, appendix D), and in truth
+    what the packing system uses: UTF-8 on some, GBK where most Chinese archives come from.
+    """
+    name = entry.filename
+    if entry.flag_bits & _NAME_IS_UTF8 or name.isascii():
+        return name
+    try:
+        raw = name.encode("cp437")
+    except UnicodeEncodeError:  # taken from another field by Python itself
+        return name
+    return _decoded(raw, "utf-8") or _chinese(raw) or name
+
+
+def _chinese(raw: bytes) -> str | None:
+    """Decode GBK, if it looks like that: most characters have both bytes above ASCII, unlike the accent of "café"."""
+    text = _decoded(raw, "gb18030")
+    if text is None:
+        return None
+    above, characters = sum(byte > 0x7F for byte in raw), sum(not letter.isascii() for letter in text)
+    return text if above >= 1.5 * characters else None
+
+
+def _decoded(raw: bytes, encoding: str) -> str | None:
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
 def _refused(entry: zipfile.ZipInfo, refusal: InputError) -> NewItem:
-    return NewItem(input_ref=None, name=entry.filename, error=refusal.to_wire())
+    return NewItem(input_ref=None, name=_label(entry), error=refusal.to_wire())
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NewItem | tuple[str, bytes]:
     """Return the name and the content of a small file, or the item that it is refused as."""
     try:
-        return entry.filename, b"".join(_chunks(archive, entry))
+        return _label(entry), b"".join(_chunks(archive, entry))
     except InputError as error:
         return _refused(entry, error)
 

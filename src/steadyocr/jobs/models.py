@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 
 class JobState(StrEnum):
@@ -87,6 +87,13 @@ class NewJob:
     webhook_url: str | None = None
 
 
+class JobPlace(NamedTuple):
+    """Where a job stands in the list of all, which goes by this. It outlives the job."""
+
+    created_at: float
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job as it stands.
@@ -121,6 +128,11 @@ class Job:
     expired: int
     stored_bytes: int
     last_event: int
+
+    @property
+    def place(self) -> JobPlace:
+        """Where it stands in the list of all jobs."""
+        return JobPlace(self.created_at, self.id)
 
     @property
     def ended(self) -> int:

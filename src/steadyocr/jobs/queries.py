@@ -9,7 +9,7 @@ from sqlalchemy import JSON, ColumnElement, and_, case, cast, false, func, or_, 
 from steadyocr.errors import NotFoundError
 from steadyocr.jobs.control import job_not_found
 from steadyocr.jobs.database import Tx
-from steadyocr.jobs.models import ENDED, Census, Event, Item, ItemState, Job, JobState, Load, Progress
+from steadyocr.jobs.models import ENDED, Census, Event, Item, ItemState, Job, JobPlace, JobState, Load, Progress
 from steadyocr.jobs.records import to_event, to_item, to_job
 from steadyocr.jobs.schema import event, is_state, item, job
 
@@ -27,7 +27,7 @@ def get_job(tx: Tx, job_id: str) -> Job:
 
 
 def list_jobs(
-    tx: Tx, *, tenant: str | None, states: Collection[JobState] | None, before: Job | None, limit: int
+    tx: Tx, *, tenant: str | None, states: Collection[JobState] | None, before: JobPlace | None, limit: int
 ) -> list[Job]:
     """Return jobs, newest first, from the one after `before` on."""
     query = select(job).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(limit)
@@ -36,7 +36,7 @@ def list_jobs(
     if states is not None:
         query = query.where(job.c.state.in_([state.value for state in states]))
     if before is not None:
-        query = query.where(tuple_(job.c.created_at, job.c.id) < tuple_(before.created_at, before.id))
+        query = query.where(tuple_(job.c.created_at, job.c.id) < tuple_(*before))
     return [to_job(row) for row in tx.connection.execute(query).mappings()]
 
 

@@ -26,6 +26,12 @@ class NoRoom(InsufficientStorage):
     """A job does not fit beside what is promised: an answer of a store that works, no trouble of its."""
 
 
+class TooLargeForAnyRoom(NoRoom):
+    """A job would not fit if there were nothing else."""
+
+    retryable = False
+
+
 def promised_within(now: float, grace_s: float) -> tuple[float, float]:
     """Return after when and until when a job must have ended for its results to be promised still.
 
@@ -82,7 +88,9 @@ def refusal(
     limit = config.max_stored_bytes
     details = {"limit_bytes": limit, "job_bytes": size_bytes}
     if size_bytes > limit:
-        return NoRoom("the job is larger than all jobs together may be; send it in smaller parts", **details)
+        return TooLargeForAnyRoom(
+            "the job is larger than all jobs together may be; send it in smaller parts", **details
+        )
     wait_s = _wait_s(taken_bytes + size_bytes - limit, ((at + config.grace_s - now, size) for at, size in ended))
     return NoRoom(
         "stored jobs take all the room they may; delete those whose results you have, or try again later",

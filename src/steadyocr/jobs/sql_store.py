@@ -20,6 +20,7 @@ from steadyocr.jobs.models import (
     ItemOutcome,
     ItemState,
     Job,
+    JobPlace,
     JobState,
     Lease,
     Load,
@@ -118,7 +119,7 @@ class SqlJobStore:
         *,
         tenant: str | None = None,
         states: Collection[JobState] | None = None,
-        before: Job | None = None,
+        before: JobPlace | None = None,
         limit: int = 50,
     ) -> list[Job]:
         """See :meth:`JobStore.jobs`."""

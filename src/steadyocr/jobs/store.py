@@ -15,6 +15,7 @@ from steadyocr.jobs.models import (
     ItemOutcome,
     ItemState,
     Job,
+    JobPlace,
     JobState,
     Lease,
     Load,
@@ -136,7 +137,7 @@ class JobStore(Protocol):
         *,
         tenant: str | None = None,
         states: Collection[JobState] | None = None,
-        before: Job | None = None,
+        before: JobPlace | None = None,
         limit: int = 50,
     ) -> list[Job]:
         """Return jobs, newest first, from the one after `before` on."""

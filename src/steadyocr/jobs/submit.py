@@ -167,9 +167,10 @@ def insert_items(
 def label(name: str) -> str:
     """Return a client's name for an item as every database takes it: short, without control characters.
 
-    Blanks of all kinds and joiners stay: by its name a client finds its file again.
+    Blanks of all kinds and joiners stay: by its name a client finds its file again. Of a long one the end is kept,
+    where files in deep folders differ.
     """
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(letter) else letter for letter in name[:_MAX_NAME])
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(letter) else letter for letter in name[-_MAX_NAME:])
 
 
 def _is_control(letter: str) -> bool:

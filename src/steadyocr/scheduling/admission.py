@@ -85,7 +85,8 @@ class AdmissionQueue:
     """Bounded, prioritised, fair between clients, aware of deadlines. Belongs to one event loop.
 
     Args:
-        max_size: Items that may wait; one more is refused.
+        max_size: Items that may wait; one more is refused. Batch items keep nobody out who goes before them: those
+            waiting already do not count against interactive ones, so that at most twice as many wait in all.
         max_per_client: Items of one client that may wait; one more is refused. 0 is no such bound.
         crew: Who works now; asked whenever a time is estimated, since engines come and go.
         held_back: Whether an item that was taken back is not to be tried again yet. Who makes that change says
@@ -122,22 +123,23 @@ class AdmissionQueue:
                 worth while.
             RateLimited: Too many items of this client wait.
         """
-        self.refuse_when_full(item.client)
+        self.refuse_when_full(item.client, item.priority)
         now = asyncio.get_running_loop().time()
         if item.deadline > now and not self._can_be_done(item, item.deadline - now):
             raise self._busy("more is waiting than can be read within the time allowed")
         self._waiting[item.priority].append(item)
         self._arrived.set()
 
-    def refuse_when_full(self, client: str = "") -> None:
-        """Raise what :meth:`put` would raise now for any item of a client.
+    def refuse_when_full(self, client: str = "", priority: Priority = Priority.INTERACTIVE) -> None:
+        """Raise what :meth:`put` would raise now for any item of a client of this priority.
 
         Raises:
             QueueFull: The queue is full.
             RateLimited: Too many items of this client wait.
         """
+        before = len(self) if priority is Priority.BATCH else len(self) - len(self._waiting[Priority.BATCH])
         # What an idle engine is about to take does not wait: the loop has only not come round to it yet.
-        if len(self) >= self.max_size + self._takers:
+        if before >= self.max_size + self._takers:
             raise self._busy("the service is busy")
         waiting = sum(line.waiting_of(client) for line in self._waiting.values())
         if self.max_per_client and waiting >= self.max_per_client:

@@ -62,17 +62,23 @@ class IncomingFile:
 
     A picture that fits into the buffer has not been written anywhere at its end; :meth:`whole` gives it out.
 
+    Args:
+        name: What its sender calls it.
+        blobs: Where it goes.
+        limits: What it may be.
+        archive: It is sent as an archive; whatever else it is is refused, as a whole.
+
     Attributes:
         name: What its sender calls it.
     """
 
-    def __init__(self, name: str, blobs: BlobStore, limits: IntakeLimits) -> None:
+    def __init__(self, name: str, blobs: BlobStore, limits: IntakeLimits, *, archive: bool = False) -> None:
         self.name = name
         self._blobs = blobs
         self._limits = limits
         self._buffer = bytearray()
         self._size_bytes = 0
-        self._kind: ItemKind = "read"
+        self._kind: ItemKind = "expand" if archive else "read"
         self._writer: BlobWriter | None = None
         self._refusal: InputError | None = None
 
@@ -101,6 +107,9 @@ class IncomingFile:
         """Return a picture that is in the buffer as a whole, or the item that a refused file enters as.
 
         ``None`` is returned for a file that must be finished: a large one, or an archive.
+
+        Raises:
+            InputError: It is an archive, and empty.
         """
         if self._writer is not None:
             return None
@@ -109,6 +118,8 @@ class IncomingFile:
                 raise self._refusal
             self._check()
         except InputError as error:
+            if self._kind == "expand":
+                raise
             return NewItem(input_ref=None, name=self.name, error=error.to_wire())
         return self._buffer if self._kind == "read" else None
 
@@ -126,11 +137,11 @@ class IncomingFile:
                 return NewItem(input_ref=blob.key, name=self.name, size_bytes=blob.size_bytes, kind=self._kind)
             refusal = self._refusal
         except InputError as error:
-            if self._kind == "expand":
-                raise
             refusal = error
         finally:
             await self.discard()
+        if self._kind == "expand":
+            raise refusal
         return NewItem(input_ref=None, name=self.name, error=refusal.to_wire())
 
     async def discard(self) -> None:
@@ -156,6 +167,7 @@ class IncomingFile:
             raise EmptyInput("the file is empty")
         if self._buffer.startswith(_ZIP_MAGICS):
             self._kind = "expand"
+        if self._kind == "expand":
             return
         try:
             header = probe(bytes(self._buffer))
@@ -173,6 +185,11 @@ class IncomingFile:
     def _commit(self) -> Blob:
         writer = self._store(self._buffer)
         if self._kind == "expand":
-            with writer.reopen() as written:
-                check_archive(written, self._limits.archive)
+            try:
+                with writer.reopen() as written:
+                    check_archive(written, self._limits.archive)
+            except InputError as error:
+                # One bad archive refuses all that came with it, so its sender must know which one it is.
+                error.message = f"{self.name}: {error.message}"
+                raise
         return writer.commit()

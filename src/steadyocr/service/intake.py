@@ -110,8 +110,8 @@ class Intake:
             await asyncio.sleep(0)  # where the expiry is raised
         self._time.reschedule(None)
 
-    async def begin(self, name: str) -> None:
-        """Start a file.
+    async def begin(self, name: str, *, archive: bool = False) -> None:
+        """Start a file; one that is sent as an archive must be one.
 
         Raises:
             PayloadTooLarge: There are too many.
@@ -120,7 +120,7 @@ class Intake:
         if self._files >= limit:
             raise PayloadTooLarge(f"a job may have at most {limit} files", limit=limit)
         self._files += 1
-        self._file = IncomingFile(name, self._blobs, self._limits)
+        self._file = IncomingFile(name, self._blobs, self._limits, archive=archive)
 
     async def write(self, chunk: bytes) -> None:
         """Add to the file.

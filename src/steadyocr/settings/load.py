@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -159,9 +160,21 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
                 )
         if leaf in node:
             raise ConfigError(f"{name} gives {leaf!r} a value, which other variables give values inside")
-        # Lists are written as a comma-separated text.
-        node[leaf] = [part.strip() for part in text.split(",") if part.strip()] if leaf in _LISTS else text
+        node[leaf] = _list_of(name, text) if leaf in _LISTS else text
     return tree
+
+
+def _list_of(name: str, text: str) -> list[str]:
+    """Read a comma-separated text; one in brackets is meant as JSON, and its quotes are not part of the values."""
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} begins with a bracket and is no JSON; write it as a,b") from error
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ConfigError(f"{name} must be a list of texts; write it as a,b")
+    return values
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,9 @@ class LimitSettings(Section):
 class QueueSettings(Section):
     """The admission queue."""
 
-    max_size: int = Field(64, ge=1, le=100_000, description="pictures that may wait; one more gets 503")
+    max_size: int = Field(
+        64, ge=1, le=100_000, description="pictures that may wait; one more gets 503. A batch's keep no single one out"
+    )
     max_per_client: int = Field(0, ge=0, description="of one client; one more gets 429; 0 is no such bound")
     timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds a request may take when it does not say")
     max_timeout_s: float = Field(300.0, gt=0, le=3600, description="most that a request may ask for, in seconds")

@@ -103,9 +103,10 @@ def test_items_that_were_refused_before_enter_as_failed(store: JobStore) -> None
 
 
 def test_any_name_can_be_stored(store: JobStore) -> None:
-    job = store.submit(NewJob(items=(NewItem(input_ref=key_of(1), name="a\0b\ud800c\n" + "x" * 1000),)))
+    job = store.submit(NewJob(items=(NewItem(input_ref=key_of(1), name="x" * 1000 + "a\0b\ud800c\n"),)))
     (item,) = store.items(job.id)
-    assert item.name.startswith("a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c")
+    unknown = "\N{REPLACEMENT CHARACTER}"
+    assert item.name.endswith(f"xa{unknown}b{unknown}c{unknown}")
     assert len(item.name) == 255
 
 
@@ -643,7 +644,7 @@ def test_jobs_are_listed_newest_first_in_pages(store: JobStore, clock: FakeClock
         clock.advance(1)
     first = store.jobs(limit=2)
     assert [job.id for job in first] == [made[4].id, made[3].id]
-    assert [job.id for job in store.jobs(before=first[-1])] == [made[2].id, made[1].id, made[0].id]
+    assert [job.id for job in store.jobs(before=first[-1].place)] == [made[2].id, made[1].id, made[0].id]
     assert [job.id for job in store.jobs(tenant="a")] == [made[4].id, made[2].id, made[0].id]
     store.cancel(made[1].id)
     assert [job.id for job in store.jobs(states=[JobState.CANCELLED])] == [made[1].id]
@@ -652,7 +653,7 @@ def test_jobs_are_listed_newest_first_in_pages(store: JobStore, clock: FakeClock
 def test_jobs_of_one_moment_are_paged_too(store: JobStore) -> None:
     made = {submit(store, 1).id for _ in range(5)}
     seen = store.jobs(limit=2)
-    while page := store.jobs(before=seen[-1], limit=2):
+    while page := store.jobs(before=seen[-1].place, limit=2):
         seen += page
     assert len(seen) == 5
     assert {job.id for job in seen} == made

@@ -82,6 +82,26 @@ def test_names_that_lead_elsewhere_are_refused_one_by_one(blobs: LocalBlobs, nam
     assert codes(unpacked(zip_of((name, b"x"), ("good.png", b"y")), blobs)) == ["invalid_request", None]
 
 
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("发票 2024.png".encode("gbk"), "发票 2024.png"),
+        ("合同/第一頁镕.png".encode("gb18030"), "合同/第一頁镕.png"),
+        ("资料/猫.png".encode(), "资料/猫.png"),
+        ("café.png".encode("cp437"), "café.png"),
+        ("réalité.png".encode("cp437"), "réalité.png"),
+    ],
+)
+def test_names_are_read_as_they_were_packed(blobs: LocalBlobs, raw: bytes, name: str) -> None:
+    """Older systems pack names in their own encoding and do not say so."""
+    stand_in = b"x" * len(raw)
+    data = zip_of((stand_in.decode(), b"a picture"), method=zipfile.ZIP_STORED).replace(stand_in, raw)
+    (item,) = unpacked(data, blobs)
+    assert (item.name, item.error) == (name, None)
+    (refused,) = unpacked(data.replace(b"a picture", b"PK\x03\x04 nest"), blobs)
+    assert refused.name == name
+
+
 def test_links_are_refused(blobs: LocalBlobs) -> None:
     link = zipfile.ZipInfo("link.png")
     link.external_attr = 0o120777 << 16

@@ -49,6 +49,21 @@ async def test_one_more_than_fits_is_refused_and_told_when_to_come_back() -> Non
 
 
 @without_waiting
+async def test_batch_items_keep_no_interactive_one_out() -> None:
+    queue = AdmissionQueue(2)
+    for name in "ab":
+        queue.put(item(name, priority=Priority.BATCH))
+    with pytest.raises(QueueFull):
+        queue.put(item("c", priority=Priority.BATCH))
+    for name in "de":
+        queue.put(item(name))
+    for priority in Priority:
+        with pytest.raises(QueueFull):
+            queue.put(item("f", priority=priority))
+    assert await taken(queue) == ["d", "e", "a", "b"]
+
+
+@without_waiting
 async def test_the_advice_grows_with_the_queue_and_the_measured_time() -> None:
     short, long, slow = filled(99, "a"), filled(99, *"abcdefgh"), filled(99, "a")
     for _ in range(30):
