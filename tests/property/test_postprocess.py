@@ -122,6 +122,23 @@ def test_with_too_many_regions_the_largest_are_kept() -> None:
     np.testing.assert_allclose(sorted(quad_sizes(quads)[:, 0]), [100, 110, 120, 130], atol=0.01)
 
 
+def test_no_cell_of_a_dense_table_is_lost() -> None:
+    """Of 1300 cells a fixed bound of 1000 dropped those with the shortest texts, row by row, without a word."""
+    canvas = np.zeros((50 * 18, 40 * 32), np.float32)
+    for row in range(50):
+        for column in range(40):
+            canvas[18 * row + 6 : 18 * row + 11, 32 * column + 4 : 32 * column + 20 + row % 8] = 1.0
+    quads, _ = quads_from_probability_map(canvas, PostprocessParams())
+    assert len(quads) == 50 * 40
+
+
+def test_noise_is_bounded_by_the_size_of_the_map() -> None:
+    canvas = np.zeros((640, 640), np.float32)
+    canvas[::4, ::4] = canvas[1::4, ::4] = canvas[::4, 1::4] = canvas[1::4, 1::4] = 1.0
+    quads, _ = quads_from_probability_map(canvas, PostprocessParams(min_side=1.0))
+    assert len(quads) == 640 * 640 // 256
+
+
 @given(RECTS, st.sampled_from([1.5, 2.0, 3.0]))
 def test_a_scaled_map_gives_scaled_quads(rect: Rect, scale: float) -> None:
     params = PostprocessParams(unclip_ratio=1.5)

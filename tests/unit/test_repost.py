@@ -65,6 +65,15 @@ def test_a_lower_threshold_finds_the_faint_lines() -> None:
     assert scores[0] > scores[1]
 
 
+def test_each_line_of_a_dense_page_keeps_its_text() -> None:
+    """They are compared some at a time."""
+    corners = np.array([[0, 0], [20, 0], [20, 8], [0, 8]], np.float32)
+    quads = np.stack([corners + np.float32([30 * (n % 20), 12 * (n // 20)]) for n in range(250)]).astype(np.float32)
+    texts = [f"cell {n}" for n in range(250)]
+    lines, fresh = with_texts(quads, np.ones(250, np.float32), known(quads[::-1], texts[::-1]), refuse_to_read)
+    assert ([line["text"] for line in lines], fresh) == (texts, [])
+
+
 def test_texts_stay_with_lines_that_grew_and_only_new_lines_are_read() -> None:
     before, _ = find_lines(request_for(PostprocessParams(bin_threshold=0.6, unclip_ratio=1.5)))
     quads, scores = find_lines(request_for(PostprocessParams(bin_threshold=0.2, unclip_ratio=2.2)))

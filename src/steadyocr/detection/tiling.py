@@ -145,7 +145,7 @@ def detect_tiled(
     Args:
         detector: Runs the network.
         image: (H, W, 3) uint8 RGB.
-        params: Post-processing knobs; `max_candidates` counts for each tile.
+        params: Post-processing knobs; a `max_candidates` counts for each tile.
         max_side: Longest side of the shrunk pass, in pixels.
         tile_side: See :func:`plan_tiles`.
         overlap: See :func:`plan_tiles`. Lines taller than this may be taken from the shrunk pass.
@@ -167,8 +167,9 @@ def detect_tiled(
         inner = probability[tile.y.local_inner, tile.x.local_inner]
         stitched[tile.y.inner, tile.x.inner] = cv2.convertScaleAbs(inner, alpha=255)
 
-    per_tile = dataclasses.replace(params, max_candidates=params.max_candidates * len(tiles))
-    quads, scores = quads_from_probability_map(stitched, per_tile)
+    most = params.max_candidates
+    in_all = dataclasses.replace(params, max_candidates=None if most is None else most * len(tiles))
+    quads, scores = quads_from_probability_map(stitched, in_all)
     quads = clip_quads(quads, width, height)
     keep, take = merge_scales(quads, shrunk.quads, tall=_GROWTH * overlap)
     return Detection(

@@ -25,6 +25,8 @@ from steadyocr.recognition.recognizer import LineText, read_upwards
 # A line that was grown from a ratio of 1.5 to 2.2 still overlaps itself by so much (IoU); two words that became one
 # line do not.
 _SAME_LINE: Final = 0.7
+# Quads that are compared with all known ones at the same time; each pair takes some 30 bytes.
+_COMPARED_AT_ONCE: Final = 100
 
 ReadLines = Callable[[FloatArray], list[LineText]]
 
@@ -138,8 +140,10 @@ def _recall(quads: FloatArray, known: Sequence[Mapping[str, Any]]) -> list[LineT
         return texts
     before = np.array([line["quad"] for line in known], np.float32).reshape(-1, 4, 2)
     upwards = was_read_upwards(before)
-    overlaps = quad_iou(quads, before, at_least=_SAME_LINE)
-    for index, best in enumerate(overlaps.argmax(axis=1).tolist()):
-        if overlaps[index, best] >= _SAME_LINE:
-            texts[index] = LineText(str(known[best]["text"]), float(known[best]["text_score"]), upwards)
+    # Some at a time: all pairs of a dense page are hundreds of megabytes.
+    for first in range(0, len(quads), _COMPARED_AT_ONCE):
+        overlaps = quad_iou(quads[first : first + _COMPARED_AT_ONCE], before, at_least=_SAME_LINE)
+        for index, best in enumerate(overlaps.argmax(axis=1).tolist()):
+            if overlaps[index, best] >= _SAME_LINE:
+                texts[first + index] = LineText(str(known[best]["text"]), float(known[best]["text_score"]), upwards)
     return texts

@@ -38,8 +38,8 @@ _KNOWN_NAME: Final = "known.json"
 _KNOBS: Final = ("bin_threshold", "box_threshold", "unclip_ratio")
 # Without reading, the work is some milliseconds; who waits longer than this has moved the slider again.
 _TIMEOUT_S: Final = 10.0
-# Lines whose texts are remembered for one map; a page has at most a thousand.
-_MAX_KNOWN: Final = 3000
+# Lines whose texts are remembered for one map, some megabytes; a dense page has one or two thousand.
+_MAX_KNOWN: Final = 10_000
 # For the memory prediction of reading more lines: no network map is made, only the picture counts.
 _NO_NETWORK_SIDE: Final = 32
 
