@@ -68,7 +68,7 @@ def test_a_lower_threshold_finds_the_faint_lines() -> None:
 def test_each_line_of_a_dense_page_keeps_its_text() -> None:
     """They are compared some at a time."""
     corners = np.array([[0, 0], [20, 0], [20, 8], [0, 8]], np.float32)
-    quads = np.stack([corners + np.float32([30 * (n % 20), 12 * (n // 20)]) for n in range(250)]).astype(np.float32)
+    quads = np.stack([corners + np.array([30 * (n % 20), 12 * (n // 20)]) for n in range(250)]).astype(np.float32)
     texts = [f"cell {n}" for n in range(250)]
     lines, fresh = with_texts(quads, np.ones(250, np.float32), known(quads[::-1], texts[::-1]), refuse_to_read)
     assert ([line["text"] for line in lines], fresh) == (texts, [])

@@ -19,6 +19,8 @@ Converter = Callable[[Image.Image], UInt8Array]
 _WIDE_MODES: Final = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 # Modes that Pillow converts to RGB or RGBA only by way of another one.
 _DETOURS: Final = {"La": "LA"}
+# Looked through at once for their range.
+_RANGE_PIXELS: Final = 1 << 20
 _TIFF_BITS_PER_SAMPLE: Final = 258
 _TIFF_PHOTOMETRIC: Final = 262
 
@@ -33,9 +35,14 @@ def converter_to_rgb(image: Image.Image) -> Converter:
         return _wide_converter(image)
     if image.mode == "LAB":
         return _lab_converter()
-    if image.has_transparency_data:
+    if image.has_transparency_data and not _alpha_is_unused(image):
         return flatten_on_white
     return _plain
+
+
+def _alpha_is_unused(image: Image.Image) -> bool:
+    """Whether nobody has filled the fourth byte in, as in many bitmaps of four bytes a pixel: all of it is zero."""
+    return image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
 
 
 def _plain(strip: Image.Image) -> UInt8Array:
@@ -89,9 +96,13 @@ def _full_scale(image: Image.Image) -> float:
 
 def _range_of(image: Image.Image) -> tuple[float, float]:
     """Values that stand for black and white: the usual range that holds all samples, else their own."""
-    samples = np.asarray(image)
-    low, high = _finite_extremes(samples)
-    usual = (255.0, 65535.0) if samples.dtype.kind in "iu" else (1.0, 255.0, 65535.0)
+    step = max(1, _RANGE_PIXELS // image.width)
+    # Some rows at a time: the whole as an array is as large again as what Pillow holds.
+    strips = (image.crop((0, top, image.width, min(top + step, image.height))) for top in range(0, image.height, step))
+    extremes = [found for found in map(_finite_extremes, map(np.asarray, strips)) if found is not None]
+    low = min((low for low, _ in extremes), default=0.0)
+    high = max((high for _, high in extremes), default=0.0)
+    usual = (255.0, 65535.0) if image.mode.startswith("I") else (1.0, 255.0, 65535.0)
     for top in usual:
         if low >= 0.0 and high <= top:
             return 0.0, top
@@ -99,10 +110,10 @@ def _range_of(image: Image.Image) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def _finite_extremes(samples: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, float]:
+def _finite_extremes(samples: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, float] | None:
     finite = np.isfinite(samples)
     if not finite.any():
-        return 0.0, 0.0
+        return None
     low = samples.min(where=finite, initial=np.inf) if samples.dtype.kind == "f" else samples.min()
     high = samples.max(where=finite, initial=-np.inf) if samples.dtype.kind == "f" else samples.max()
     return float(low), float(high)

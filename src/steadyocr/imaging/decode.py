@@ -20,10 +20,11 @@ from typing import Final
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from steadyocr.errors import UndecodableImage
 from steadyocr.imaging.colour import UInt8Array, converter_to_rgb, flatten_on_white
+from steadyocr.imaging.formats.png import without_side_notes
 from steadyocr.imaging.header import ImageHeader, ImageLimits, check_limits, check_size, probe
 from steadyocr.imaging.orientation import stored_to_viewed, write_strip
 from steadyocr.types import ImageInfo
@@ -80,6 +81,11 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> DecodedImage:
             pixels = _decode_pixels(data, header)
     except (MemoryError, UndecodableImage):
         raise
+    except UnidentifiedImageError as error:
+        raise UndecodableImage(
+            f"The {header.format} picture is damaged or of a kind that is not read here. Save it with 8 bits a sample.",
+            format=header.format,
+        ) from error
     except Exception as error:
         # On hostile bytes decoders raise almost anything: OSError, SyntaxError, struct.error, KeyError, …
         raise _undecodable(header) from error
@@ -89,7 +95,8 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> DecodedImage:
 def _decode_pixels(data: bytes | memoryview, header: ImageHeader) -> UInt8Array:
     if header.format == "webp" and header.frames == 1:
         return _assemble(header.viewed_size, header.height, header.exif_orientation, _webp_strips(data, header))
-    with Image.open(io.BytesIO(data), formats=[header.format]) as image:
+    needed = without_side_notes(data) if header.format == "png" else data
+    with Image.open(io.BytesIO(needed), formats=[header.format]) as image:
         # TIFF alone is turned by Pillow itself, while it is loaded.
         turned = header.format == "tiff"
         # An orientation that only the XMP block knows is not followed, here as elsewhere.

@@ -45,7 +45,9 @@ def overlay_png(
     if scale < 1.0:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    thickness = max(1, round(max(canvas.shape[:2]) / 1000))
+    # By the longer side, but on a long strip no labels as wide as the strip.
+    longer, shorter = max(canvas.shape[:2]), min(canvas.shape[:2])
+    thickness = max(1, round(min(longer, 4 * shorter) / 1000))
     for index, (quad, name) in enumerate(zip(quads * np.float32(scale), names, strict=True)):
         colour = _COLOURS[index % len(_COLOURS)]
         # Drawing counts from pixel centres.

@@ -116,8 +116,9 @@ def tiled_network_pixels(header: ImageHeader, max_side: int) -> int:
 def decoding_bytes(header: ImageHeader) -> float:
     """Predict the peak of unpacking a picture: the RGB copy, the decoder's own, and a flattened one with alpha."""
     colour, alpha = header.channels >= 3, header.channels in (2, 4)
-    # Pillow keeps colour pixels in four bytes each, and gray and palettes in one, which is copied in strips.
-    own = 4.0 if colour or alpha else 1.5
+    # Pillow keeps colour pixels and wide grays in four bytes each, grays of 16 bits in two, other grays and palettes in
+    # one, which is copied in strips.
+    own = 4.0 if colour or alpha or header.bit_depth > 16 else 2.0 if header.bit_depth > 8 else 1.5
     if header.format == "webp":
         own = 4.0 if alpha else 3.0
     return 1.1 * (3.0 + own + (4.0 if alpha else 0.0)) * header.pixels

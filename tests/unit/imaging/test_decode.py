@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
@@ -248,6 +249,47 @@ def test_sixteen_bit_rgb_png() -> None:
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
     np.testing.assert_array_equal(decode(data, LIMITS).pixels, np.broadcast_to([255, 128, 0], (4, 4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "flaw"),
+    [
+        (b"zTXt", b"mxGraphModel\0\0" + zlib.compress(bytes(2 << 20)), 0),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2 << 20)), 0),
+        (b"iCCP", b"profile\0\0" + zlib.compress(bytes(2 << 20)), 0),
+        (b"tEXt", b"Comment\0its checksum is wrong", 1),
+        (b"pHYs", b"\0\0", 0),
+        (b"gAMA", b"", 0),
+        (b"acTL", b"\0\0\0\2", 0),
+    ],
+)
+def test_no_side_note_of_a_png_hides_the_picture(kind: bytes, body: bytes, flaw: int) -> None:
+    data = saved(scene(), "PNG")
+    note = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body) ^ flaw)
+    noted = decode(data[:33] + note + data[33:], LIMITS)
+    np.testing.assert_array_equal(noted.pixels, decode(data, LIMITS).pixels)
+
+
+def test_a_png_that_breaks_off_in_a_side_note_is_cut_off() -> None:
+    data = saved(scene(), "PNG")
+    with pytest.raises(UndecodableImage):
+        decode(data[:33] + struct.pack(">I", 1000) + b"tEXtComment", LIMITS)
+
+
+def test_a_bitmap_whose_alpha_nobody_filled_in_is_no_blank_page() -> None:
+    """With masks for all four samples, and zero in every fourth byte."""
+    rows = np.asarray(scene())[::-1]
+    body = np.dstack([rows[..., ::-1], np.zeros(rows.shape[:2], np.uint8)]).tobytes()
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, WIDTH, HEIGHT, 1, 32, 3, len(body), 0, 0, 0, 0) + masks + bytes(52)
+    data = struct.pack("<2sIHHI", b"BM", 14 + 108 + len(body), 0, 0, 14 + 108) + header + body
+    np.testing.assert_array_equal(decode(data, LIMITS).pixels, np.asarray(scene()))
+
+
+def test_a_tiff_of_a_kind_that_is_not_read_is_not_called_cut_off() -> None:
+    _, encoded = cv2.imencode(".tiff", np.zeros((HEIGHT, WIDTH, 3), np.float32))
+    with pytest.raises(UndecodableImage, match="8 bits"):
+        decode(encoded.tobytes(), LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,15 @@ def test_large_picture_is_shrunk_with_its_quads() -> None:
     assert 60 <= rows.max() <= 64
 
 
+def test_labels_on_a_long_strip_leave_its_lines_to_be_seen() -> None:
+    """A receipt: by its longer side labels were as wide as half of it, and higher than a line."""
+    image = np.full((4000, 200, 3), 255, np.uint8)
+    drawn = pixels_of(overlay_png(image, quads_at((20, 2000, 180, 2030)), ["77"]))
+    rows, columns = np.nonzero((drawn[:1995] < 200).any(axis=2))
+    assert rows.max() - rows.min() < 20
+    assert columns.max() - columns.min() < 30
+
+
 def test_labels_and_quads_beyond_the_picture() -> None:
     image = np.full((40, 40, 3), 255, np.uint8)
     quads = quads_at((-10, -10, 20, 20), (30, 30, 90, 90), (500, 500, 600, 600))

@@ -17,6 +17,9 @@ _FRAME_COUNT: Final = struct.Struct(">I")
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # 32 MB in pieces of 1 KB; libpng writes pieces of 8 KB. Decoders take them one by one.
 _MAX_CHUNKS: Final = 32_768
+# All that pixels depend on (PNG 1.2, section 4.1); the rest are side notes.
+_OF_PIXELS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_CHUNK_END_BYTES: Final = 4
 
 
 def probe_png(data: bytes) -> ImageHeader:
@@ -28,6 +31,25 @@ def probe_png(data: bytes) -> ImageHeader:
         raise damaged("png", f"unknown colour type {colour_type}")
     orientation, frames = _walk(data)
     return ImageHeader("png", width, height, frames, orientation, bit_depth, _CHANNELS[colour_type])
+
+
+def without_side_notes(data: bytes | memoryview) -> bytes | memoryview:
+    """Return the same still picture without texts, profiles, times and further frames.
+
+    Pillow refuses a picture for a damaged side note, and for one that unpacks to more than a megabyte, such as the
+    drawing that some programs keep in the picture of it.
+    """
+    whole = memoryview(data)
+    parts, offset = [whole[: len(MAGIC)]], len(MAGIC)
+    while offset + _CHUNK.size <= len(whole):
+        length, kind = _CHUNK.unpack_from(whole, offset)
+        end = offset + _CHUNK.size + length + _CHUNK_END_BYTES
+        if kind in _OF_PIXELS:
+            parts.append(whole[offset:end])
+        if kind == b"IEND":
+            break
+        offset = end
+    return data if sum(map(len, parts)) == len(whole) else b"".join(parts)
 
 
 def _walk(data: bytes) -> tuple[int, int]:
