@@ -103,3 +103,40 @@ def test_the_history_speaks_the_new_language_before_it_is_asked_for_again(open_p
     page.locator("#history-button").click()
     expect(drawer.locator(".entry")).to_have_count(2)
     assert [line for line in drawer.inner_text().splitlines() if HAN.search(line)] == []
+
+
+def test_a_choice_lasts_as_long_as_the_page_where_nothing_may_be_stored(
+    open_page: OpenPage, watched: list[Watched]
+) -> None:
+    page = open_page()
+    page.evaluate("Object.defineProperty(window, 'localStorage', { get() { throw new Error('refused'); } })")
+    page.locator("#history-button").click()
+    page.get_by_label("Keep what I read").uncheck()
+    page.keyboard.press("Escape")
+    read_one(page)
+    assert "&keep=false" in next(path for path in watched[0].requests if path.startswith("/v1/ocr?"))
+    modes = []
+    for _ in range(3):
+        page.locator("#theme-button").click()
+        modes.append(page.evaluate("document.documentElement.dataset.theme ?? 'auto'"))
+    assert sorted(modes) == ["auto", "dark", "light"]
+
+
+def test_another_tab_s_choice_is_shown_when_the_history_is_opened(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#history-button").click()
+    expect(page.get_by_label("Keep what I read")).to_be_checked()
+    page.keyboard.press("Escape")
+    page.evaluate("localStorage.setItem('steadyocr.history', 'off')")
+    page.locator("#history-button").click()
+    expect(page.get_by_label("Keep what I read")).not_to_be_checked()
+
+
+def test_the_health_panel_does_not_lie_over_another_place(open_page: OpenPage) -> None:
+    page = open_page("#batch")
+    page.locator("#tab-single").click()
+    page.locator(".pill").click()
+    expect(page.locator(".health .fact").first).to_be_visible()
+    page.go_back()
+    expect(page.locator("#panel-batch")).to_be_visible()
+    expect(page.locator(".health .fact").first).to_be_hidden()

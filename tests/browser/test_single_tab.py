@@ -9,6 +9,7 @@ import json
 import re
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from browser_support import DESKTOP, PHONE, OpenPage, needs_chromium, reload
@@ -226,6 +227,20 @@ def test_a_picture_that_the_browser_cannot_draw_shows_its_text_and_is_drawn_by_t
     read(page)
     expect(page.locator(".sheet img")).to_be_visible()
     expect(page.locator("#panel-single so-viewer")).not_to_have_class(re.compile("with-words"))
+
+
+def test_a_picture_that_only_the_server_turns_shows_its_text(open_page: OpenPage, english: KnownPicture) -> None:
+    """Chromium does not turn WebP as its EXIF says; drawn in the page's size it would be squeezed, lines beside it."""
+    page = open_page()
+    line = english.first_line()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    line.image.rotate(90, expand=True).save(stream, "WEBP", lossless=True, exif=exif)
+    read(page, as_file("turned.webp", stream.getvalue(), "image/webp"))
+    assert lines_of(page) == line.texts
+    expect(page.locator("#panel-single .words text")).to_have_count(len(line.texts))
+    expect(page.locator(".sheet img")).to_be_hidden()
 
 
 def test_the_annotated_picture_has_the_lists_numbers(open_page: OpenPage) -> None:

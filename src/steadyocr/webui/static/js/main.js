@@ -63,6 +63,7 @@ async function open() {
 /** Close what lies on top: it was about something else. Only the key is asked for anywhere. */
 function uncover() {
   for (const box of document.querySelectorAll('dialog:modal:not(#key-dialog)')) box.close();
+  document.querySelector(':popover-open')?.hidePopover();
 }
 
 function furnishTabs() {

@@ -73,4 +73,4 @@ export async function annotate(image, page) {
 }
 
 /** A file name's stem, harmless on every system. */
-export const stem = (name) => name.replace(/\.[^.]*$/, '').replace(/[\\/:*?"<>|\s]+/g, '_') || 'picture';
+export const stem = (name) => name.replace(/\.[a-z]\w*$/i, '').replace(/[\\/:*?"<>|\s]+/g, '_') || 'picture';

@@ -2,12 +2,14 @@
 
 const PREFIX = 'steadyocr.';
 
+// Private windows may refuse; a choice then lasts as long as the page.
+const chosen = {};
+
 export function recall(name, fallback = null) {
   try {
-    const text = localStorage.getItem(PREFIX + name);
-    return text === null ? fallback : text;
+    return localStorage.getItem(PREFIX + name) ?? fallback;
   } catch {
-    return fallback;
+    return chosen[name] ?? fallback;
   }
 }
 
@@ -15,10 +17,11 @@ export function recall(name, fallback = null) {
 export const keepsHistory = () => recall('history') !== 'off';
 
 export function keep(name, value) {
+  chosen[name] = value;
   try {
     if (value === null) localStorage.removeItem(PREFIX + name);
     else localStorage.setItem(PREFIX + name, value);
   } catch {
-    // Private windows may refuse; the choice then lasts as long as the page.
+    // See above.
   }
 }

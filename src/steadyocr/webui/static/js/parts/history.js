@@ -18,7 +18,7 @@ export class History {
     this.jobs = h('ul', { class: 'entries' });
     this.problem = h('div');
     this.none = show(h('p', { class: 'muted', t: 'history.none' }), false);
-    this.keeping = h('input', { type: 'checkbox', id: 'keep-history', checked: keepsHistory() });
+    this.keeping = h('input', { type: 'checkbox', id: 'keep-history' });
     this.keeping.addEventListener('change', () => keep('history', this.keeping.checked ? null : 'off'));
     this.switch = h('label', { class: 'check' }, this.keeping, h('span', { t: 'history.keep' }));
     this.who = h('p', { class: 'muted' });
@@ -31,6 +31,7 @@ export class History {
   }
 
   async open() {
+    this.keeping.checked = keepsHistory();
     this.box.showModal();
     await this.#fill();
   }

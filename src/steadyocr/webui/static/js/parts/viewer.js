@@ -71,6 +71,11 @@ export class Viewer extends HTMLElement {
     this.#size = { width, height };
     this.sheet.style.width = `${width}px`;
     this.sheet.style.height = `${height}px`;
+    // A browser that does not turn a picture as it says (Chromium, WebP) would show it squeezed.
+    if (!this.image.hidden && this.image.naturalWidth > this.image.naturalHeight !== width > height) {
+      this.image.hidden = true;
+      this.showWords();
+    }
     this.classList.toggle('without-picture', this.image.hidden);
     this.fit();
   }

@@ -131,6 +131,7 @@ export class Single {
     this.panel.dataset.state = 'busy';
     this.problem.replaceChildren();
     show(this.busy, true);
+    say(this.queued, 'stage.queue');
     this.#stage('upload', 0);
     try {
       const page = await this.wait.through(() => this.#send(run.signal), run.signal);
