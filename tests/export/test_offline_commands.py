@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from labelled import make_folder, make_icdar
-from steadyocr.cli.main import app
+from steadyocr.cli.main import app, main
 from steadyocr.cli.settings_file import set_value
 from steadyocr.errors import CheckpointMismatch, ConfigError, InvalidOption, ModelCorrupt, ModelMissing
 from steadyocr.runtime.manifest import BUILTIN_MODELS
@@ -44,6 +44,34 @@ def test_starting_the_command_line_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "model", "--format", "openvino", "--height", "64", "--width", "64"], "fixed size"),
+        (["-o", "My Model"], "--name"),
+        (["-o", "model", "--name", "Mein Modell", "--format", "onnx"], "model name"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_before_any_work(tmp_path: Path, words: list[str], message: str) -> None:
+    out = tmp_path / words[1]
+    with pytest.raises(InvalidOption, match=message):
+        run("export", BUILTIN_MODELS / "resnet18-db", "-o", out, *words[2:])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line_and_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "afile").write_text("")
+    monkeypatch.setattr("sys.argv", ["steadyocr", "synth", "-o", str(tmp_path / "afile" / "sub")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"steadyocr: {tmp_path}/afile")
+    assert error.count("\n") == 1
 
 
 def test_dataset_check_repairs_and_reports(tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def test_systemd_waits_as_long_as_the_server_says_that_stopping_takes() -> None:
     assert STOP_MARGIN_S >= server.STOP_MARGIN_S
 
 
+def test_data_sets_in_a_home_folder_are_shown_to_the_service() -> None:
+    plan = make_plan(settings_of({"lab": {"datasets_dir": "/home/me/sets"}}), Wishes())
+    assert Path("/home/me/sets") in plan.visible
+
+
 def test_longer_limits_make_it_more_patient() -> None:
     settings = settings_of({"engines": {"item_limit_s": 600}, "server": {"drain_timeout_s": 120}})
     plan = make_plan(settings, Wishes())

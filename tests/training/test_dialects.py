@@ -135,6 +135,18 @@ def test_code_in_a_checkpoint_is_never_run(saved: Callable[..., Path]) -> None:
         read_weights(saved({"state_dict": Payload()}))
 
 
+def test_a_checkpoint_that_is_cut_off_or_has_a_flipped_bit_is_refused(saved: Callable[..., Path]) -> None:
+    """Its archive has checksums, which torch does not look at."""
+    whole = saved({"state_dict": {"weight": torch.arange(4096.0)}})
+    data = whole.read_bytes()
+    # Past the names, in the numbers.
+    middle = data.index(torch.arange(2048.0, 2050.0).numpy().tobytes())
+    for damaged in (data[:5000], data[:-100], data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]):
+        whole.write_bytes(damaged)
+        with pytest.raises(ModelCorrupt):
+            read_weights(whole)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."[:4]])
 def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pt"

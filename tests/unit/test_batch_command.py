@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,11 +201,30 @@ def test_patience_with_a_server_that_is_away_has_an_end(monkeypatch: pytest.Monk
         now[0] += seconds
 
     monkeypatch.setattr("steadyocr.cli.remote.time.monotonic", lambda: now[0])
-    remote = Remote("http://127.0.0.1:1", sleep=sleep)
+    said: list[str] = []
+    remote = Remote("http://127.0.0.1:1", say=said.append, sleep=sleep)
+    with pytest.raises(Unavailable, match="does not answer"):
+        remote.json("GET", "/v1/jobs")
+    assert sum(slept) <= 15, "an address where nobody has ever answered may be wrong"
+    assert said == ["127.0.0.1 does not answer: the connection failed or broke off; trying again"]
+    remote._answered_ever = True
+    slept.clear()
     with pytest.raises(Unavailable, match="does not answer"):
         remote.json("GET", "/v1/jobs")
     assert 200 < sum(slept) <= 300
     assert max(slept) <= 15
+
+
+def test_who_waits_for_a_server_is_called_off() -> None:
+    """A thread that waits would keep the process from ending."""
+    waiting = threading.Event()
+    remote = Remote("http://127.0.0.1:1", say=lambda _: waiting.set())
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(remote.json, "GET", "/v1/jobs")
+        waiting.wait(20)
+        remote.close()
+        with pytest.raises(Unavailable):
+            asking.result(10)
 
 
 def test_a_form_is_what_it_says_whatever_files_are_called(tmp_path: Path) -> None:

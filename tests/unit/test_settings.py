@@ -52,6 +52,16 @@ def test_the_file_named_in_the_environment_is_read(tmp_path: Path) -> None:
     assert load_settings(environ={"STEADYOCR_CONFIG": str(path)})[0].queue.max_size == 5
 
 
+def test_a_file_that_begins_with_a_mark_of_its_encoding_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_text("[queue]\nmax_size = 5\n", encoding="utf-8-sig")
+    assert load_settings(config_file=path, environ={})[0].queue.max_size == 5
+
+
+def test_a_data_folder_set_to_nothing_is_not_set() -> None:
+    assert from_env(DATA_DIR="").data_dir == load_settings(environ={})[0].data_dir
+
+
 def test_the_file_in_the_data_folder_is_read(tmp_path: Path) -> None:
     (tmp_path / "steadyocr.toml").write_text("[queue]\nmax_size = 5\n")
     assert from_env(DATA_DIR=str(tmp_path)).queue.max_size == 5

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -89,7 +89,7 @@ async def run_batch(run: BatchRun) -> ExitCode:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with Report() as report:
         try:
-            async with _target(run, settings) as target:
+            async with _target(run, settings, report.say) as target:
                 batch = _Batch(run, kind, options, target, Notes(settings.data_dir / "batches"), report)
                 return await batch.work(sources)
         except asyncio.CancelledError:
@@ -107,12 +107,17 @@ def _known_format(run: BatchRun) -> PageFormat:
 
 
 @contextlib.asynccontextmanager
-async def _target(run: BatchRun, settings: Settings) -> AsyncIterator[Target]:
+async def _target(run: BatchRun, settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Target]:
     if run.to is not None:
         from steadyocr.cli.batch_remote import RemoteTarget
         from steadyocr.cli.remote import Remote
 
-        yield RemoteTarget(Remote(run.to, run.api_key))
+        remote = Remote(run.to, run.api_key, say)
+        try:
+            yield RemoteTarget(remote)
+        finally:
+            # A thread that waits for a server that is away would keep the process from ending.
+            remote.close()
         return
     service = Service(settings, with_jobs=True)
     try:

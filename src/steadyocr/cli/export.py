@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steadyocr.cli.models import refuse_name
 from steadyocr.errors import InvalidOption
 from steadyocr.export.deliver import Delivery, Proof, deliver_fixed, deliver_int8, deliver_onnx, deliver_openvino
 from steadyocr.export.int8 import spread
@@ -54,6 +55,10 @@ def run_export(run: ExportRun, say: Say) -> None:
 
 
 def _deliver(run: ExportRun, weights: DetectorWeights, proof: Proof) -> Delivery:
+    if run.kind != "onnx" and (run.height is not None or run.width is not None):
+        raise InvalidOption("a fixed size is for --format onnx; the others take all sizes")
+    if run.kind == "int8" or (run.kind == "onnx" and run.height is None and run.width is None):
+        refuse_name(run.label.name, "; add --name")
     if run.kind == "openvino":
         return deliver_openvino(weights, run.folder, proof, fp16_storage=run.fp16_storage)
     if run.kind == "int8":

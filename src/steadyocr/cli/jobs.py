@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,6 +134,6 @@ def _desk(to: str | None, api_key: str | None, config_file: Path | None) -> Desk
     from steadyocr.settings import load_settings
 
     if to is not None:
-        return RemoteDesk(Remote(to, api_key))
+        return RemoteDesk(Remote(to, api_key, partial(typer.echo, err=True)))
     settings, _ = load_settings(config_file=config_file)
     return LocalDesk(settings)

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from steadyocr.cli.remote import Remote
-from steadyocr.cli.tables import print_table
+from steadyocr.cli.tables import print_table, uncut
 from steadyocr.errors import InvalidOption
 from steadyocr.jobs.models import ENDED, Item, ItemState, Job, JobState
 from steadyocr.jobs.object_blobs import open_blobs
@@ -168,7 +168,7 @@ def _item_values(item: Item) -> Values:
 
 def print_jobs(jobs: Iterable[Values]) -> None:
     """Print a table of jobs."""
-    table = Table("job", "state", "made", "items", "done", "failed", "dead", "waiting", box=None, pad_edge=False)
+    table = Table(uncut("job"), "state", "made", "items", "done", "failed", "dead", "waiting", box=None, pad_edge=False)
     for job in jobs:
         counts = [job[name] for name in ("total", "done", "failed", "dead")]
         waiting = job["total"] - sum(job[state.value] for state in ENDED)

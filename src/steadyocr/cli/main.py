@@ -34,6 +34,11 @@ def main() -> None:
         app()
     except SteadyOCRError as error:
         _end(error)
+    except OSError as error:
+        if error.filename is None:  # no file that somebody has named: a fault of ours, with its trace
+            raise
+        sys.stderr.write(f"steadyocr: {error.filename}: {error.strerror}\n")
+        raise SystemExit(ExitCode.FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(ExitCode.INTERRUPTED) from None
 

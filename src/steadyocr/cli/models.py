@@ -11,7 +11,7 @@ from rich.table import Table
 
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.cli.settings_file import set_value
-from steadyocr.cli.tables import print_table
+from steadyocr.cli.tables import print_table, uncut
 from steadyocr.errors import InvalidOption, SteadyOCRError
 from steadyocr.runtime.manifest import BUILTIN_MODELS, Manifest, find_model, list_models, load_manifest
 from steadyocr.settings import ENV_PREFIX, Settings, load_settings
@@ -19,6 +19,18 @@ from steadyocr.settings import ENV_PREFIX, Settings, load_settings
 Say = Callable[[str], None]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+def refuse_name(name: str, hint: str = "") -> None:
+    """Refuse what cannot be the name of a model.
+
+    Raises:
+        InvalidOption: It cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidOption(
+            f"a model name has small letters, digits, '.', '_' and '-', and starts with a letter or digit{hint}"
+        )
 
 
 def user_models(settings: Settings) -> Path:
@@ -30,7 +42,7 @@ def print_models(config_file: Path | None) -> None:
     """Print all models; a star marks those in use."""
     settings, _ = load_settings(config_file=config_file)
     in_use = {settings.models.detector, settings.models.recogniser}
-    table = Table("", "name", "task", "where", "licence", "source", box=None, pad_edge=False)
+    table = Table("", uncut("name"), "task", "where", "licence", "source", box=None, pad_edge=False)
     for name, folder in sorted(list_models(user_models(settings)).items()):
         where = "built in" if folder.parent == BUILTIN_MODELS else str(folder)
         try:
@@ -99,10 +111,7 @@ def import_model(
     from steadyocr.training.dialects import read_weights
     from steadyocr.training.labels import read_folder
 
-    if not _NAME.fullmatch(name):
-        raise InvalidOption(
-            "a model name has small letters, digits, '.', '_' and '-', and starts with a letter or digit"
-        )
+    refuse_name(name)
     settings, _ = load_settings(config_file=config_file)
     weights = read_weights(checkpoint)
     if weights.dropped:

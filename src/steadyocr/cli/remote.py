@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import threading
 import time
 import urllib.parse
 import uuid
@@ -23,6 +24,8 @@ _FIRST_PAUSE_S: Final = 0.5
 _MAX_PAUSE_S: Final = 15.0
 # A server that is restarted is back by then; a batch at it goes on either way.
 _PATIENCE_S: Final = 300.0
+# Nobody has ever answered there: the address may be wrong.
+_FIRST_PATIENCE_S: Final = 15.0
 _OK: Final = (200, 201, 202, 204)
 
 
@@ -63,13 +66,20 @@ class Remote:
     Args:
         url: Where the server is, a path prefix included.
         api_key: For a server that wants one.
+        say: Told why it takes long, once for each request that has to wait for the server.
         sleep: For tests.
 
     Raises:
         InvalidOption: This is no URL of a server.
     """
 
-    def __init__(self, url: str, api_key: str | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
         try:
             port = parts.port
@@ -79,10 +89,17 @@ class Remote:
             raise InvalidOption("this is not the URL of a server; write http://host:7860")
         self._secure = parts.scheme == "https"
         self._host, self._port, self._prefix = parts.hostname, port, parts.path.rstrip("/")
-        self._sleep = sleep
+        self._say = say
+        self._over = threading.Event()
+        self._sleep = sleep or self._over.wait
+        self._answered_ever = False
         self._headers = {"User-Agent": f"steadyocr/{__version__}", "Accept": "*/*"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
+
+    def close(self) -> None:
+        """End the wait of all who wait for the server now; their requests fail."""
+        self._over.set()
 
     def json(self, method: str, path: str, **query: object) -> Any:  # noqa: ANN401 - any JSON value
         """Send a request without a body and return the JSON of the answer.
@@ -107,14 +124,18 @@ class Remote:
         return json.loads(self._patiently(lambda: self._once("POST", path, query, {**headers, **kind}, form)))
 
     def _patiently(self, attempt: Callable[[], bytes]) -> bytes:
-        until, pause_s = time.monotonic() + _PATIENCE_S, _FIRST_PAUSE_S
+        since, pause_s, told = time.monotonic(), _FIRST_PAUSE_S, False
         while True:
             try:
                 return attempt()
             except Unavailable as error:
                 wait_s = max(pause_s, error.retry_after_s or 0.0)
-                if time.monotonic() + wait_s > until:
+                patience_s = _PATIENCE_S if self._answered_ever else _FIRST_PATIENCE_S
+                if self._over.is_set() or time.monotonic() + wait_s > since + patience_s:
                     raise
+                if not told:
+                    self._say(f"{error.message}; trying again")
+                told = True
             self._sleep(wait_s)
             pause_s = min(pause_s * 2, _MAX_PAUSE_S)
 
@@ -136,6 +157,7 @@ class Remote:
             raise Unavailable(f"{self._host} does not answer: {_reason(error)}") from error
         finally:
             connection.close()
+        self._answered_ever = True
         status, content = answer
         if status not in _OK:
             raise _problem(status, content)

@@ -30,6 +30,7 @@ def set_value(path: Path, section: str, key: str, value: str | int) -> None:
     Raises:
         ConfigError: The file is not valid TOML, or says this in a way that cannot be changed safely.
     """
+    path = path.resolve()  # a link stays one
     text = _read(path)
     before = _parse(text, path)
     changed = _with_value(text, section, key, value)
@@ -58,7 +59,7 @@ def _take_after(path: Path, temporary: Path) -> None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:

@@ -137,7 +137,8 @@ def _find_file(given: Path | None, environ: Mapping[str, str], from_env: Mapping
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors begin a file with a mark of its encoding.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -150,6 +151,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name, text in environ.items():
         if not name.startswith(ENV_PREFIX) or name in OTHER_NAMES:
             continue
+        if name == f"{ENV_PREFIX}DATA_DIR" and not text:
+            continue  # set to nothing; it would be the folder that one happens to be in
         *parents, leaf = name.removeprefix(ENV_PREFIX).lower().split(_NESTING)
         node = tree
         for parent in parents:

@@ -6,6 +6,8 @@ import os
 import pickle
 import random
 import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +32,9 @@ _UNREADABLE: Final = (
     AttributeError,
     TypeError,
     struct.error,
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -51,6 +56,7 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelMissing(f"{path}: no such checkpoint")
     try:
+        _refuse_damaged(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise ModelCorrupt(
@@ -60,6 +66,15 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointMismatch(f"{path}: holds a {type(values).__name__}, not named tensors")
     return values
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Compare an archive's parts with their checksums, which torch does not."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(damaged)
 
 
 def weights_of(values: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from steadyocr.errors import ConfigError
 from steadyocr.training.augment import AugmentParams
@@ -16,6 +17,8 @@ from steadyocr.training.losses import LossWeights
 from steadyocr.training.targets import TargetParams
 
 T = TypeVar("T")
+
+_DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +146,8 @@ class TrainConfig:
             (self.crop_size >= 32 and self.crop_size % 32 == 0, "crop_size: a multiple of 32"),
             (self.batch_size >= 1, "batch_size: at least 1"),
             (self.epochs >= 1, "epochs: at least 1"),
+            (self.threads >= 0, "threads: at least 0"),
+            (_DEVICE.fullmatch(self.device) is not None, "device: cpu, cuda or cuda:N"),
             (self.optimiser.lr > 0, "optimiser.lr: above 0"),
             (0.0 <= self.ema_decay < 1.0, "ema_decay: from 0 to below 1"),
             (0.0 < self.targets.shrink_ratio < 1.0, "targets.shrink_ratio: between 0 and 1"),

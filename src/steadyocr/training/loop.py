@@ -50,6 +50,8 @@ def train(
     Returns:
         How it ended.
     """
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("device: there is no CUDA card here, or this torch was built without CUDA; use cpu")
     if not resume and config.init_weights and Path(config.init_weights).resolve().parent == folder.resolve():
         # A folder that counts as empty is emptied before the weights are read.
         raise ConfigError(f"{folder}: the weights to start from lie in it; name another folder for the run")

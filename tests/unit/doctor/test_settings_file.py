@@ -35,6 +35,15 @@ def test_a_new_file_belongs_to_whom_its_folder_belongs(tmp_path: Path) -> None:
     assert (status.st_uid, status.st_gid) == (NOBODY, 12_345)
 
 
+def test_a_link_stays_one_and_a_mark_of_the_encoding_is_passed_over(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.toml", tmp_path / "steadyocr.toml"
+    real.write_text("[engines]\ncount = 1\n", encoding="utf-8-sig")
+    link.symlink_to(real)
+    set_value(link, "engines", "count", 2)
+    assert link.is_symlink()
+    assert get_value(real, "engines", "count") == 2
+
+
 def test_somebody_who_may_not_give_files_away_changes_it_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

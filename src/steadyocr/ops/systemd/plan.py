@@ -178,7 +178,7 @@ def make_plan(settings: Settings, wishes: Wishes) -> Plan:
     memory_bytes = _memory(wishes.memory_bytes)
     _refuse_budget_beyond(memory_bytes, settings.memory.budget_bytes)
     engines, threads = _engines_and_threads(settings, cpus, memory_bytes)
-    visible = _hidden_roots(wishes.config_file)
+    visible = _hidden_roots(wishes.config_file, settings.lab.datasets_dir)
     writable = _state_elsewhere(settings, wishes.data_dir)
     cuda = settings.engines.device.startswith("cuda")
     patience = max(settings.engines.item_limit_s, settings.engines.heartbeat_s)
@@ -267,13 +267,15 @@ def _listen_address(settings: Settings) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def _hidden_roots(config_file: Path | None) -> tuple[Path, ...]:
-    """Return what the service must read and the sandbox would hide: a checkout or an interpreter in a home folder."""
+def _hidden_roots(config_file: Path | None, datasets_dir: str) -> tuple[Path, ...]:
+    """Return what the service must read and the sandbox would hide: a checkout, an interpreter, data sets in a home."""
     package = Path(steadyocr.__file__).parent.parent
     needed = {Path(sys.prefix), Path(sys.base_prefix), Path(sysconfig.get_path("purelib")), package}
     needed |= {path.resolve() for path in needed} | {Path(sys.executable).resolve().parent.parent}
     if config_file is not None:
         needed.add(config_file)
+    if datasets_dir:
+        needed.add(Path(datasets_dir))
     hidden = sorted(path for path in needed if is_hidden(path))
     # A folder brings along what is below it.
     return tuple(path for path in hidden if not any(other in path.parents for other in hidden))
