@@ -250,3 +250,24 @@ def test_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
 def test_split_refuses_what_makes_no_sense(tmp_path: Path, count: int, share: float) -> None:
     with pytest.raises(DatasetError):
         split_folder(make_folder(tmp_path / "in", count), tmp_path / "out", share, seed=0)
+
+
+def test_nothing_is_made_worse_and_nothing_found_right_is_touched(tmp_path: Path) -> None:
+    """A box of which the edge would leave nothing stays as it is, and so do files with Windows' row ends."""
+    root = with_rows(tmp_path, "-2,10,-1,10,-1,30,-2,30,edge")
+    make_icdar(tmp_path / "other", 1)
+    windows = tmp_path / "other" / "train_gts" / "0.txt"
+    windows.write_bytes(f"{GOOD}\r\n".encode())
+    for folder in (root, tmp_path / "other"):
+        before = {path: path.read_bytes() for path in folder.rglob("*.txt")}
+        report = check_folder(folder)
+        assert not any(problem.finding.fixable for problem in report.problems)
+        assert apply_fixes(report) == []
+        assert {path: path.read_bytes() for path in folder.rglob("*.txt")} == before
+
+
+def test_rows_that_become_the_same_are_one(tmp_path: Path) -> None:
+    root = with_rows(tmp_path, "-1,10,80,10,80,40,-1,40,twice", "0,10,80,10,80,40,0,40,twice")
+    apply_fixes(check_folder(root))
+    assert not check_folder(root).problems
+    assert (root / "train_gts" / "0.txt").read_text() == "0,10,80,10,80,40,0,40,twice\n"

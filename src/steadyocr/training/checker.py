@@ -106,14 +106,15 @@ class _Check:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            if line in seen:
-                message = f"the same row as line {seen[line]}"
+            findings, region = inspect_line(line, f"{path}:{number}", size)
+            mended = line if region is None else repaired(line, region, findings, size)
+            if mended in seen:
+                message = f"the same row as line {seen[mended]}"
                 self.problems.append(Problem(path, number, Finding("duplicate", "warning", message, fixable=True)))
                 continue
-            seen[line] = number
-            findings, region = inspect_line(line, f"{path}:{number}", size)
+            seen[mended] = number
             self.problems += [Problem(path, number, finding) for finding in findings]
-            kept.append(line if region is None else repaired(line, region, findings, size))
+            kept.append(mended)
         return "".join(f"{line}\n" for line in kept).encode()
 
     def lines(self, path: Path) -> list[str] | None:
@@ -249,9 +250,10 @@ def apply_fixes(report: Report) -> list[Path]:
         DatasetError: One cannot be written; it is as it was.
     """
     changed = []
-    # A row break at the end and Unix row ends are put in order along with other repairs.
+    # A row break at the end and Unix row ends are put in order along with other repairs, and for their own sake not.
+    flawed = {problem.path for problem in report.problems if problem.finding.fixable}
     for text in report.texts:
-        if text.after == text.before:
+        if text.after == text.before or text.path not in flawed:
             continue
         original = text.path.with_name(f"{text.path.name}.orig")
         try:

@@ -80,7 +80,9 @@ def _outside_findings(polygon: FloatArray, size: tuple[int, int]) -> Iterator[Fi
         return
     shown = f"{excess:.4g} pixels outside the picture of {size[0]} x {size[1]}"
     if excess <= max(2.0, _SLIGHT * max(size)):
-        yield Finding("outside", "warning", f"a corner lies {shown}", fixable=True)
+        # Cut off at the edge, a thin box would be none.
+        left = polygon_area(_hull(np.clip(polygon, 0.0, limit))) > 0
+        yield Finding("outside", "warning", f"a corner lies {shown}", fixable=bool(left))
     else:
         yield Finding("far_outside", "error", f"a corner lies {shown}; is this label another picture's?")
 
