@@ -70,6 +70,15 @@ def test_knobs_move_the_boxes_and_new_lines_are_read_on_demand(server: RunningSe
     assert np.ptp(wider["lines"][0]["quad"], axis=0).sum() > np.ptp(kept["lines"][0]["quad"], axis=0).sum()
 
 
+def test_a_client_that_waits_no_longer_is_told_so(server: RunningServer, english: KnownPicture) -> None:
+    page = server.ocr(english.data, keep_map=True)
+    hasty = {"X-Request-Timeout": "0.000001"}
+    answer = server.client.post(f"/v1/maps/{page['map_id']}/lines", json={}, headers=hasty)
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+    patient = server.client.post(f"/v1/maps/{page['map_id']}/lines", json={}, headers={"X-Request-Timeout": "60"})
+    assert patient.json()["lines"] == page["lines"]
+
+
 def test_boxes_without_texts_have_a_map_too(server: RunningServer, english: KnownPicture) -> None:
     page = server.client.post("/v1/detect", params={"keep_map": "true"}, content=english.data).json()
     read = lines_of(server, page["map_id"], recognise=True).raise_for_status().json()

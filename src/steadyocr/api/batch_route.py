@@ -47,7 +47,7 @@ class _DoneLater(Draining):
     response_model=AcceptedOut,
     responses={
         200: {"description": "with wait=true: status and results, one for each picture in the order they were sent"},
-        **problems(400, 409, 413, 422, 504, 507),
+        **problems(400, 408, 409, 413, 422, 504, 507),
     },
     openapi_extra={
         **SUBMIT_DOCUMENTATION,

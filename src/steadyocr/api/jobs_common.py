@@ -31,8 +31,8 @@ _PLACE: Final = re.compile(rf"([0-9]{{1,12}}(?:\.[0-9]{{1,12}})?):({_JOB_ID.patt
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document the errors of a route; 401 and 503 can come from each."""
-    return {status: {"model": ProblemOut} for status in sorted({*statuses, 401, 503})}
+    """Document the errors of a route; 401, 403 and 503 can come from each."""
+    return {status: {"model": ProblemOut} for status in sorted({*statuses, 401, 403, 503})}
 
 
 def query(name: str, kind: str, description: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ SUBMIT_DOCUMENTATION: dict[str, Any] = {
     summary="Take many pictures as one job",
     status_code=202,
     response_model=JobOut,
-    responses=problems(400, 409, 413, 422, 504, 507),
+    responses=problems(400, 408, 409, 413, 422, 504, 507),
     openapi_extra=SUBMIT_DOCUMENTATION,
 )
 async def submit(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -9,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from steadyocr.api.bodies import read_json_object
-from steadyocr.api.ocr_routes import client_of, unless_disconnected
+from steadyocr.api.ocr_routes import client_of, client_timeout, unless_disconnected
 from steadyocr.api.schemas import Point, ProblemOut
 from steadyocr.errors import InvalidOption
 from steadyocr.options import parse_options
@@ -70,7 +71,13 @@ async def lines(request: Request, map_id: str) -> JSONResponse:
     options = parse_options(values, recognise=False)
     client = client_of(request)
     service.refuse_early(client)
-    work = service.page.maps.lines(map_id, options, client=client, request_id=request.state.request_id)
+    work = service.page.maps.lines(
+        map_id,
+        options,
+        client=client,
+        request_id=request.state.request_id,
+        timeout_s=client_timeout(request) or math.inf,
+    )
     return JSONResponse(await unless_disconnected(request, work))
 
 

@@ -71,7 +71,7 @@ _DOCUMENTATION: dict[str, Any] = {
     },
 }
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemOut} for status in (400, 401, 408, 413, 415, 422, 500, 503, 504)
+    status: {"model": ProblemOut} for status in (400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 504)
 }
 
 
@@ -132,7 +132,7 @@ async def _upload_in_time(request: Request) -> tuple[Upload, float | None]:
         DeadlineExceeded: The client's time ran out meanwhile.
         SteadyOCRError: See :func:`read_upload`.
     """
-    timeout_s = _client_timeout(request)
+    timeout_s = client_timeout(request)
     if timeout_s is None:
         return await read_upload(request), None
     # The client counts from when it began to send.
@@ -157,7 +157,12 @@ def owner_of(request: Request) -> str:
     return service.page.owner_of(getattr(request.state, "key_id", None))
 
 
-def _client_timeout(request: Request) -> float | None:
+def client_timeout(request: Request) -> float | None:
+    """Return how long the client waits, in seconds; ``None`` when it does not say.
+
+    Raises:
+        InvalidRequest: It says something else.
+    """
     text = request.headers.get("x-request-timeout")
     if text is None:
         return None

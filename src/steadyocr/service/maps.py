@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,13 @@ class Maps:
         return await asyncio.to_thread(self.shelf.read, map_id, MAP_NAME)
 
     async def lines(
-        self, map_id: str, options: OcrOptions, *, client: str = "", request_id: str | None = None
+        self,
+        map_id: str,
+        options: OcrOptions,
+        *,
+        client: str = "",
+        request_id: str | None = None,
+        timeout_s: float = math.inf,
     ) -> dict[str, Any]:
         """Post-process a map again.
 
@@ -136,6 +143,7 @@ class Maps:
             options: The knobs, those of the page where ``None``; and whether to read lines that have no text yet.
             client: Who asks, for fairness.
             request_id: For the logs.
+            timeout_s: How long the client waits, in seconds.
 
         Returns:
             ``lines``, ``timings_ms`` and the knobs in effect.
@@ -153,20 +161,20 @@ class Maps:
                 share.grow_to(entry.size)
             kept = await asyncio.to_thread(self._load, entry, options.recognise)
             share.grow_to(len(kept.payload))
-            return await self._lines(map_id, options, kept, client, request_id)
+            allowed_s = min(timeout_s, self._read_timeout_s if options.recognise else _TIMEOUT_S)
+            return await self._lines(map_id, options, kept, allowed_s, client, request_id)
         finally:
             share.give_back()
 
     async def _lines(
-        self, map_id: str, options: OcrOptions, kept: _Kept, client: str, request_id: str | None
+        self, map_id: str, options: OcrOptions, kept: _Kept, allowed_s: float, client: str, request_id: str | None
     ) -> dict[str, Any]:
         knobs = {name: getattr(options, name) for name in _KNOBS}
         knobs = {name: kept.facts["knobs"][name] if value is None else value for name, value in knobs.items()}
-        allowed = self._read_timeout_s if options.recognise else _TIMEOUT_S
         item = WorkItem(
             kept.payload,
             OcrOptions(max_side=_NO_NETWORK_SIDE),
-            asyncio.get_running_loop().time() + allowed,
+            asyncio.get_running_loop().time() + allowed_s,
             kind="postprocess",
             client=client,
             request_id=request_id,
