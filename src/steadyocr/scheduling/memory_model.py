@@ -121,7 +121,9 @@ def decoding_bytes(header: ImageHeader) -> float:
     own = 4.0 if colour or alpha or header.bit_depth > 16 else 2.0 if header.bit_depth > 8 else 1.5
     if header.format == "webp":
         own = 4.0 if alpha else 3.0
-    return 1.1 * (3.0 + own + (4.0 if alpha else 0.0)) * header.pixels
+    # Coefficients of two bytes are gone before the RGB copy is made.
+    besides = max(3.0 + (4.0 if alpha else 0.0), 2.0 * header.kept_samples)
+    return 1.1 * (own + besides) * header.pixels
 
 
 def largest_fitting_side(max_side: int, fits: Callable[[int], bool]) -> int | None:

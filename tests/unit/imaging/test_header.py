@@ -201,3 +201,9 @@ def test_side_ratio(size: tuple[int, int]) -> None:
     with pytest.raises(SideRatioExceeded) as caught:
         check_limits(header_of(*size), ImageLimits())
     assert caught.value.details["max_side_ratio"] == 100.0
+
+
+@pytest.mark.parametrize(("subsampling", "samples"), [("4:4:4", 3.0), ("4:2:2", 2.0), ("4:2:0", 1.5)])
+def test_a_progressive_jpeg_says_what_its_decoder_keeps(subsampling: str, samples: float) -> None:
+    assert probe(saved("JPEG", subsampling=subsampling, progressive=True)).kept_samples == samples
+    assert probe(saved("JPEG", subsampling=subsampling)).kept_samples == 0

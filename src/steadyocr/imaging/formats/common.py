@@ -20,6 +20,8 @@ class ImageHeader:
         exif_orientation: 1 to 8; 1 when nothing, or nothing valid, is said.
         bit_depth: Bits of one stored sample.
         channels: Samples of one stored pixel; 1 for a palette.
+        kept_samples: Samples of each pixel that the decoder keeps as coefficients until it has seen the whole file, as
+            for a progressive JPEG; 0 for what is decoded as it comes.
     """
 
     format: str
@@ -29,6 +31,7 @@ class ImageHeader:
     exif_orientation: int
     bit_depth: int
     channels: int
+    kept_samples: float = 0.0
 
     @property
     def viewed_size(self) -> tuple[int, int]:

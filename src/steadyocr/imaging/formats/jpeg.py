@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import replace
 from typing import Final
 
 from steadyocr.imaging.formats.common import ImageHeader, damaged, unpack
@@ -16,6 +17,7 @@ _TEM, _EOI, _SOS, _APP1 = 0x01, 0xD9, 0xDA, 0xE1
 _RESTARTS: Final = range(0xD0, 0xD8)
 # C4, C8 and CC are tables, not frames.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 # 33 MB of full segments are 512; more than this is nobody's camera.
 _MAX_SEGMENTS: Final = 4096
@@ -32,6 +34,7 @@ def probe_jpeg(data: bytes) -> ImageHeader:
     """Read the segments before the first scan."""
     offset, skipped = 2, 0
     frame: tuple[int, ...] | None = None
+    kept_samples = 0.0
     orientation: int | None = None
     for _ in range(_MAX_SEGMENTS):
         marker, segment = _next_marker(data, offset)
@@ -42,7 +45,7 @@ def probe_jpeg(data: bytes) -> ImageHeader:
             offset = segment
             continue
         if marker in (_EOI, _SOS):
-            return _header(data, segment, marker, frame, orientation)
+            return replace(_header(data, segment, marker, frame, orientation), kept_samples=kept_samples)
         (length,) = unpack(_LENGTH, data, segment, "jpeg")
         if length < 2:
             raise damaged("jpeg", "a segment without length")
@@ -50,6 +53,7 @@ def probe_jpeg(data: bytes) -> ImageHeader:
             if frame is not None:
                 raise damaged("jpeg", "two frames")
             frame = unpack(_FRAME, data, segment + 2, "jpeg")
+            kept_samples = _samples(data, segment + 2 + _FRAME.size, frame[3]) if marker in _PROGRESSIVE else 0.0
         elif marker == _APP1 and orientation is None and data[segment + 2 : segment + 8] == b"Exif\0\0":
             orientation = exif_orientation(data[segment + 2 : segment + length])
         offset = segment + length
@@ -66,6 +70,15 @@ def _header(
         raise damaged("jpeg", f"more than {_MAX_SCANS} scans")
     bit_depth, height, width, channels = frame
     return ImageHeader("jpeg", width, height, 1, orientation or 1, bit_depth, channels)
+
+
+def _samples(data: bytes, at: int, channels: int) -> float:
+    """Samples of a pixel over all channels, those with fewer counted as such: 1.5 where colour is halved both ways."""
+    factors = [((both >> 4) or 1, (both & 15) or 1) for both in data[at + 1 : at + 3 * channels : 3]]
+    if not factors:
+        return 0.0
+    widest, highest = max(wide for wide, _ in factors), max(high for _, high in factors)
+    return sum(wide * high for wide, high in factors) / (widest * highest)
 
 
 def _next_marker(data: bytes, offset: int) -> tuple[int, int]:
