@@ -106,6 +106,8 @@ def _parse(spec: OptionSpec, value: object) -> float | bool | str:
         return str(value)
     if spec.type == "boolean":
         return parse_boolean(value, spec.name)
+    if spec.type == "integer" and isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1280.0 is an integer to JSON
     try:
         # By way of its text: True is a number to Python, but to nobody else.
         number = int(str(value)) if spec.type == "integer" else float(str(value))

@@ -341,3 +341,16 @@ def test_the_command_refuses_nonsense(tmp_path: Path, option: str, text: str) ->
     done = call_cli("systemd", "print", f"{option}={text}", data_dir=tmp_path)
     assert done.returncode == 4
     assert option in done.stderr
+
+
+def test_without_systemd_nothing_is_installed_and_what_is_there_can_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = render_units(plan_of())
+    install(units, tmp_path, lambda _: None)
+    monkeypatch.setattr(installing, "_is_own_root", lambda _: True)
+    monkeypatch.setattr(installing, "_RUNS", tmp_path / "not there")
+    uninstall(UNIT_NAMES, tmp_path, lambda _: None)
+    with pytest.raises(ConfigError, match="--root"):
+        install(units, tmp_path, lambda _: None)
+    assert list((tmp_path / "etc/systemd/system").iterdir()) == []

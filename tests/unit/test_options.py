@@ -59,6 +59,7 @@ def test_what_is_no_number_in_range_is_refused(spec: OptionSpec, value: Any) -> 
 
 
 def test_an_integer_has_no_fraction() -> None:
+    assert parse_options({"max_side": 640.0}).max_side == 640, "to JSON it is one"
     with pytest.raises(InvalidOption, match="max_side must be of type integer"):
         parse_options({"max_side": "640.5"})
 

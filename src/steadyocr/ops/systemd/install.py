@@ -9,6 +9,7 @@ from pathlib import Path
 from steadyocr.errors import ConfigError, ConflictError
 from steadyocr.ops.systemd.units import MARK, SERVICE, SOCKET
 
+_RUNS = Path("/run/systemd/system")
 _UNIT_FOLDER = Path("etc/systemd/system")
 _SYSTEMCTL_S = 300.0
 
@@ -28,9 +29,11 @@ def install(units: Mapping[str, str], root: Path, say: Say, *, start: bool = Tru
 
     Raises:
         ConflictError: A unit of that name was written by somebody else.
-        ConfigError: A file cannot be written, or systemd refuses.
+        ConfigError: A file cannot be written, or systemd refuses or does not run here.
     """
     folder = root / _UNIT_FOLDER
+    if _is_own_root(root) and not _is_running():
+        raise ConfigError("systemd does not run on this machine; units for another one are written with --root FOLDER")
     changed = [name for name, text in units.items() if _differs(folder / name, text)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,8 @@ def uninstall(names: Sequence[str], root: Path, say: Say) -> None:
     """
     folder = root / _UNIT_FOLDER
     present = [name for name in names if _is_ours(folder / name)]
-    if present and _is_own_root(root):
+    here = _is_own_root(root) and _is_running()
+    if present and here:
         _systemctl("disable", "--now", *(name for name in present if "@" not in name))
     try:
         for name in present:
@@ -83,8 +87,13 @@ def uninstall(names: Sequence[str], root: Path, say: Say) -> None:
         raise ConfigError(f"the units cannot be removed from {folder}: {error.strerror}; are you root?") from error
     if not present:
         say(f"{folder}: nothing to remove")
-    elif _is_own_root(root):
+    elif here:
         _systemctl("daemon-reload")
+
+
+def _is_running() -> bool:
+    """Whether systemd started this machine (``sd_booted(3)``)."""
+    return _RUNS.is_dir()
 
 
 def _is_own_root(root: Path) -> bool:
