@@ -61,6 +61,22 @@ def test_an_export_that_cannot_be_is_refused_before_any_work(tmp_path: Path, wor
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "pp-ocrv6-small-rec"], "no detector"),
+        (["-m", "pp-ocrv6-small-det", "--bin", "5"], "bin_threshold must lie between"),
+        (["-m", "pp-ocrv6-small-det", "--unclip", "nan"], "unclip_ratio must lie between"),
+        (["-m", "pp-ocrv6-small-det", "--json", "not/there/figures.json"], "no folder"),
+    ],
+)
+def test_an_evaluation_that_cannot_come_out_well_is_refused_before_any_work(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        run("evaluate", make_icdar(tmp_path / "set", 1), *words)
+
+
 def test_a_file_in_the_place_of_a_folder_is_one_line_and_no_trace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from steadyocr.cli.progress import counting_bar
 from steadyocr.cli.tables import print_table
 from steadyocr.detection.detector import Detector
 from steadyocr.errors import InvalidOption
+from steadyocr.options import OPTION_SPECS
 from steadyocr.runtime.base import Precision, SessionOptions
 from steadyocr.runtime.cpu import available_threads
 from steadyocr.runtime.loader import Backend, open_session
@@ -65,6 +66,7 @@ def run_evaluation(run: EvaluateRun) -> None:
         raise InvalidOption("name a detector: --model NAME or --onnx FILE")
     if run.worst and run.worst_dir is None:
         raise InvalidOption("--worst needs a folder: add --worst-dir DIR")
+    _refuse_nonsense(run)
     images = _images(run)
     done: list[Evaluation] = []
     for name, manifest in _told_apart(run.manifests):
@@ -84,6 +86,30 @@ def run_evaluation(run: EvaluateRun) -> None:
             "detectors": [entry.to_dict() for entry in done],
         }
         run.json_file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _refuse_nonsense(run: EvaluateRun) -> None:
+    """Refuse what cannot come out well before any work is done.
+
+    Raises:
+        InvalidOption: A model is no detector, a threshold is beyond what the service takes, or there is no folder for
+            the figures.
+    """
+    for manifest in run.manifests:
+        if manifest.task != "detection":
+            raise InvalidOption(f"{manifest.name} is no detector")
+    ranges = {spec.name: (spec.minimum or 0.0, spec.maximum or 0.0) for spec in OPTION_SPECS}
+    for name, values in (
+        ("bin_threshold", run.bin_thresholds),
+        ("box_threshold", run.box_thresholds),
+        ("unclip_ratio", run.unclip_ratios),
+    ):
+        low, high = ranges[name]
+        # Written so that not-a-number is refused too.
+        if not all(low <= value <= high for value in values):
+            raise InvalidOption(f"{name} must lie between {low:g} and {high:g}")
+    if run.json_file is not None and not run.json_file.absolute().parent.is_dir():
+        raise InvalidOption(f"--json: there is no folder {run.json_file.parent}")
 
 
 def _told_apart(manifests: Sequence[Manifest]) -> Iterator[tuple[str, Manifest]]:

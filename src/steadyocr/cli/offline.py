@@ -11,7 +11,7 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="settings file (TOML); see 'steadyocr config'", show_default=False)
 ]
 Backend = Annotated[str, typer.Option(help="auto, openvino, onnxruntime or torch")]
-Threads = Annotated[int, typer.Option(help="threads of one inference; 0 fits the machine")]
+Threads = Annotated[int, typer.Option(min=0, help="threads of one inference; 0 fits the machine")]
 
 
 def register(app: typer.Typer) -> None:
@@ -128,11 +128,11 @@ def evaluate(
     box_thresholds: Annotated[str, typer.Option("--box", help="likewise")] = "",
     unclip_ratios: Annotated[str, typer.Option("--unclip", help="likewise")] = "",
     max_side: Annotated[int | None, typer.Option(help="longer side shown, in pixels", show_default=False)] = None,
-    min_side: Annotated[int, typer.Option(help="enlarge pictures to this shorter side; 0 never does")] = 0,
+    min_side: Annotated[int, typer.Option(min=0, help="enlarge pictures to this shorter side; 0 never does")] = 0,
     split: Annotated[str, typer.Option(help="of an ICDAR-2015 folder: train or test")] = "test",
-    limit: Annotated[int, typer.Option(help="pictures of each set; 0 takes all")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="pictures of each set; 0 takes all")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="figures as JSON", show_default=False)] = None,
-    worst: Annotated[int, typer.Option(help="draw so many of the worst pictures")] = 0,
+    worst: Annotated[int, typer.Option(min=0, help="draw so many of the worst pictures")] = 0,
     worst_dir: Annotated[Path | None, typer.Option(help="into this folder", show_default=False)] = None,
     backend: Backend = "auto",
     precision: Annotated[str, typer.Option(help="auto, or f32 to forbid bf16")] = "auto",
