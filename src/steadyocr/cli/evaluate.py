@@ -15,7 +15,7 @@ from steadyocr.cli.progress import counting_bar
 from steadyocr.cli.tables import print_table
 from steadyocr.detection.detector import Detector
 from steadyocr.errors import InvalidOption
-from steadyocr.options import OPTION_SPECS
+from steadyocr.options import parse_options
 from steadyocr.runtime.base import Precision, SessionOptions
 from steadyocr.runtime.cpu import available_threads
 from steadyocr.runtime.loader import Backend, open_session
@@ -98,16 +98,13 @@ def _refuse_nonsense(run: EvaluateRun) -> None:
     for manifest in run.manifests:
         if manifest.task != "detection":
             raise InvalidOption(f"{manifest.name} is no detector")
-    ranges = {spec.name: (spec.minimum or 0.0, spec.maximum or 0.0) for spec in OPTION_SPECS}
     for name, values in (
         ("bin_threshold", run.bin_thresholds),
         ("box_threshold", run.box_thresholds),
         ("unclip_ratio", run.unclip_ratios),
     ):
-        low, high = ranges[name]
-        # Written so that not-a-number is refused too.
-        if not all(low <= value <= high for value in values):
-            raise InvalidOption(f"{name} must lie between {low:g} and {high:g}")
+        for value in values:
+            parse_options({name: value})
     if run.json_file is not None and not run.json_file.absolute().parent.is_dir():
         raise InvalidOption(f"--json: there is no folder {run.json_file.parent}")
 

@@ -22,8 +22,10 @@ from steadyocr.imaging.plan import plan_resize
 TILE_SIDE: Final = 1280
 # The stitched map and its binary copies, bytes for each picture pixel.
 _TILED_MAP_BYTES: Final = 3.0
-# The encoded bytes lie in the engine twice: as received and as handed to the decoder.
+# The encoded bytes lie in the engine twice: as received and as handed to the decoder. Of a PNG that is a third copy,
+# without its side notes.
 _PAYLOAD_COPIES: Final = 2
+_PAYLOAD_COPIES_OF_PNG: Final = 3
 
 # No machine has so much; a figure beyond it is damage.
 _MOST: Final = 1e15
@@ -78,7 +80,8 @@ class MemoryFit:
 
     def _extra(self, header: ImageHeader, network: int, payload_bytes: int) -> float:
         working = self.per_pixel * header.pixels + self.per_network_pixel * network
-        return _PAYLOAD_COPIES * payload_bytes + max(decoding_bytes(header), working)
+        copies = _PAYLOAD_COPIES_OF_PNG if header.format == "png" else _PAYLOAD_COPIES
+        return copies * payload_bytes + max(decoding_bytes(header), working)
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain values."""

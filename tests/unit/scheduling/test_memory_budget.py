@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,8 @@ def test_a_huge_picture_is_dearest_while_it_is_unpacked() -> None:
     slim = MemoryFit(per_pixel=3.0, per_network_pixel=100.0)
     assert slim.extra_bytes(huge, 320) == decoding_bytes(huge)
     assert slim.extra_bytes(huge, 320, payload_bytes=1000) == decoding_bytes(huge) + 2000
+    png = replace(huge, format="png")
+    assert slim.extra_bytes(png, 320, payload_bytes=1000) == decoding_bytes(png) + 3000
 
 
 def test_decoding_costs_by_what_the_decoder_keeps() -> None:
