@@ -1,29 +1,28 @@
-"""A real browser for all tests of the page; each test has a fresh profile in it.
+"""A real browser for all tests of the page; each test has a clean profile in it.
 
 The fixtures reach the tests through the conftest beside them.
 """
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
 from bench.chromium import find_chromium
+from browser_profiles import DESKTOP, PATIENCE_MS, PHONE, READY, Look, Profile, Profiles, Watched
 from ci_must import skipped_unless
 from steadyocr.errors import UndecodableImage
 from steadyocr.jobs.models import Lease, NewItem, NewJob
 from steadyocr.jobs.sql_store import open_job_store
 from support import FIXTURES, RunningServer, running_server
 
-DESKTOP = {"width": 1360, "height": 860}
-PHONE = {"width": 390, "height": 844}
 _ARGUMENTS = [
     "--no-sandbox",
     "--disable-dev-shm-usage",
@@ -32,8 +31,6 @@ _ARGUMENTS = [
     # A page by name over plain http is no secure context: no locks, no clipboard. That is how most people have it.
     "--host-resolver-rules=MAP ocr.lan 127.0.0.1",
 ]
-# On a busy machine everything takes longer; a test that fails waits this long once.
-_PATIENCE_MS = 60_000
 # A longer one than the server's own would be taken for one of a clock that was set.
 _LEASE_S = 30.0
 _DAMAGED = UndecodableImage("damaged").to_wire()
@@ -47,7 +44,7 @@ def by_name(url: str) -> str:
 # Ended with the last browser test: it keeps an event loop running in this thread, and asyncio.run() refuses that.
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
-    expect.set_options(timeout=_PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as running:
         yield running
 
@@ -66,44 +63,6 @@ def server(remembering: tuple[str, ...], tmp_path_factory: pytest.TempPathFactor
         yield running
 
 
-@dataclass(slots=True)
-class Watched:
-    """What the pages of a context did that they must not do.
-
-    Attributes:
-        outside: Requests to anywhere but the server.
-        violations: What the content security policy forbade.
-        faults: Exceptions that nobody caught.
-        requests: Every request to the server, in order.
-    """
-
-    origin: str
-    outside: list[str] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def attach(self, context: BrowserContext) -> None:
-        context.on("request", lambda request: self._note(request.url))
-        context.on("console", lambda message: self._hear(message.text))
-        context.on("weberror", lambda error: self.faults.append(str(error.error)))
-
-    def _note(self, url: str) -> None:
-        if url.startswith(self.origin):
-            self.requests.append(url.removeprefix(self.origin))
-        elif not url.startswith(("blob:", "data:")):
-            self.outside.append(url)
-
-    def _hear(self, text: str) -> None:
-        if "Content Security Policy" in text:
-            self.violations.append(text)
-
-    def check(self) -> None:
-        assert self.outside == []
-        assert self.violations == []
-        assert self.faults == []
-
-
 OpenPage = Callable[..., Page]
 
 needs_chromium = skipped_unless(
@@ -111,44 +70,52 @@ needs_chromium = skipped_unless(
 )
 
 
+@pytest.fixture(scope="package")
+def profiles(browser: Browser) -> Iterator[Profiles]:
+    """Browser profiles that one test after the other has for itself."""
+    kept = Profiles(browser)
+    yield kept
+    kept.close()
+
+
 @pytest.fixture
 def watched() -> list[Watched]:
-    """All contexts of this test; checked when it ends."""
+    """What is seen of the pages of this test, in the order of their opening; checked when it ends."""
     return []
 
 
 @pytest.fixture
-def open_page(browser: Browser, server: RunningServer, watched: list[Watched]) -> Iterator[OpenPage]:
-    """Open the page in a fresh profile. Whatever the test is about: no outside request, no violation, no exception."""
-    contexts: list[BrowserContext] = []
+def open_page(
+    request: pytest.FixtureRequest, profiles: Profiles, server: RunningServer, watched: list[Watched]
+) -> Iterator[OpenPage]:
+    """Open the page in a clean profile. Whatever the test is about: no outside request, no violation, no exception.
+
+    The profile of an ordinary page is used by many tests, which saves half the time that a page takes to load; nothing
+    of a test is left in it. With ``fresh`` it is a new one, whose cache is empty.
+    """
+    opened: list[Profile] = []
+    counts_requests = "watched" in inspect.signature(request.function).parameters
 
     def open_one(
-        place: str = "", *, size: dict[str, int] = DESKTOP, locale: str = "en-GB", base: str = "", dark: bool = False
+        place: str = "",
+        *,
+        size: dict[str, int] = DESKTOP,
+        locale: str = "en-GB",
+        base: str = "",
+        dark: bool = False,
+        fresh: bool = False,
     ) -> Page:
-        base = base or server.url
-        context = browser.new_context(
-            viewport=size,  # type: ignore[arg-type]
-            locale=locale,
-            color_scheme="dark" if dark else "light",
-            has_touch=size is PHONE,
-            is_mobile=size is PHONE,
-            reduced_motion="reduce",
-        )
-        contexts.append(context)
-        context.set_default_timeout(_PATIENCE_MS)
-        if "127.0.0.1" in base:
-            context.grant_permissions(["clipboard-read", "clipboard-write"], origin=base)
-        watch = Watched(base)
-        watch.attach(context)
-        watched.append(watch)
-        page = context.new_page()
-        page.goto(f"{base}/{place}")
-        page.locator("html[data-ready]").wait_for()
-        return page
+        look = Look(size["width"], size["height"], locale, dark)
+        profile = profiles.take(look, base or server.url, keep=not (fresh or base))
+        opened.append(profile)
+        watched.append(profile.watch(requests=counts_requests))
+        profile.page.goto(f"{profile.origin}/{place}")
+        profile.page.locator(READY).wait_for()
+        return profile.page
 
     yield open_one
-    for context in contexts:
-        context.close()
+    for profile in opened:
+        profiles.give_back(profile)
     for watch in watched:
         watch.check()
 
@@ -184,7 +151,7 @@ def axe() -> Callable[[Page], list[str]]:
 def reload(page: Page) -> None:
     """Reload the page and wait until it listens: what is done to it before that moment is lost."""
     page.reload()
-    page.locator("html[data-ready]").wait_for()
+    page.locator(READY).wait_for()
 
 
 def read_one(page: Page, name: str = "english.png") -> None:

@@ -7,6 +7,7 @@ from browser_support import (  # noqa: F401 - fixtures
     browser,
     open_page,
     playwright,
+    profiles,
     running_job,
     server,
     watched,

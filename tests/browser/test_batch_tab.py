@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from browser_support import DESKTOP, ENDED, PHONE, OpenPage, RunningJob, needs_chromium, picture, row, send
+from browser_profiles import DESKTOP, PHONE
+from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
 from support import KnownPicture, RunningServer
 
 pytestmark = needs_chromium

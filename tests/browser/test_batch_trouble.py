@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from browser_support import DESKTOP, ENDED, PHONE, OpenPage, RunningJob, needs_chromium, picture, row, send
+from browser_profiles import DESKTOP, PHONE
+from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
 from fake_lab import FakeLab
 from single_support import wait_for
 from support import LIGHT, PATIENCE_S, KnownPicture, free_port, running_server

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser_support import DESKTOP, PHONE, OpenPage, needs_chromium
+from browser_profiles import DESKTOP, PHONE
+from browser_support import OpenPage, needs_chromium
 from fake_lab import DATASETS_DIR, FakeLab
 from single_support import held, wait_for
 
@@ -142,6 +143,8 @@ def test_a_run_is_cancelled_and_resumed(open_page: OpenPage) -> None:
     page.wait_for_timeout(100)
     expect(page.locator("#panel-single")).to_be_visible()
     page.locator("#tab-tune").click()
+    # Until the list is there, the run is the one of before, and so is what is cancelled.
+    expect(page.locator("#panel-tune .card[aria-current]")).to_have_attribute("href", "#tune/run-1")
     order = held(page, "**/v1/lab/runs/run-1/cancel")
     cancel.click()
     late = wait_for(page, order)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser_support import DESKTOP, PHONE, OpenPage, RunningJob, needs_chromium, read_one
+from browser_profiles import DESKTOP, PHONE
+from browser_support import OpenPage, RunningJob, needs_chromium, read_one
 from fake_lab import FakeLab
 
 pytestmark = needs_chromium

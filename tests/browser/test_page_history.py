@@ -6,7 +6,8 @@ import re
 
 from playwright.sync_api import expect
 
-from browser_support import OpenPage, Watched, by_name, needs_chromium, read_one, reload
+from browser_profiles import Watched
+from browser_support import OpenPage, by_name, needs_chromium, read_one, reload
 from support import RunningServer
 
 pytestmark = needs_chromium
@@ -108,7 +109,7 @@ def test_the_history_speaks_the_new_language_before_it_is_asked_for_again(open_p
 def test_a_choice_lasts_as_long_as_the_page_where_nothing_may_be_stored(
     open_page: OpenPage, watched: list[Watched]
 ) -> None:
-    page = open_page()
+    page = open_page(fresh=True)
     page.evaluate("Object.defineProperty(window, 'localStorage', { get() { throw new Error('refused'); } })")
     page.locator("#history-button").click()
     page.get_by_label("Keep what I read").uncheck()

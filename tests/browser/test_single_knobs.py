@@ -6,7 +6,8 @@ import json
 
 from playwright.sync_api import Route, expect
 
-from browser_support import OpenPage, Watched, needs_chromium
+from browser_profiles import Watched
+from browser_support import OpenPage, needs_chromium
 from single_support import DONE, as_file, content, download, held, lines_of, read, set_slider, wait_for
 from support import KnownPicture, RunningServer, encoded
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from browser_support import DESKTOP, PHONE, OpenPage, needs_chromium, reload
+from browser_profiles import DESKTOP, PHONE
+from browser_support import OpenPage, needs_chromium, reload
 from single_support import DONE, as_file, content, download, lines_of, read
 from steadyocr.page_formats import render_page
 from support import FIXTURES, KnownPicture, RunningServer, encoded

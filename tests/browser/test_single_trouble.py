@@ -11,7 +11,8 @@ from typing import Any
 
 from playwright.sync_api import Route, expect
 
-from browser_support import OpenPage, Watched, needs_chromium
+from browser_profiles import Watched
+from browser_support import OpenPage, needs_chromium
 from single_support import DONE, ENGLISH, as_file, held, lines_of, read, wait_for
 from support import FIXTURES, KnownPicture, RunningServer
 

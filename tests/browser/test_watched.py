@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from browser_support import Watched, needs_chromium
+from browser_profiles import Watched
+from browser_support import needs_chromium
 from support import RunningServer, free_port
 
 pytestmark = needs_chromium

@@ -120,5 +120,9 @@ def _open_device(options: SessionOptions) -> torch.device:
 def _weight_type(device: torch.device, options: SessionOptions) -> torch.dtype:
     if options.precision == "f32" or device.type != "cuda":
         return torch.float32
-    capable = torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
-    return torch.bfloat16 if capable else torch.float16
+    return torch.bfloat16 if has_bf16_units(device) else torch.float16
+
+
+def has_bf16_units(card: torch.device) -> bool:
+    """Whether a CUDA card computes in bfloat16 itself and does not emulate it."""
+    return torch.cuda.get_device_capability(card) >= _BF16_CAPABILITY

@@ -99,7 +99,7 @@ class TrainConfig:
         max_minutes: Time for training, validation included, over all resumes; the rate falls with time or
             steps, whichever is further on, so that a run cut by time still ends at rate zero. 0 is unlimited.
         seed: Of everything random.
-        bf16: Compute in bfloat16 where it is safe; weights stay float32.
+        bf16: Compute in bfloat16 where it is safe and the device is faster for it; weights stay float32.
         device: ``cpu`` or ``cuda``.
         threads: Of torch on the CPU; 0 leaves torch's choice.
         num_workers: Processes that make crops; 0 makes them in the training process.

@@ -21,6 +21,7 @@ from steadyocr.training.losses import LossTerms, Targets, db_loss
 from steadyocr.training.model import DBNet
 from steadyocr.training.normalise import MEAN, STD, to_network_input
 from steadyocr.training.optimiser import make_optimiser
+from steadyocr.training.precision import bf16_pays
 from steadyocr.training.progress import Outcome, Progress, Report, Watch, Window, curve_row
 from steadyocr.training.rundir import Curve, open_run_folder, write_config
 from steadyocr.training.schedule import learning_rate, progress
@@ -77,6 +78,7 @@ class Trainer:
         self.model = self.model.to(config.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = WeightAverage(self.model, config.ema_decay)
         self._optimiser = make_optimiser(self.model, config.optimiser)
+        self._bf16 = config.bf16 and bf16_pays(config.device)
         self._dataset = MixedDataset(config)
         self._judged = read_sources(config.validation.sources)
         self.step = 0
@@ -169,7 +171,7 @@ class Trainer:
         config = self._config
         self.model.train()
         images = to_network_input(batch["image"].to(config.device, non_blocking=True))
-        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=self._bf16):
             prob_logits, threshold_logits = self.model(images)
         terms = db_loss(prob_logits, threshold_logits, _targets(batch, config.device), config.loss)
         self._optimiser.zero_grad(set_to_none=True)
@@ -206,7 +208,7 @@ class Trainer:
             self._save_best()
             return
         config = self._config
-        verdict = validate(self._average.model, self._judged, config.validation, device=config.device, bf16=config.bf16)
+        verdict = validate(self._average.model, self._judged, config.validation, device=config.device, bf16=self._bf16)
         if self._best is None or verdict.hmean > self._best:
             self._best = verdict.hmean
             self._verdict = verdict.to_dict()

@@ -1,0 +1,166 @@
+"""Browser profiles for the tests of the page: clean ones, used again by one test after the other, and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Request, WebError
+
+DESKTOP = {"width": 1360, "height": 860}
+PHONE = {"width": 390, "height": 844}
+READY = "html[data-ready]"
+# On a busy machine everything takes longer; a test that fails waits this long once.
+PATIENCE_MS = 60_000
+_LOADED = "performance.getEntriesByType('resource').map((entry) => entry.name)"
+_FORGET = "localStorage.clear(); sessionStorage.clear()"
+
+
+@dataclass(slots=True)
+class Watched:
+    """What a page and those beside it did that they must not do.
+
+    Attributes:
+        outside: Requests to anywhere but the server.
+        violations: What the content security policy forbade.
+        faults: Exceptions that nobody caught.
+        requests: Every request to the server, in order, where they are counted.
+    """
+
+    origin: str
+    outside: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def attach(self, context: BrowserContext, *, requests: bool = True) -> Callable[[], None]:
+        """Watch all pages of a context until the function that is returned is called.
+
+        Without counting requests the browser tells less, which makes each page faster.
+        """
+
+        def hear_request(request: Request) -> None:
+            self.note(request.url)
+
+        def hear_message(message: ConsoleMessage) -> None:
+            if "Content Security Policy" in message.text:
+                self.violations.append(message.text)
+
+        def hear_error(error: WebError) -> None:
+            self.faults.append(str(error.error))
+
+        heard: dict[str, Any] = {"console": hear_message, "weberror": hear_error}
+        if requests:
+            heard["request"] = hear_request
+        for event, hear in heard.items():
+            context.on(event, hear)  # type: ignore[call-overload]
+
+        def detach() -> None:
+            for event, hear in heard.items():
+                context.remove_listener(event, hear)
+
+        return detach
+
+    def note(self, url: str) -> None:
+        """Take notice of a request."""
+        if url.startswith(self.origin):
+            self.requests.append(url.removeprefix(self.origin))
+        elif not url.startswith(("blob:", "data:")):
+            self.outside.append(url)
+
+    def check(self) -> None:
+        assert self.outside == []
+        assert self.violations == []
+        assert self.faults == []
+
+
+class Look(NamedTuple):
+    """What a page is seen with."""
+
+    width: int
+    height: int
+    locale: str
+    dark: bool
+
+    @property
+    def scheme(self) -> Any:
+        return "dark" if self.dark else "light"
+
+
+class Profile:
+    """One page in a browser profile of its own."""
+
+    def __init__(self, browser: Browser, look: Look, origin: str, *, keep: bool) -> None:
+        size = {"width": look.width, "height": look.height}
+        self.look = look
+        self.origin = origin
+        self.keep = keep
+        self._detach: Callable[[], None] = lambda: None
+        self._context = browser.new_context(
+            viewport=size,  # type: ignore[arg-type]
+            locale=look.locale,
+            color_scheme=look.scheme,
+            has_touch=size == PHONE,
+            is_mobile=size == PHONE,
+            reduced_motion="reduce",
+        )
+        self._context.set_default_timeout(PATIENCE_MS)
+        if "127.0.0.1" in origin:
+            self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
+        self.page = self._context.new_page()
+
+    def watch(self, *, requests: bool) -> Watched:
+        """Begin to watch what its pages do."""
+        self._watched = Watched(self.origin)
+        self._detach = self._watched.attach(self._context, requests=requests)
+        return self._watched
+
+    def clean(self) -> bool:
+        """Forget all that a test has left; returns whether it is as good as new."""
+        pages = self._context.pages
+        try:
+            for page in pages:
+                for url in page.evaluate(_LOADED):
+                    self._watched.note(url)
+            if not self.keep or pages != [self.page]:
+                return False
+            self._put_back()
+            return True
+        finally:
+            self._detach()
+
+    def _put_back(self) -> None:
+        self.page.evaluate(_FORGET)
+        self.page.unroute_all(behavior="ignoreErrors")
+        # Ends what the page has under way; and a place on the same page would not be loaded again.
+        self.page.goto("about:blank")
+        self.page.set_viewport_size({"width": self.look.width, "height": self.look.height})
+        self.page.emulate_media(color_scheme=self.look.scheme)
+
+    def close(self) -> None:
+        self._context.close()
+
+
+class Profiles:
+    """Profiles that are free: at most one for each way to look at a page."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._free: dict[Look, Profile] = {}
+
+    def take(self, look: Look, origin: str, *, keep: bool) -> Profile:
+        """Have a clean profile for oneself; one that is not kept is a new one."""
+        free = self._free.pop(look, None) if keep else None
+        return free or Profile(self._browser, look, origin, keep=keep)
+
+    def give_back(self, profile: Profile) -> None:
+        """Keep it for the next who wants such a one, or close it."""
+        if profile.clean() and profile.look not in self._free:
+            self._free[profile.look] = profile
+        else:
+            profile.close()
+
+    def close(self) -> None:
+        for profile in self._free.values():
+            profile.close()
