@@ -120,6 +120,22 @@ def test_what_does_not_fit_is_refused_with_figures(monkeypatch: pytest.MonkeyPat
     assert refusal.value.retry_after_s is not None
 
 
+@pytest.mark.parametrize(
+    ("bf16", "batch_size", "crop_size", "measured_mb"),
+    [
+        *((True, 1, 320, 680), (True, 2, 640, 1080), (True, 4, 640, 1290)),
+        *((False, 1, 320, 1009), (False, 4, 320, 1199), (False, 2, 640, 1603), (False, 4, 640, 2526)),
+        *((False, 8, 640, 3565), (False, 4, 960, 3901)),
+    ],
+)
+def test_training_is_predicted_to_take_what_was_measured_and_its_pictures(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, batch_size: int, crop_size: int, measured_mb: int
+) -> None:
+    monkeypatch.setattr(lab_gate, "training_pays_in_bf16", lambda: bf16)
+    predicted = lab_gate.training_bytes(batch_size, crop_size) - (lab_gate.PICTURE_CACHE_MB << 20)
+    assert measured_mb < predicted / 1e6 < measured_mb * 1.25
+
+
 def test_a_larger_batch_is_predicted_to_take_more() -> None:
     assert lab_gate.training_bytes(1, 320) < lab_gate.training_bytes(2, 320) < lab_gate.training_bytes(2, 640)
 

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from steadyocr.errors import InvalidOption, MemoryPressure
-from steadyocr.runtime.cpu import available_threads
+from steadyocr.runtime.cpu import available_threads, training_pays_in_bf16
 from steadyocr.scheduling.governor import detect_budget_bytes
 from steadyocr.scheduling.pressure import read_signals
 from steadyocr.service.lab_child import Limits
 from steadyocr.settings.page import LabSettings
 
 _PACKAGES: Final = ("torch", "onnx", "pyclipper")
-# Measured with the ResNet-18 detector on a CPU, plus a tenth: 0.68 GB with one crop of 320 x 320 in hand, 1.08 GB with
-# two and 1.29 GB with four of 640 x 640.
-_TRAIN_BASE_BYTES: Final = 700 << 20
-_TRAIN_BYTES_PER_PIXEL: Final = 450
+# Decoded pictures that training keeps.
+PICTURE_CACHE_MB: Final = 256
+# Resident memory without those pictures: fixed, and for each pixel of the crops in hand. Measured with the ResNet-18
+# detector on a CPU. In bf16 0.68 GB with one crop of 320 x 320, 1.08 with two and 1.29 with four of 640 x 640; in
+# float32 1.01, 1.60 and 2.53 GB, 3.57 with eight of 640 x 640 and 3.90 with four of 960 x 960.
+_TRAIN_BYTES_BF16: Final = (700 << 20, 450)
+_TRAIN_BYTES_F32: Final = (960 << 20, 1000)
 _EXPORT_BYTES: Final = 1500 << 20
 
 
@@ -34,7 +37,8 @@ def unavailable_reason(settings: LabSettings) -> str:
 
 def training_bytes(batch_size: int, crop_size: int) -> int:
     """Predict what a training process will hold, in bytes."""
-    return _TRAIN_BASE_BYTES + batch_size * crop_size * crop_size * _TRAIN_BYTES_PER_PIXEL
+    fixed, per_pixel = _TRAIN_BYTES_BF16 if training_pays_in_bf16() else _TRAIN_BYTES_F32
+    return (PICTURE_CACHE_MB << 20) + fixed + batch_size * crop_size * crop_size * per_pixel
 
 
 def export_bytes() -> int:

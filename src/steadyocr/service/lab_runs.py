@@ -12,6 +12,7 @@ from typing import Any, Final
 from steadyocr.errors import ConflictError, InvalidOption
 from steadyocr.runtime.manifest import REMAINDER_NAME, list_models
 from steadyocr.service.lab_child import Ending, read_tail
+from steadyocr.service.lab_gate import PICTURE_CACHE_MB
 from steadyocr.service.lab_records import LOG_NAME, WORK_NAME, Record, State
 
 CHECKPOINT_NAME: Final = "last.pt"
@@ -23,7 +24,6 @@ _MAX_CURVE_BYTES: Final = 4 << 20
 _MAX_POINTS: Final = 500
 _LOG_TAIL_BYTES: Final = 8 << 10
 _LOG_TAIL_LINES: Final = 60
-_CACHE_MB: Final = 512
 NOT_WRITTEN: Final = "it was stopped because the disk does not take its record"
 
 
@@ -101,7 +101,7 @@ def train_command(dataset: Path, base: Path, work: Path, params: Mapping[str, An
         "--threads": threads,
         # Crops are made in the process itself: one process, one memory limit.
         "--workers": 0,
-        "--cache-mb": _CACHE_MB,
+        "--cache-mb": PICTURE_CACHE_MB,
     }
     return [
         *(sys.executable, "-m", "steadyocr", "train", str(dataset)),

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
-from steadyocr.runtime.cpu import CPUINFO, cpu_flags
+from steadyocr.runtime.cpu import training_pays_in_bf16
 from steadyocr.runtime.torch import has_bf16_units
 
 
-def bf16_pays(device: str, cpuinfo: Path = CPUINFO) -> bool:
+def bf16_pays(device: str) -> bool:
     """Whether a device trains faster in bfloat16 than in float32.
-
-    Torch computes in it everywhere, and emulates what a processor cannot: on AVX2 a step takes more than ten times as
-    long, on AMX 0.4 times. Other processors have not been measured and get float32.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``; the card must be there.
-        cpuinfo: What the kernel tells about the processor.
     """
-    if device == "cpu":
-        return "amx_bf16" in cpu_flags(cpuinfo)
-    return has_bf16_units(torch.device(device))
+    return training_pays_in_bf16() if device == "cpu" else has_bf16_units(torch.device(device))

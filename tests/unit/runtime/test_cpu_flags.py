@@ -6,25 +6,26 @@ import openvino as ov
 import pytest
 
 from steadyocr.runtime.base import SessionOptions
-from steadyocr.runtime.cpu import bf16_is_slow, cpu_flags, cpu_model
+from steadyocr.runtime.cpu import bf16_is_slow, cpu_flags, cpu_model, training_pays_in_bf16
 from steadyocr.runtime.manifest import find_model
 from steadyocr.runtime.openvino import OpenVINOSession
 
 
 @pytest.mark.parametrize(
-    ("flags", "slow"),
+    ("flags", "slow", "trains_fast"),
     [
-        ("flags\t\t: fpu avx2 avx512f avx512_bf16", True),
-        ("flags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile amx_bf16", False),
-        ("flags\t\t: fpu avx2", False),
-        ("Features\t: fp asimd bf16", False),
-        ("", False),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16", True, False),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile amx_bf16", False, True),
+        ("flags\t\t: fpu avx2", False, False),
+        ("Features\t: fp asimd bf16", False, False),
+        ("", False, False),
     ],
 )
-def test_bf16_without_fast_units_for_it_is_slow(tmp_path: Path, flags: str, slow: bool) -> None:
+def test_bf16_without_fast_units_for_it_is_slow(tmp_path: Path, flags: str, slow: bool, trains_fast: bool) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nmodel name\t: made up\n{flags}\n")
     assert bf16_is_slow(cpuinfo) is slow
+    assert training_pays_in_bf16(cpuinfo) is trains_fast
 
 
 def test_a_processor_that_does_not_tell_has_no_features(tmp_path: Path) -> None:
