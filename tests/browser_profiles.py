@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Request, WebError
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebError
 
 DESKTOP = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}
@@ -109,6 +110,14 @@ class Profile:
         if "127.0.0.1" in origin:
             self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
         self.page = self._context.new_page()
+        self._addresses = itertools.cycle([f"{origin}/", f"{origin}/?"])
+
+    def open(self, place: str) -> Page:
+        """Load the page anew, at a place on it."""
+        # What differs in the place only is not loaded again, and a way round by some other page doubles what it costs.
+        self.page.goto(next(self._addresses) + place)
+        self.page.locator(READY).wait_for()
+        return self.page
 
     def watch(self, *, requests: bool) -> Watched:
         """Begin to watch what its pages do."""
@@ -133,8 +142,6 @@ class Profile:
     def _put_back(self) -> None:
         self.page.evaluate(_FORGET)
         self.page.unroute_all(behavior="ignoreErrors")
-        # Ends what the page has under way; and a place on the same page would not be loaded again.
-        self.page.goto("about:blank")
         self.page.set_viewport_size({"width": self.look.width, "height": self.look.height})
         self.page.emulate_media(color_scheme=self.look.scheme)
 

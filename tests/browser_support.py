@@ -109,9 +109,7 @@ def open_page(
         profile = profiles.take(look, base or server.url, keep=not (fresh or base))
         opened.append(profile)
         watched.append(profile.watch(requests=counts_requests))
-        profile.page.goto(f"{profile.origin}/{place}")
-        profile.page.locator(READY).wait_for()
-        return profile.page
+        return profile.open(place)
 
     yield open_one
     for profile in opened:
