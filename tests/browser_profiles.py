@@ -14,7 +14,6 @@ PHONE = {"width": 390, "height": 844}
 READY = "html[data-ready]"
 # On a busy machine everything takes longer; a test that fails waits this long once.
 PATIENCE_MS = 60_000
-_LOADED = "performance.getEntriesByType('resource').map((entry) => entry.name)"
 _FORGET = "localStorage.clear(); sessionStorage.clear()"
 
 
@@ -26,7 +25,7 @@ class Watched:
         outside: Requests to anywhere but the server.
         violations: What the content security policy forbade.
         faults: Exceptions that nobody caught.
-        requests: Every request to the server, in order, where they are counted.
+        requests: Every request to the server, in order.
     """
 
     origin: str
@@ -35,36 +34,16 @@ class Watched:
     faults: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def attach(self, context: BrowserContext, *, requests: bool = True) -> Callable[[], None]:
-        """Watch all pages of a context until the function that is returned is called.
+    def hear(self, told: Request | ConsoleMessage | WebError) -> None:
+        """Take notice of what a page has done."""
+        if isinstance(told, Request):
+            self._note(told.url)
+        elif isinstance(told, WebError):
+            self.faults.append(str(told.error))
+        elif "Content Security Policy" in told.text:
+            self.violations.append(told.text)
 
-        Without counting requests the browser tells less, which makes each page faster.
-        """
-
-        def hear_request(request: Request) -> None:
-            self.note(request.url)
-
-        def hear_message(message: ConsoleMessage) -> None:
-            if "Content Security Policy" in message.text:
-                self.violations.append(message.text)
-
-        def hear_error(error: WebError) -> None:
-            self.faults.append(str(error.error))
-
-        heard: dict[str, Any] = {"console": hear_message, "weberror": hear_error}
-        if requests:
-            heard["request"] = hear_request
-        for event, hear in heard.items():
-            context.on(event, hear)  # type: ignore[call-overload]
-
-        def detach() -> None:
-            for event, hear in heard.items():
-                context.remove_listener(event, hear)
-
-        return detach
-
-    def note(self, url: str) -> None:
-        """Take notice of a request."""
+    def _note(self, url: str) -> None:
         if url.startswith(self.origin):
             self.requests.append(url.removeprefix(self.origin))
         elif not url.startswith(("blob:", "data:")):
@@ -74,6 +53,13 @@ class Watched:
         assert self.outside == []
         assert self.violations == []
         assert self.faults == []
+
+
+def watch(context: BrowserContext, who: Callable[[], Watched]) -> None:
+    """Have someone watch all pages of a context; who it is may change, as telling the browser so takes its time."""
+    context.on("request", lambda request: who().hear(request))
+    context.on("console", lambda message: who().hear(message))
+    context.on("weberror", lambda error: who().hear(error))
 
 
 class Look(NamedTuple):
@@ -97,7 +83,7 @@ class Profile:
         self.look = look
         self.origin = origin
         self.keep = keep
-        self._detach: Callable[[], None] = lambda: None
+        self._watched = Watched(origin)
         self._context = browser.new_context(
             viewport=size,  # type: ignore[arg-type]
             locale=look.locale,
@@ -109,41 +95,34 @@ class Profile:
         self._context.set_default_timeout(PATIENCE_MS)
         if "127.0.0.1" in origin:
             self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
+        watch(self._context, lambda: self._watched)
         self.page = self._context.new_page()
         self._addresses = itertools.cycle([f"{origin}/", f"{origin}/?"])
 
     def open(self, place: str) -> Page:
         """Load the page anew, at a place on it."""
+        self._context.set_offline(False)
         # What differs in the place only is not loaded again, and a way round by some other page doubles what it costs.
         self.page.goto(next(self._addresses) + place)
         self.page.locator(READY).wait_for()
         return self.page
 
-    def watch(self, *, requests: bool) -> Watched:
+    def watch(self) -> Watched:
         """Begin to watch what its pages do."""
         self._watched = Watched(self.origin)
-        self._detach = self._watched.attach(self._context, requests=requests)
         return self._watched
 
     def clean(self) -> bool:
         """Forget all that a test has left; returns whether it is as good as new."""
-        pages = self._context.pages
-        try:
-            for page in pages:
-                for url in page.evaluate(_LOADED):
-                    self._watched.note(url)
-            if not self.keep or pages != [self.page]:
-                return False
-            self._put_back()
-            return True
-        finally:
-            self._detach()
-
-    def _put_back(self) -> None:
+        if not self.keep or self._context.pages != [self.page]:
+            return False
+        # It is there until the next one loads; what it still wants must not reach the server that others use.
+        self._context.set_offline(True)
         self.page.evaluate(_FORGET)
         self.page.unroute_all(behavior="ignoreErrors")
         self.page.set_viewport_size({"width": self.look.width, "height": self.look.height})
         self.page.emulate_media(color_scheme=self.look.scheme)
+        return True
 
     def close(self) -> None:
         self._context.close()

@@ -5,7 +5,6 @@ The fixtures reach the tests through the conftest beside them.
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,16 +84,13 @@ def watched() -> list[Watched]:
 
 
 @pytest.fixture
-def open_page(
-    request: pytest.FixtureRequest, profiles: Profiles, server: RunningServer, watched: list[Watched]
-) -> Iterator[OpenPage]:
+def open_page(profiles: Profiles, server: RunningServer, watched: list[Watched]) -> Iterator[OpenPage]:
     """Open the page in a clean profile. Whatever the test is about: no outside request, no violation, no exception.
 
     The profile of an ordinary page is used by many tests, which saves half the time that a page takes to load; nothing
     of a test is left in it. With ``fresh`` it is a new one, whose cache is empty.
     """
     opened: list[Profile] = []
-    counts_requests = "watched" in inspect.signature(request.function).parameters
 
     def open_one(
         place: str = "",
@@ -108,7 +104,7 @@ def open_page(
         look = Look(size["width"], size["height"], locale, dark)
         profile = profiles.take(look, base or server.url, keep=not (fresh or base))
         opened.append(profile)
-        watched.append(profile.watch(requests=counts_requests))
+        watched.append(profile.watch())
         return profile.open(place)
 
     yield open_one

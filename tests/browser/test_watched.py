@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from browser_profiles import Watched
+from browser_profiles import Watched, watch
 from browser_support import needs_chromium
 from support import RunningServer, free_port
 
@@ -20,13 +20,13 @@ INLINE = "document.body.append(Object.assign(document.createElement('script'), {
 def seen(browser: Browser, server: RunningServer) -> Iterator[tuple[Page, Watched]]:
     """The page as it is, and what is seen of it, which nobody checks but the test."""
     context = browser.new_context()
-    watch = Watched(server.url)
-    watch.attach(context)
+    seen = Watched(server.url)
+    watch(context, lambda: seen)
     page = context.new_page()
     page.goto(f"{server.url}/")
     page.locator("html[data-ready]").wait_for()
-    watch.check()
-    yield page, watch
+    seen.check()
+    yield page, seen
     context.close()
 
 

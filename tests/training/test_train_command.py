@@ -84,8 +84,9 @@ def test_run_folder_is_not_overwritten_and_must_be_there_to_resume(data: Path, t
 def test_folder_and_start_must_exist(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="name the folder"):
         run("train", "-o", tmp_path / "run")
-    with pytest.raises(ModelMissing):
-        run("train", data, "-o", tmp_path / "run", "--init", "nothing-of-this-name")
+    for command in (("train", data, "--init"), ("export",)):
+        with pytest.raises(ModelMissing, match="no model of that name"):
+            run(*command, "nothing-of-this-name", "-o", tmp_path / "run")
 
 
 def test_synth_refuses_unknown_kinds(tmp_path: Path) -> None:
@@ -104,6 +105,9 @@ def test_what_cannot_be_judged_keeps_the_thresholds_it_started_with(tmp_path: Pa
         run("models", "import", second / file, "--name", "mine", "--replace")
         kept = load_manifest(isolated_environment / "models" / "mine").defaults
         assert (kept.bin_threshold, kept.box_threshold, kept.unclip_ratio) == (0.2, 0.4, 0.7)
+    # What has a name is exported by it.
+    run("export", "mine", "-o", tmp_path / "again")
+    assert load_manifest(tmp_path / "again").defaults == kept
 
 
 def test_resumed_run_takes_the_options_that_may_change_and_refuses_the_others(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.cli.settings_file import set_value
 from steadyocr.cli.tables import print_table, uncut
-from steadyocr.errors import InvalidOption, SteadyOCRError
+from steadyocr.errors import InvalidOption, ModelMissing, SteadyOCRError
 from steadyocr.runtime.manifest import BUILTIN_MODELS, Manifest, find_model, list_models, load_manifest
 from steadyocr.settings import ENV_PREFIX, Settings, load_settings
 
@@ -36,6 +36,21 @@ def refuse_name(name: str, hint: str = "") -> None:
 def user_models(settings: Settings) -> Path:
     """Return the folder of the user's own models."""
     return settings.data_dir / "models"
+
+
+def weights_at(asked: str, settings: Settings) -> Path:
+    """Return where weights lie that are asked for by path or by the name of a model.
+
+    Raises:
+        ModelMissing: They lie nowhere.
+    """
+    path = Path(asked)
+    found = path if path.exists() else list_models(user_models(settings)).get(asked)
+    if found is None:
+        raise ModelMissing(
+            f"{asked}: no such checkpoint or folder, and no model of that name; see 'steadyocr models list'"
+        )
+    return found
 
 
 def print_models(config_file: Path | None) -> None:

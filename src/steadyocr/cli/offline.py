@@ -169,7 +169,9 @@ def evaluate(
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint: ours, ModelScope's, MhLiao-style; or model folder")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="checkpoint: ours, ModelScope's, MhLiao-style; model folder or a model's name")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write; its name becomes the model's")],
     kind: Annotated[str, typer.Option("--format", "-f", help="onnx, openvino or int8")] = "onnx",
     name: Annotated[str, typer.Option(help="model name, when it is not the folder's")] = "",
@@ -189,13 +191,17 @@ def export(
     source: Annotated[str, typer.Option(help="for the manifest")] = "",
     threads: Threads = 0,
     replace: Annotated[bool, typer.Option("--replace", help="overwrite an older export")] = False,
+    config_file: ConfigFile = None,
 ) -> None:
     """Write a checkpoint as ONNX, OpenVINO IR or INT8, with a parity report beside it."""
     need_torch()
     from steadyocr.cli.export import ExportRun, run_export
+    from steadyocr.cli.models import weights_at
     from steadyocr.export.onnx import Label
+    from steadyocr.settings import load_settings
 
-    label = Label(name=name or out.resolve().name, licence=licence, source=source or f"exported from {checkpoint.name}")
+    weights = weights_at(checkpoint, load_settings(config_file=config_file)[0])
+    label = Label(name=name or out.resolve().name, licence=licence, source=source or f"exported from {weights.name}")
     defaults = {
         "bin_threshold": bin_threshold,
         "box_threshold": box_threshold,
@@ -203,7 +209,7 @@ def export(
         "max_side": max_side,
     }
     run = ExportRun(
-        checkpoint=checkpoint,
+        checkpoint=weights,
         folder=out,
         kind=kind,
         label=label,

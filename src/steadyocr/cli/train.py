@@ -13,8 +13,9 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from steadyocr.cli.exit_codes import ExitCode
+from steadyocr.cli.models import weights_at
 from steadyocr.errors import InvalidOption
-from steadyocr.runtime.manifest import BUILTIN_MODELS, REMAINDER_NAME, find_model
+from steadyocr.runtime.manifest import BUILTIN_MODELS, REMAINDER_NAME
 from steadyocr.settings import Settings, load_settings
 from steadyocr.training.checkpoint import BEST_NAME
 from steadyocr.training.config import OptimiserConfig, Source, TrainConfig, ValidationConfig, finetune
@@ -142,8 +143,7 @@ def _flag(name: str) -> str:
 def _start(init: str, settings: Settings) -> Path | None:
     """A file, a model folder, a model's name; by default the detector in use, or one that is built in."""
     if init:
-        path = Path(init)
-        return path if path.exists() else find_model(init, settings.data_dir / "models").folder
+        return weights_at(init, settings)
     used = settings.models.detector
     folders = [settings.data_dir / "models" / used, BUILTIN_MODELS / used, *sorted(BUILTIN_MODELS.iterdir())]
     return next((folder for folder in folders if (folder / REMAINDER_NAME).is_file()), None)
