@@ -62,7 +62,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     threads: Annotated[int, typer.Option(help="of torch on the CPU; 0 leaves torch's choice")] = 0,
     workers: Annotated[int, typer.Option(help="processes that make crops; 0 makes them in this one")] = 1,
-    cache_mb: Annotated[int, typer.Option(min=0, help="decoded pictures each of them keeps, in MB")] = 8192,
+    cache_mb: Annotated[int, typer.Option(min=0, help="decoded pictures each of them keeps, in MB")] = 1024,
     config_file: ConfigFile = None,
 ) -> None:
     """Fine-tune the detector on your pictures; the defaults are the original system's."""

@@ -127,7 +127,7 @@ class TrainConfig:
     device: str = "cpu"
     threads: int = 0
     num_workers: int = 1
-    cache_bytes: int = 8 << 30
+    cache_bytes: int = 1 << 30
     ema_decay: float = 0.999
     log_every_steps: int = 20
     checkpoint_minutes: float = 10.0
