@@ -102,7 +102,7 @@ class Profile:
     def open(self, place: str) -> Page:
         """Load the page anew, at a place on it."""
         self._context.set_offline(False)
-        # What differs in the place only is not loaded again, and a way round by some other page doubles what it costs.
+        # What differs in the place only is not loaded again, and a way round by a blank page doubles what it costs.
         self.page.goto(next(self._addresses) + place)
         self.page.locator(READY).wait_for()
         return self.page
@@ -114,7 +114,7 @@ class Profile:
 
     def clean(self) -> bool:
         """Forget all that a test has left; returns whether it is as good as new."""
-        if not self.keep or self._context.pages != [self.page]:
+        if not self.keep or self._context.pages != [self.page] or not self.page.url.startswith(self.origin):
             return False
         # It is there until the next one loads; what it still wants must not reach the server that others use.
         self._context.set_offline(True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from browser_profiles import Watched, watch
+from browser_profiles import DESKTOP, PHONE, Look, Profiles, Watched, watch
 from browser_support import needs_chromium
 from support import RunningServer, free_port
 
@@ -63,3 +63,38 @@ def test_an_exception_that_nobody_catches_is_noticed(seen: tuple[Page, Watched])
         page.evaluate("setTimeout(() => { throw new Error('oh'); })")
     with pytest.raises(AssertionError):
         watch.check()
+
+
+def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server: RunningServer) -> None:
+    look = Look(DESKTOP["width"], DESKTOP["height"], "en-GB", dark=False)
+    profiles = Profiles(browser)
+    first = profiles.take(look, server.url, keep=True)
+    page = first.open("#batch")
+    page.evaluate("localStorage.setItem('a', '1'); sessionStorage.setItem('b', '2'); window.c = 3")
+    page.route("**/v1/options", lambda route: route.abort())
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.emulate_media(color_scheme="dark")
+    profiles.give_back(first)
+    # What the page before still wants does not reach the server.
+    assert page.evaluate("fetch('livez').then(() => 'came', () => 'lost')") == "lost"
+    again = profiles.take(look, server.url, keep=True)
+    assert again is first
+    page = again.open("#batch")
+    assert page.evaluate("[localStorage.length, sessionStorage.length, typeof window.c]") == [0, 0, "undefined"]
+    assert page.evaluate("fetch('v1/options').then((answer) => answer.status)") == 200
+    assert page.viewport_size == DESKTOP
+    assert not page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    # One with another page beside it, or without one, is not used again; nor is a fresh one.
+    page.context.new_page()
+    profiles.give_back(again)
+    other = profiles.take(look, server.url, keep=True)
+    assert other is not first
+    other.page.close()
+    profiles.give_back(other)
+    fresh = profiles.take(look, server.url, keep=False)
+    assert fresh is not other
+    profiles.give_back(fresh)
+    last = profiles.take(look, server.url, keep=True)
+    assert last is not fresh
+    profiles.give_back(last)
+    profiles.close()

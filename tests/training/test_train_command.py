@@ -85,8 +85,10 @@ def test_folder_and_start_must_exist(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="name the folder"):
         run("train", "-o", tmp_path / "run")
     for command in (("train", data, "--init"), ("export",)):
-        with pytest.raises(ModelMissing, match="no model of that name"):
+        with pytest.raises(ModelMissing, match="no model named nothing-of-this-name; known: "):
             run(*command, "nothing-of-this-name", "-o", tmp_path / "run")
+        with pytest.raises(ModelMissing, match=r"nowhere\.pt: no such checkpoint"):
+            run(*command, tmp_path / "nowhere.pt", "-o", tmp_path / "run")
 
 
 def test_synth_refuses_unknown_kinds(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from steadyocr.cli.exit_codes import ExitCode
 from steadyocr.cli.settings_file import set_value
 from steadyocr.cli.tables import print_table, uncut
-from steadyocr.errors import InvalidOption, ModelMissing, SteadyOCRError
+from steadyocr.errors import InvalidOption, SteadyOCRError
 from steadyocr.runtime.manifest import BUILTIN_MODELS, Manifest, find_model, list_models, load_manifest
 from steadyocr.settings import ENV_PREFIX, Settings, load_settings
 
@@ -42,15 +42,10 @@ def weights_at(asked: str, settings: Settings) -> Path:
     """Return where weights lie that are asked for by path or by the name of a model.
 
     Raises:
-        ModelMissing: They lie nowhere.
+        ModelMissing: It can only be a name, and no model has it.
     """
     path = Path(asked)
-    found = path if path.exists() else list_models(user_models(settings)).get(asked)
-    if found is None:
-        raise ModelMissing(
-            f"{asked}: no such checkpoint or folder, and no model of that name; see 'steadyocr models list'"
-        )
-    return found
+    return path if path.exists() or len(path.parts) > 1 else find_model(asked, user_models(settings)).folder
 
 
 def print_models(config_file: Path | None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PROC_CGROUP = Path("/proc/self/cgroup")
-CPUINFO = Path("/proc/cpuinfo")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def available_threads(root: Path = _CGROUP_ROOT, membership: Path = _PROC_CGROUP) -> int:
@@ -28,7 +28,7 @@ def available_threads(root: Path = _CGROUP_ROOT, membership: Path = _PROC_CGROUP
     return max(1, min(cores, math.floor(quota + 0.01))) if quota is not None else max(1, cores)
 
 
-def cpu_model(cpuinfo: Path = CPUINFO) -> str:
+def cpu_model(cpuinfo: Path = _CPUINFO) -> str:
     """Return the processor's name, or on ARM its numbers; empty where the kernel does not tell."""
     named: dict[str, str] = {}
     for line in _read(cpuinfo).splitlines():
@@ -38,7 +38,7 @@ def cpu_model(cpuinfo: Path = CPUINFO) -> str:
     return " ".join(part for part in parts if part)
 
 
-def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
+def cpu_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
     """Return the processor's features as the kernel names them; empty where it does not tell."""
     flags: set[str] = set()
     for line in _read(cpuinfo).splitlines():
@@ -48,7 +48,7 @@ def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
     return frozenset(flags)
 
 
-def bf16_is_slow(cpuinfo: Path = CPUINFO) -> bool:
+def bf16_is_slow(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether the processor computes in bf16 and is slower for it.
 
     ``avx512_bf16`` without AMX has a fast multiplication and no fast conversion: the text recogniser takes 46 ms where
@@ -58,7 +58,7 @@ def bf16_is_slow(cpuinfo: Path = CPUINFO) -> bool:
     return "avx512_bf16" in flags and "amx_bf16" not in flags
 
 
-def training_pays_in_bf16(cpuinfo: Path = CPUINFO) -> bool:
+def training_pays_in_bf16(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether torch trains faster in bf16 than in float32 on this processor.
 
     It computes in bf16 everywhere, and emulates what a processor cannot: on AVX2 a step takes more than ten times as
