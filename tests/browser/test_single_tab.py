@@ -143,7 +143,8 @@ def test_the_texts_files_follow_the_servers_rules(open_page: OpenPage) -> None:
     page = open_page()
     rendered = page.evaluate(
         """async (known) => {
-            const { renderers } = await import('./ui/js/core/formats.js');
+            const base = document.querySelector('script[type=module]').src;
+            const { renderers } = await import(new URL('core/formats.js', base));
             return ['text', 'markdown', 'csv'].map((kind) => renderers[kind].render(known));
         }""",
         known,

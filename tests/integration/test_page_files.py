@@ -18,8 +18,8 @@ from steadyocr.errors import ERRORS_BY_CODE
 from steadyocr.service import Service
 from steadyocr.settings import Settings
 from steadyocr.settings.sections import AuthSettings
-from steadyocr.webui.routes import load_assets, open_paths, page_router
-from steadyocr.webui.slim import slim_script, slim_style
+from steadyocr.webui.routes import Asset, load_assets, open_paths, open_prefixes, page_router
+from steadyocr.webui.slim import slim_page, slim_script, slim_style
 
 STATIC = Path(steadyocr.webui.__file__).parent / "static"
 MAX_PACKED_BYTES = 60_000
@@ -35,8 +35,16 @@ SCRIPTS = sorted(STATIC.rglob("*.js"))
 def client(tmp_path: Path) -> TestClient:
     """The page over a service that is not started, with keys on."""
     settings = Settings(data_dir=tmp_path, auth=AuthSettings(api_keys=(SecretStr("secret"),)))
-    app = create_app(Service(settings), extra_routers=(page_router(),), open_paths=open_paths())
+    app = create_app(
+        Service(settings), extra_routers=(page_router(),), open_paths=open_paths(), open_prefixes=open_prefixes()
+    )
     return TestClient(app)
+
+
+def served() -> dict[str, Asset]:
+    """All files by the paths that they are served at."""
+    assets = load_assets()
+    return {"/": assets.page, **{f"{assets.base}/{name}": asset for name, asset in assets.files.items()}}
 
 
 def strings(language: str) -> dict[str, Any]:
@@ -50,7 +58,7 @@ def values_in(text: Any) -> set[str]:
 
 
 def test_the_page_is_small() -> None:
-    packed = {path: len(asset.packed) for path, asset in load_assets().items()}
+    packed = {path: len(asset.packed) for path, asset in served().items()}
     languages = [size for path, size in packed.items() if "/i18n/" in path]
     assert len(languages) == 2
     # Nobody loads both at once.
@@ -58,14 +66,17 @@ def test_the_page_is_small() -> None:
 
 
 def test_it_opens_without_a_key_and_nothing_else_does(client: TestClient) -> None:
-    for path in load_assets():
+    for path in served():
         assert client.get(path).status_code == 200, path
-    for path in ("/v1/info", "/v1/options", "/ui", "/ui/", "/ui/js/main.js/"):
+    for path in ("/v1/info", "/v1/options", "/uii", "/v1/ui/options"):
         assert client.get(path, follow_redirects=False).status_code == 401, path
+    for path in ("/ui", "/ui/", "/ui/js/main.js", f"{load_assets().base}/js/main.js/", "/ui/x/../../v1/info"):
+        assert client.get(path, follow_redirects=False).status_code in {401, 404}, path
 
 
-@pytest.mark.parametrize("path", ["/", "/ui/js/main.js", "/ui/css/app.css", "/ui/favicon.svg", "/ui/i18n/zh.json"])
-def test_headers(client: TestClient, path: str) -> None:
+@pytest.mark.parametrize("name", ["", "js/main.js", "css/app.css", "favicon.svg", "i18n/zh.json"])
+def test_headers(client: TestClient, name: str) -> None:
+    path = f"{load_assets().base}/{name}" if name else "/"
     answer = client.get(path)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
@@ -73,7 +84,7 @@ def test_headers(client: TestClient, path: str) -> None:
     assert "frame-ancestors 'none'" in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
-    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["cache-control"] == ("max-age=31536000, immutable" if name else "no-cache")
     again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
@@ -81,17 +92,48 @@ def test_headers(client: TestClient, path: str) -> None:
     assert client.post(path, headers={"X-API-Key": "secret"}).status_code == 405
 
 
+def test_a_page_of_another_version_is_served_what_there_is_but_keeps_none_of_it(client: TestClient) -> None:
+    now = client.get(f"{load_assets().base}/js/tabs/batch.js")
+    for version in ("000000", "x", load_assets().version.upper() + "0"):
+        other = client.get(f"/ui/{version}/js/tabs/batch.js")
+        assert other.content == now.content
+        assert other.headers["cache-control"] == "no-cache"
+        again = client.get(f"/ui/{version}/js/tabs/batch.js", headers={"If-None-Match": now.headers["etag"]})
+        assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+
+
+def test_every_file_of_a_page_lies_under_its_version(client: TestClient) -> None:
+    assets = load_assets()
+    linked = re.findall(r"""(?:href|src)="([^"#]+)""", assets.page.body.decode())
+    assert linked
+    for link in [*linked, *re.findall(r"fetch\(`([^$]+)", assets.files["js/early.js"].body.decode())]:
+        assert f"/{link}".startswith(f"{assets.base}/"), link
+
+
+def test_another_file_is_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<body></body>", encoding="utf-8")
+    monkeypatch.setattr("steadyocr.webui.routes._STATIC", tmp_path)
+    versions = set()
+    for body in ("a{b:c}", "a{b:d}", "/* not served */\na{b:d}"):
+        (tmp_path / "one.css").write_text(body, encoding="utf-8")
+        versions.add(load_assets.__wrapped__().version)
+    (tmp_path / "one.css").rename(tmp_path / "two.css")
+    versions.add(load_assets.__wrapped__().version)
+    assert len(versions) == 3
+
+
 def test_content_types_and_packing(client: TestClient) -> None:
-    kinds = {path: client.get(path).headers["content-type"] for path in load_assets()}
+    base = load_assets().base
+    kinds = {path: client.get(path).headers["content-type"] for path in served()}
     assert kinds["/"] == "text/html; charset=utf-8"
-    assert kinds["/ui/js/main.js"] == "text/javascript; charset=utf-8"
-    assert kinds["/ui/favicon.svg"] == "image/svg+xml"
-    packed = client.get("/ui/css/app.css", headers={"Accept-Encoding": "gzip"})
-    plain = client.get("/ui/css/app.css", headers={"Accept-Encoding": "identity"})
+    assert kinds[f"{base}/js/main.js"] == "text/javascript; charset=utf-8"
+    assert kinds[f"{base}/favicon.svg"] == "image/svg+xml"
+    packed = client.get(f"{base}/css/app.css", headers={"Accept-Encoding": "gzip"})
+    plain = client.get(f"{base}/css/app.css", headers={"Accept-Encoding": "identity"})
     assert packed.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in plain.headers
     assert packed.content == plain.content
-    assert gzip.decompress(load_assets()["/ui/css/app.css"].packed) == plain.content
+    assert gzip.decompress(load_assets().files["css/app.css"].packed) == plain.content
 
 
 def test_links_are_relative_and_lead_nowhere_else() -> None:
@@ -160,6 +202,8 @@ def test_slimming_takes_comments_indentation_and_spaces_beside_signs() -> None:
     source = "// one\nconst a = 1;  // kept\n\n  /**\n   * two\n   */\n  b(`x = ${y}`, 'http://y');\n  c()\n"
     assert slim_script(source) == "const a = 1;  // kept\nb(`x = ${y}`,'http://y');c()\n"
     assert slim_script("if (a) {\n  b();\n  c();\n}\nd();\n") == "if(a){b();c()}\nd();"
+    page = "<html>\n<head>\n  <title>a b</title>\n  <x>\n</head>\n<body>\n  <p>c\n  <i>d</i>\n  <i>e</i>\n"
+    assert slim_page(page) == "<html><head><title>a b</title><x></head><body>\n<p>c\n<i>d</i>\n<i>e</i>\n"
     assert slim_style("/* one\n two */\na, b {\n  b: c; /* kept */\n}\n") == "a,b{b:c;/* kept */}"
 
 
@@ -185,7 +229,8 @@ def test_scripts_keep_to_what_slimming_relies_on(file: Path) -> None:
         assert line.count("`") % 2 == 0, f"line {number}: a text runs over the end of the line"
         empty = re.match(r"\s*(?:for|while) \((?:[^()]|\([^()]*\))*\);$", line)
         assert not empty, f"line {number}: a loop with an empty body"
-    slim = load_assets()[f"/ui/{file.relative_to(STATIC).as_posix()}"].body.decode()
+    assets = load_assets()
+    slim = assets.files[file.relative_to(STATIC).as_posix()].body.decode().replace(f"ui/{assets.version}/", "ui/")
     assert not re.search(r"^\s|^//|^/\*|^\*", slim, re.MULTILINE)
     # Texts are what they were: none was taken for code.
     bare = re.sub(r"^\s*(?://.*\n|/\*(?s:.*?)\*/\n)", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)

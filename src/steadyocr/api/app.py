@@ -42,6 +42,7 @@ def create_app(
     *,
     extra_routers: Sequence[APIRouter] = (),
     open_paths: Collection[str] = (),
+    open_prefixes: Collection[str] = (),
     mounts: Sequence[Mounting] = (),
 ) -> FastAPI:
     """Build the application over a service. Starting and stopping the service is its owner's business.
@@ -50,6 +51,7 @@ def create_app(
         service: What answers.
         extra_routers: Of surfaces that this layer does not know, such as the web page. They come last.
         open_paths: Exact paths of theirs that hold no secret and need no API key.
+        open_prefixes: Likewise, for all paths below these.
         mounts: Mount whole applications; each returns the path prefixes whose visitors it checks itself.
     """
     settings = service.settings
@@ -81,7 +83,7 @@ def create_app(
         app.include_router(router)
     for router in extra_routers:
         app.include_router(router)
-    open_prefixes = frozenset[str]().union(*(mount(app, service) for mount in mounts))
+    mounted = frozenset[str]().union(*(mount(app, service) for mount in mounts))
     add_error_handlers(app)
     app.add_middleware(
         RequestGate,
@@ -89,13 +91,13 @@ def create_app(
         bodies=BodyRules(
             max_image_bytes=settings.limits.max_bytes,
             limits=_body_limits(settings),
-            streamed_prefixes=[f"{prefix}/" for prefix in open_prefixes],
+            streamed_prefixes=[f"{prefix}/" for prefix in mounted],
             stall_s=settings.server.upload_stall_s,
             longest_s=settings.queue.max_timeout_s,
         ),
         budget=service.bodies,
         open_paths=open_paths,
-        open_prefixes=open_prefixes,
+        open_prefixes=mounted.union(open_prefixes),
         # Who opens the door to everybody has something in front that checks who comes, under whatever name.
         strangers=StrangerRules(None if settings.server.insecure else settings.server.allowed_hosts),
         on_answer=measured.recorder.request,

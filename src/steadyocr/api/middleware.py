@@ -45,7 +45,7 @@ class RequestGate:
         bodies: What a body may be.
         budget: Where the bytes are counted that requests hold.
         open_paths: Exact paths that need no key, besides the probes.
-        open_prefixes: Paths of mounted applications that check keys themselves.
+        open_prefixes: What lies below these needs none either.
         strangers: What is asked of a request where there are no keys.
         on_answer: Told of each answer: method, route template, status, seconds.
     """

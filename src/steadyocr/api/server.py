@@ -60,6 +60,7 @@ async def serve(
     *,
     extra_routers: Sequence[APIRouter] = (),
     open_paths: Collection[str] = (),
+    open_prefixes: Collection[str] = (),
     mounts: Sequence[Mounting] = (),
     reread: Callable[[], Settings] | None = None,
     companions: Sequence[Callable[[Service], Companion]] = (),
@@ -75,6 +76,7 @@ async def serve(
         settings: The whole tree.
         extra_routers: See :func:`create_app`.
         open_paths: See :func:`create_app`.
+        open_prefixes: See :func:`create_app`.
         mounts: See :func:`create_app`.
         reread: Reads the settings again; what SIGHUP does under a service manager.
         companions: Make what lives beside the service.
@@ -92,7 +94,13 @@ async def serve(
         service = Service(settings, with_jobs=True, with_page=make_app is None)
         for make in companions:
             service.attach(make(service))
-        whole = functools.partial(create_app, extra_routers=extra_routers, open_paths=open_paths, mounts=mounts)
+        whole = functools.partial(
+            create_app,
+            extra_routers=extra_routers,
+            open_paths=open_paths,
+            open_prefixes=open_prefixes,
+            mounts=mounts,
+        )
         server = _Server(_configure((make_app or whole)(service), settings))
         if notifier.managed and reread is not None:
             reloader = Reloader(settings, reread, notifier)

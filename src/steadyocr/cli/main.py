@@ -67,7 +67,7 @@ def serve(
     from steadyocr.settings import Settings, load_settings
     from steadyocr.telemetry import logging as logs
     from steadyocr.webui.gradio_page import mount_gradio
-    from steadyocr.webui.routes import open_paths, page_router
+    from steadyocr.webui.routes import open_paths, open_prefixes, page_router
 
     given: dict[str, Any] = {"host": host, "port": port, "insecure": insecure or None}
     overrides = {"server": {key: value for key, value in given.items() if value is not None}}
@@ -84,6 +84,7 @@ def serve(
             settings,
             extra_routers=(page_router(),),
             open_paths=open_paths(),
+            open_prefixes=open_prefixes(),
             mounts=(mount_gradio,),
             reread=read,
             companions=COMPANIONS,

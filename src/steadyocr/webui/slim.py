@@ -37,6 +37,12 @@ def slim_style(source: str) -> str:
     return _STYLE_SIGNS.sub(r"\1\2", _INDENT.sub("", _BLOCK.sub("", source))).replace(";}", "}")
 
 
+def slim_page(source: str) -> str:
+    """Return a page without indentation, and without the ends of lines in its head, where nothing is shown."""
+    head, body, rest = _INDENT.sub("", source).partition("<body>")
+    return head.replace(">\n", ">") + body + rest
+
+
 def _slim_line(line: str) -> str:
     parts = _QUOTED.split(line)
     if line.count("`") > 2 or any("/" in code for code in parts[::2]):
