@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from steadyocr.cli.doctor import parse_bytes
 from steadyocr.cli.main import app
+from steadyocr.cli.sizes import parse_bytes
 from steadyocr.errors import InvalidOption
 from steadyocr.ops.doctor import measuring
 from steadyocr.ops.doctor.measuring import PICTURES, EngineMeasurer, default_candidate, sides
@@ -51,15 +51,18 @@ def test_warnings_count_when_asked_to(tmp_path: Path) -> None:
     assert call_cli("doctor", "--strict", data_dir=tmp_path, **wide).returncode == 1
 
 
-@pytest.mark.parametrize(("text", "size"), [("900M", 900 << 20), ("2G", 2 << 30), ("1.5GiB", 3 << 29), ("4096", 4096)])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("900M", 900 << 20), ("2G", 2 << 30), ("1.5GiB", 3 << 29), ("3g", 3 << 30), ("1T", 1 << 40), ("4096", 4096)],
+)
 def test_sizes(text: str, size: int) -> None:
-    assert parse_bytes(text) == size
+    assert parse_bytes(text, "--memory") == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1G", "1T5", "many"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(InvalidOption):
-        parse_bytes(text)
+    with pytest.raises(InvalidOption, match="--memory"):
+        parse_bytes(text, "--memory")
 
 
 def test_the_pictures_to_measure_with_are_shipped() -> None:

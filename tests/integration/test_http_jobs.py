@@ -551,7 +551,12 @@ def test_the_original_batch_route_accepts_or_waits(jobs: Client) -> None:
     assert {"boxes", "texts", "scores", "inference_time"} <= good.keys()
     assert (good["success"], bad["success"], bad["error"]["code"]) == (True, False, "unsupported_media_type")
     assert jobs.post(pictures("a"), "/batch?wait=true").json()["status"] == "success"
+    assert jobs.post(pictures("a"), "/batch", data={"wait": "true"}).json()["status"] == "success"
+    assert jobs.post(pictures("a"), "/batch?wait=true", data={"wait": "false"}).json()["status"] == "accepted"
+    known = jobs.http.get("/v1/jobs", params={"limit": 1}).json()["jobs"][0]["id"]
     refused(jobs.post(pictures("a"), "/batch?wait=perhaps"), 422, "invalid_option")
+    refused(jobs.post(pictures("a"), "/batch", data={"wait": "perhaps"}), 422, "invalid_option")
+    assert jobs.http.get("/v1/jobs", params={"limit": 1}).json()["jobs"][0]["id"] == known
 
 
 def test_who_waits_for_a_batch_and_leaves_has_it_cancelled(slow: Client) -> None:

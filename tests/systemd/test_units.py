@@ -326,7 +326,7 @@ def test_the_command_prints_for_the_service_not_for_this_shell(tmp_path: Path) -
     environment = tmp_path / "environment"
     environment.write_text("STEADYOCR_SERVER__PORT=8123\n")
     done = call_cli(
-        "systemd", "print", "--environment-file", str(environment), "--memory", "1.5G", "--cpus", "1",
+        "systemd", "print", "--environment-file", str(environment), "--memory", "1.5g", "--cpus", "1",
         data_dir=tmp_path, server__port="9",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -336,10 +336,13 @@ def test_the_command_prints_for_the_service_not_for_this_shell(tmp_path: Path) -
     assert done.stdout.count(MARK) == 3
 
 
-@pytest.mark.parametrize(("option", "text"), [("--memory", "lots"), ("--memory", "-1G"), ("--cpus", "-1")])
-def test_the_command_refuses_nonsense(tmp_path: Path, option: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "text", "status"),
+    [("--memory", "lots", 2), ("--memory", "-1G", 2), ("--memory", "0", 4), ("--cpus", "-1", 4)],
+)
+def test_the_command_refuses_nonsense(tmp_path: Path, option: str, text: str, status: int) -> None:
     done = call_cli("systemd", "print", f"{option}={text}", data_dir=tmp_path)
-    assert done.returncode == 4
+    assert done.returncode == status
     assert option in done.stderr
 
 

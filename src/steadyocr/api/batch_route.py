@@ -25,7 +25,8 @@ router = APIRouter(tags=["jobs"])
 
 _LOOK_EVERY_S: Final = 1.0
 _LINES_AT_ONCE: Final = 50
-_THRESHOLD: Final = {"threshold": "bin_threshold"}
+# The original's names of fields, and ours.
+_RENAMED: Final = {"threshold": "bin_threshold"}
 
 
 class _NotDoneYet(DeadlineExceeded):
@@ -38,6 +39,18 @@ class _DoneLater(Draining):
     """A batch without an idempotency key is done after the next start. Sent again, it would be another batch."""
 
     retryable = False
+
+
+class _Fields:
+    """Takes the original's fields apart: what a job is told, and whether to wait for it."""
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        self.wait = parse_boolean(query.get("wait", False), "wait")
+
+    def __call__(self, given: dict[str, Any]) -> dict[str, Any]:
+        fields = {_RENAMED.get(name, name): value for name, value in given.items()}
+        self.wait = parse_boolean(fields.pop("wait", False), "wait")
+        return fields
 
 
 @router.post(
@@ -53,16 +66,20 @@ class _DoneLater(Draining):
         **SUBMIT_DOCUMENTATION,
         "parameters": [
             *SUBMIT_DOCUMENTATION["parameters"],
-            query("wait", "boolean", "answer when all pictures are read, in the original shape"),
+            query(
+                "wait",
+                "boolean",
+                "answer when all pictures are read, in the original shape; may be a form field as well",
+            ),
             query("threshold", "number", "the original name of bin_threshold; may be a form field as well"),
         ],
     },
 )
 async def batch(request: Request) -> Response:
     """Answer at once with the job's id, or wait for its end."""
-    wait = parse_boolean(request.query_params.get("wait", False), "wait")
-    job = await take_job(request, renamed=_THRESHOLD, ignored=("wait",))
-    if not wait:
+    fields = _Fields(request.query_params)
+    job = await take_job(request, fields)
+    if not fields.wait:
         root = request.scope.get("root_path", "")
         address = f"{root}/v1/jobs/{job.id}"
         accepted = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -96,22 +96,19 @@ async def submit(request: Request) -> Response:
     return JSONResponse(job_view(job), 202, {"Location": f"{root}/v1/jobs/{job.id}"})
 
 
-async def take_job(request: Request, *, renamed: Mapping[str, str] | None = None, ignored: Collection[str] = ()) -> Job:
+async def take_job(request: Request, adapt: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Job:
     """Take a request's files in and make a job of them.
 
     Args:
         request: What came.
-        renamed: Fields that go by another name here: theirs to ours.
-        ignored: Fields that say nothing about the job.
+        adapt: Makes the fields of a job of what came as fields.
 
     Raises:
         SteadyOCRError: It is refused.
     """
     async with batches_of(request).intake() as intake:
         await _refuse_hopeless(request)
-        renamed = renamed or {}
-        given = await take_files(request, intake)
-        fields = {renamed.get(name, name): value for name, value in given.items() if name not in ignored}
+        fields = adapt(await take_files(request, intake))
         wanted = job_request(fields, request.headers, owner_of(request), batches_of(request))
         return await intake.submit(wanted)
 

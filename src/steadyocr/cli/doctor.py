@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steadyocr.cli.exit_codes import ExitCode
-from steadyocr.errors import ConfigError, InvalidOption
+from steadyocr.cli.sizes import parse_bytes
+from steadyocr.errors import ConfigError
 
 if TYPE_CHECKING:
     from steadyocr.ops.doctor.findings import Finding
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from steadyocr.settings import Settings
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _MIB = 1 << 20
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="settings file (TOML)", show_default=False)]
@@ -48,22 +47,10 @@ def doctor(
     config_file: ConfigFile = None,
 ) -> None:
     """Say what is wrong with this machine or configuration and what to do; exit code 1 when something fails."""
-    memory_bytes = parse_bytes(memory) if memory else None
+    memory_bytes = parse_bytes(memory, "--memory") if memory else None
     if tune:
         raise typer.Exit(_tune(p95, memory_bytes, seconds, write=not dry_run, as_json=as_json, config_file=config_file))
     raise typer.Exit(_examine(as_json=as_json, strict=strict, config_file=config_file))
-
-
-def parse_bytes(text: str) -> int:
-    """Read a size like ``900M``.
-
-    Raises:
-        InvalidOption: It is none.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise InvalidOption(f"{text!r} is no size; write it like 900M or 2G")
-    return round(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def _examine(*, as_json: bool, strict: bool, config_file: Path | None) -> ExitCode:

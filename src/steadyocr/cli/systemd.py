@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steadyocr.cli.sizes import parse_bytes
 from steadyocr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _DATA_DIR = Path("/var/lib/steadyocr")
 _ENVIRONMENT_FILE = Path("/etc/steadyocr/environment")
 _CHANNELS_SETTING = "STEADYOCR_ALERTS__CHANNELS_FILE"
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 User = Annotated[
     str | None, typer.Option(help="run as this user [one that exists only while it runs]", show_default=False)
@@ -125,23 +124,7 @@ def _plan(
         config_file=config_file.absolute() if config_file else None,
         environment_file=environment_file,
         channels_file=channels_file.absolute() if channels_file else None,
-        memory_bytes=_bytes(memory) if memory else None,
+        memory_bytes=parse_bytes(memory, "--memory") if memory else None,
         cpus=cpus,
     )
     return make_plan(settings, wishes)
-
-
-def _bytes(text: str) -> int:
-    """Read ``512M`` or ``1.5G``.
-
-    Raises:
-        ConfigError: It is no size.
-    """
-    digits, unit = text.strip().rstrip("KMGT"), text.strip().lstrip("0123456789.")
-    try:
-        size = float(digits) * _UNITS[unit]
-    except (ValueError, KeyError):
-        size = math.nan
-    if not 0 < size < math.inf:
-        raise ConfigError(f"--memory is a size like 512M or 3G, not {text!r}")
-    return int(size)
