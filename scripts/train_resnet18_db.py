@@ -26,6 +26,8 @@ from steadyocr.training.pictures import read_image
 
 SHARES = {"ic15": 0.3, "mlt17": 0.27, "td500": 0.15, "sroie": 0.08, "funsd": 0.08, "web": 0.09, "pdf": 0.03}
 POOL_SHARE = 0.4
+# What the neck of PP-OCRv6 hands to its heads.
+TEACHER_FEATURES = "p2o.pd_op.concat.1.0"
 
 
 def pack(source: Path, out: Path, side: int, quality: int) -> None:
@@ -81,6 +83,10 @@ def recipe(options: argparse.Namespace, pool: Path, minutes: float) -> dict[str,
         "optimiser": {"kind": "adamw", "lr": options.lr, "warmup_steps": 300 if cuda else 100},
         # A long line's target is then a quarter of its height and not a sixth, which small text needs.
         "targets": {"shrink_ratio": 0.5},
+        "distillation": {
+            "teacher": str(options.teacher or ""),
+            "features": TEACHER_FEATURES if options.teacher else "",
+        },
         "validation": {
             "sources": [{"path": str(options.val)}],
             "every_steps": options.judge_every,
@@ -144,7 +150,7 @@ def main() -> int:
     training = commands.add_parser("train", help="render and train")
     for name in ("--train", "--val", "--out"):
         training.add_argument(name, type=Path, required=True)
-    for name in ("--backgrounds", "--corpora", "--pool", "--start"):
+    for name in ("--backgrounds", "--corpora", "--pool", "--start", "--teacher"):
         training.add_argument(name, type=Path)
     training.add_argument("--minutes", type=float, default=60.0, help="rendering and training together")
     training.add_argument("--count", type=int, default=6000, help="rendered pictures")

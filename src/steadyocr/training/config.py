@@ -85,6 +85,25 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationConfig:
+    """Another detector that is learned from beside the labels.
+
+    Attributes:
+        teacher: Its model folder; empty means that there is none.
+        features: Name of a tensor inside its network, with a fourth of the input's size, that is learned too.
+        feature_weight: Factor of the loss on these features.
+        probability_weight: Factor of the loss on its probability map.
+        warmup_steps: So many first steps teach the heads that speak to the teacher, and not yet the network.
+    """
+
+    teacher: str = ""
+    features: str = ""
+    feature_weight: float = 3.0
+    probability_weight: float = 6.0
+    warmup_steps: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """One training run; the original system's fine-tuning recipe is in :func:`finetune`.
 
@@ -112,6 +131,7 @@ class TrainConfig:
         augment: How crops are drawn.
         targets: What the network should say.
         validation: How it is judged.
+        distillation: Who teaches besides the labels.
     """
 
     sources: tuple[Source, ...]
@@ -136,6 +156,7 @@ class TrainConfig:
     augment: AugmentParams = field(default_factory=AugmentParams)
     targets: TargetParams = field(default_factory=TargetParams)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before any work is done."""
@@ -154,6 +175,10 @@ class TrainConfig:
             (
                 bool(self.validation.bin_thresholds and self.validation.unclip_ratios),
                 "validation: empty thresholds",
+            ),
+            (
+                bool(self.distillation.features) or not self.distillation.teacher,
+                "distillation.features: name a tensor of the teacher",
             ),
             (self.seed >= 0, "seed: not negative"),
             (self.max_minutes >= 0 and self.num_workers >= 0, "max_minutes, num_workers: not negative"),

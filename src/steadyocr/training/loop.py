@@ -16,6 +16,7 @@ from steadyocr.errors import ConfigError
 from steadyocr.training import checkpoint
 from steadyocr.training.config import TrainConfig
 from steadyocr.training.dataset import MixedDataset, Sample, make_loader
+from steadyocr.training.distillation import Distillation
 from steadyocr.training.ema import WeightAverage
 from steadyocr.training.losses import LossTerms, Targets, db_loss
 from steadyocr.training.model import DBNet
@@ -41,7 +42,8 @@ def train(
     """Train, from the start or from the last checkpoint.
 
     Args:
-        config: What to do. A resumed run may change anything but the network's width.
+        config: What to do. A resumed run may change anything but the network's width and whether it has a
+            teacher.
         folder: The run folder; must be empty or, when resuming, hold a checkpoint.
         resume: Go on with the folder's last checkpoint.
         report: Called at every row of the curve.
@@ -77,7 +79,10 @@ class Trainer:
         self.model = DBNet(config.inner_channels)
         self.model = self.model.to(config.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = WeightAverage(self.model, config.ema_decay)
-        self._optimiser = make_optimiser(self.model, config.optimiser)
+        self._distillation: Distillation | None = None
+        if config.distillation.teacher:
+            self._distillation = Distillation(config.distillation, config.inner_channels, config.device, config.threads)
+        self._optimiser = make_optimiser(self._trained(), config.optimiser)
         self._bf16 = config.bf16 and bf16_pays(config.device)
         self._dataset = MixedDataset(config)
         self._judged = read_sources(config.validation.sources)
@@ -88,6 +93,12 @@ class Trainer:
         steps_per_epoch = -(-self._dataset.crops_per_epoch // config.batch_size)
         self.total_steps = steps_per_epoch * config.epochs
         self._validate_every = config.validation.every_steps or steps_per_epoch
+
+    def _trained(self) -> nn.Module:
+        """All that the optimiser moves."""
+        if self._distillation is None:
+            return self.model
+        return nn.ModuleList((self.model, self._distillation.heads))
 
     def start_from(self, path: Path) -> None:
         """Begin with the weights of a checkpoint or model folder and everything else fresh."""
@@ -110,6 +121,10 @@ class Trainer:
         checkpoint.load_weights(self.model, values["model"], checkpoint.LAST_NAME)
         checkpoint.load_weights(self._average.model, values["ema"], checkpoint.LAST_NAME)
         self._average.updates = values["ema_updates"]
+        if (self._distillation is None) != ("teacher_heads" not in values):
+            raise ConfigError("distillation differs from the run that is resumed")
+        if self._distillation is not None:
+            checkpoint.load_weights(self._distillation.heads, values["teacher_heads"], checkpoint.LAST_NAME)
         self._optimiser.load_state_dict(values["optimiser"])
         self.step = values["step"]
         self._elapsed_s = values["elapsed_s"]
@@ -172,12 +187,15 @@ class Trainer:
         self.model.train()
         images = to_network_input(batch["image"].to(config.device, non_blocking=True))
         with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=self._bf16):
-            prob_logits, threshold_logits = self.model(images)
+            fused = self.model.fused(images)
+            prob_logits, threshold_logits = self.model.decoder.logits(fused)
         terms = db_loss(prob_logits, threshold_logits, _targets(batch, config.device), config.loss)
+        if self._distillation is not None:
+            terms = terms.with_distillation(self._distillation.loss(batch["image"], fused, self.step))
         self._optimiser.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         if config.optimiser.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip_norm)
+            nn.utils.clip_grad_norm_(self._trained().parameters(), config.optimiser.clip_norm)
         self._optimiser.step()
         self._average.update(self.model)
         self.step += 1
@@ -255,6 +273,8 @@ class Trainer:
             "rng": checkpoint.rng_states(),
             "config": self._config.to_dict(),
         }
+        if self._distillation is not None:
+            values["teacher_heads"] = self._distillation.heads.state_dict()
         checkpoint.save_atomically(values, self._folder / checkpoint.LAST_NAME)
 
 

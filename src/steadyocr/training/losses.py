@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,12 +45,17 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The weighted sum, with gradient, and the terms it is made of, unweighted."""
+    """The weighted sum, with gradient, and the terms it is made of; those of the labels unweighted."""
 
     total: Tensor
     bce: Tensor
     threshold_l1: Tensor
     dice: Tensor
+    distillation: Tensor | None = None
+
+    def with_distillation(self, loss: Tensor) -> LossTerms:
+        """Add what a teacher has to say."""
+        return replace(self, total=self.total + loss, distillation=loss)
 
 
 def db_loss(prob_logits: Tensor, threshold_logits: Tensor, targets: Targets, weights: LossWeights) -> LossTerms:

@@ -99,6 +99,10 @@ class DBDecoder(nn.Module):
         in2 = self.in2(c2) + _double(in3)
         return torch.cat((self.out5(in5), self.out4(in4), self.out3(in3), self.out2(in2)), dim=1)
 
+    def logits(self, fused: Tensor) -> tuple[Tensor, Tensor]:
+        """Run both heads short of their sigmoid."""
+        return _logits(self.binarize, fused), _logits(self.thresh, fused)
+
 
 class DBNet(nn.Module):
     """The whole detector.
@@ -125,13 +129,15 @@ class DBNet(nn.Module):
         Returns:
             Logits of the probability map and of the threshold map, each (N, 1, H, W).
         """
-        fused = self.decoder.fuse(self.backbone(images))
-        return _logits(self.decoder.binarize, fused), _logits(self.decoder.thresh, fused)
+        return self.decoder.logits(self.fused(images))
+
+    def fused(self, images: Tensor) -> Tensor:
+        """Return what both heads see: the neck's features (N, ``inner_channels``, H / 4, W / 4)."""
+        return self.decoder.fuse(self.backbone(images))
 
     def inference(self, images: Tensor) -> Tensor:
         """Return the probability map (N, 1, H, W), 0 to 1; the threshold head is not run."""
-        fused = self.decoder.fuse(self.backbone(images))
-        probability: Tensor = self.decoder.binarize(fused)
+        probability: Tensor = self.decoder.binarize(self.fused(images))
         return probability
 
     def _initialise(self) -> None:

@@ -89,10 +89,12 @@ class Window:
 
     def means(self) -> dict[str, float]:
         """Mean of each loss term."""
-        names = ("total", "bce", "threshold_l1", "dice")
-        return {
-            name: float(torch.stack([getattr(term, name).detach() for term in self._terms]).mean()) for name in names
-        }
+        means = {}
+        for name in ("total", "bce", "threshold_l1", "dice", "distillation"):
+            values = [value.detach() for term in self._terms if (value := getattr(term, name)) is not None]
+            if values:
+                means[name] = float(torch.stack(values).mean())
+        return means
 
     def crops_per_s(self, now_s: float) -> float:
         """Speed so far."""
