@@ -24,8 +24,7 @@ import cv2
 from steadyocr.training.labels import read_folder
 from steadyocr.training.pictures import read_image
 
-SHARES = {"ic15": 0.3, "mlt17": 0.27, "td500": 0.15, "sroie": 0.08, "funsd": 0.08, "web": 0.09, "pdf": 0.03}
-POOL_SHARE = 0.4
+SHARES = {"ic15": 0.33, "mlt17": 0.27, "td500": 0.16, "sroie": 0.07, "funsd": 0.07, "web": 0.08, "pdf": 0.02}
 # What the neck of PP-OCRv6 hands to its heads.
 TEACHER_FEATURES = "p2o.pd_op.concat.1.0"
 
@@ -61,8 +60,12 @@ def recipe(options: argparse.Namespace, pool: Path, minutes: float) -> dict[str,
     cuda = options.device.startswith("cuda")
     return {
         "sources": [
-            {"path": str(options.train), "weight": 1.0 - POOL_SHARE, "dataset_weights": _present(options.train)},
-            {"path": str(pool), "weight": POOL_SHARE},
+            {
+                "path": str(options.train),
+                "weight": 1.0 - options.pool_share,
+                "dataset_weights": _present(options.train),
+            },
+            {"path": str(pool), "weight": options.pool_share},
         ],
         "inner_channels": 64,
         "init_weights": str(options.start or ""),
@@ -154,6 +157,9 @@ def main() -> int:
         training.add_argument(name, type=Path)
     training.add_argument("--minutes", type=float, default=60.0, help="rendering and training together")
     training.add_argument("--count", type=int, default=6000, help="rendered pictures")
+    training.add_argument(
+        "--pool-share", type=float, default=0.4, help="share of the crops that are of rendered pictures"
+    )
     training.add_argument("--device", default="cpu")
     training.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     training.add_argument("--workers", type=int, default=1)
