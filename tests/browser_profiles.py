@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebError
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, Request, WebError
 
 DESKTOP = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}
@@ -95,8 +95,12 @@ class Profile:
         self._context.set_default_timeout(PATIENCE_MS)
         if "127.0.0.1" in origin:
             self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
-        watch(self._context, lambda: self._watched)
         self.page = self._context.new_page()
+        # Until a test's own page is there, it is the page of the test before that does something.
+        self._asked = self._arrived = False
+        self._context.on("request", self._ask)
+        self.page.on("framenavigated", self._arrive)
+        watch(self._context, lambda: self._watched if self._arrived else Watched(origin))
         self._addresses = itertools.cycle([f"{origin}/", f"{origin}/?"])
 
     def open(self, place: str) -> Page:
@@ -108,9 +112,16 @@ class Profile:
         return self.page
 
     def watch(self) -> Watched:
-        """Begin to watch what its pages do."""
+        """Begin to watch what its pages do, from the one on that is opened next."""
         self._watched = Watched(self.origin)
+        self._asked = self._arrived = False
         return self._watched
+
+    def _ask(self, request: Request) -> None:
+        self._asked = self._asked or request.is_navigation_request()
+
+    def _arrive(self, frame: Frame) -> None:
+        self._arrived = self._arrived or (self._asked and frame == self.page.main_frame)
 
     def clean(self) -> bool:
         """Forget all that a test has left; returns whether it is as good as new."""

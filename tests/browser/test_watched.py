@@ -98,3 +98,22 @@ def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server
     assert last is not fresh
     profiles.give_back(last)
     profiles.close()
+
+
+def test_what_the_page_of_the_test_before_still_does_is_not_this_tests(browser: Browser, server: RunningServer) -> None:
+    look = Look(DESKTOP["width"], DESKTOP["height"], "en-GB", dark=False)
+    profiles = Profiles(browser)
+    first = profiles.take(look, server.url, keep=True)
+    watched = first.watch()
+    page = first.open("")
+    assert watched.requests
+    page.evaluate("setInterval(() => { fetch('livez?late').catch(() => null); }, 1)")
+    page.evaluate("setInterval(() => { throw new Error('late'); }, 1)")
+    profiles.give_back(first)
+    with page.expect_request("**/livez?late"):
+        again = profiles.take(look, server.url, keep=True).watch()
+    first.open("")
+    assert again.requests
+    assert not [path for path in again.requests if "late" in path]
+    again.check()
+    profiles.close()
