@@ -17,7 +17,7 @@ from steadyocr.api.app import create_app
 from steadyocr.errors import ERRORS_BY_CODE
 from steadyocr.service import Service
 from steadyocr.settings import Settings
-from steadyocr.settings.sections import AuthSettings
+from steadyocr.settings.sections import AuthSettings, ServerSettings
 from steadyocr.webui.routes import Asset, load_assets, open_paths, open_prefixes, page_router
 from steadyocr.webui.slim import slim_page, slim_script, slim_style
 
@@ -70,8 +70,27 @@ def test_it_opens_without_a_key_and_nothing_else_does(client: TestClient) -> Non
         assert client.get(path).status_code == 200, path
     for path in ("/v1/info", "/v1/options", "/uii", "/v1/ui/options"):
         assert client.get(path, follow_redirects=False).status_code == 401, path
-    for path in ("/ui", "/ui/", "/ui/js/main.js", f"{load_assets().base}/js/main.js/", "/ui/x/../../v1/info"):
+    # There is nothing else below it.
+    for path in ("/ui", "/ui/", "/ui/js/main.js", f"{load_assets().base}/js/main.js/", "/ui/%2e%2e/v1/info"):
+        assert client.get(path, follow_redirects=False).status_code == 404, path
+
+
+@pytest.mark.filterwarnings("ignore::fastapi.exceptions.FastAPIDeprecationWarning")
+@pytest.mark.parametrize("root", ["/ocr", "/ui", "/ui/x", "/uix", "/livez"])
+def test_no_prefix_of_a_proxy_opens_what_needs_a_key(tmp_path: Path, root: str) -> None:
+    """Whether the proxy strips its prefix or not, and whatever a client puts in front itself."""
+    settings = Settings(
+        data_dir=tmp_path, auth=AuthSettings(api_keys=(SecretStr("secret"),)), server=ServerSettings(root_path=root)
+    )
+    app = create_app(
+        Service(settings), extra_routers=(page_router(),), open_paths=open_paths(), open_prefixes=open_prefixes()
+    )
+    client = TestClient(app)
+    for path in ("/v1/info", f"{root}/v1/info", f"{root}{root}/v1/info", f"/ui{root}/v1/info", f"{root}/v1/options"):
         assert client.get(path, follow_redirects=False).status_code in {401, 404}, path
+    assert client.get(f"{root}/v1/info").status_code == 401
+    for path in served():
+        assert client.get(f"{root}{path}").status_code == 200, path
 
 
 @pytest.mark.parametrize("name", ["", "js/main.js", "css/app.css", "favicon.svg", "i18n/zh.json"])

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 
+# The router's own: what is let through here must be what is answered there, or a key could be talked round.
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -94,8 +96,10 @@ class RequestGate:
     async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, exchange: Exchange) -> None:
         body: IncomingBody | None = None
         try:
-            self._check_access(scope, headers)
-            body = IncomingBody(self._bodies, self._budget, scope["path"], headers, receive)
+            # Less the prefix of a proxy that does not strip it.
+            path = get_route_path(scope)
+            self._check_access(scope, path, headers)
+            body = IncomingBody(self._bodies, self._budget, path, headers, receive)
             exchange.hold_answer = body.hold_answer
             await self._app(scope, body.receive, exchange.send)
         except SteadyOCRError as error:
@@ -108,13 +112,13 @@ class RequestGate:
             if body is not None:
                 body.close()
 
-    def _check_access(self, scope: Scope, headers: Headers) -> None:
-        if scope["path"] in OPEN_PATHS:
+    def _check_access(self, scope: Scope, path: str, headers: Headers) -> None:
+        if path in OPEN_PATHS:
             return
         if not self._keys:
             self._strangers.check(scope["method"], headers)
             return
-        if scope["path"] in self._open_paths or f"{scope['path']}/".startswith(self._open_prefixes):
+        if path in self._open_paths or f"{path}/".startswith(self._open_prefixes):
             return
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         offered = (bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode()

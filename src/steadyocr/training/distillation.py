@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from steadyocr.errors import ConfigError
 from steadyocr.runtime.manifest import load_manifest
+from steadyocr.runtime.tensor import fill_tensor
 from steadyocr.training.config import DistillationConfig
 
 # Features further from their mean, in standard deviations, are not told apart: single spikes would rule the loss.
@@ -70,10 +71,9 @@ class Teacher:
             Probability maps (N, 1, H, W) from 0 to 1, and features (N, C, H / 4, W / 4).
         """
         pixels = images.cpu().numpy()
-        if self._input.channel_order == "BGR":
-            pixels = pixels[..., ::-1]
-        mean, std = np.asarray(self._input.mean, np.float32), np.asarray(self._input.std, np.float32)
-        batch = np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2), np.float32)
+        batch = np.empty((len(pixels), 3, *pixels.shape[1:3]), np.float32)
+        for tensor, image in zip(batch, pixels, strict=True):
+            fill_tensor(tensor, image, self._input)
         # One after the other: a batch at once holds much more memory and is no faster.
         answers = [self._answer(one) for one in batch]
         return torch.stack([answer[0] for answer in answers]), torch.stack([answer[1] for answer in answers])

@@ -80,9 +80,12 @@ class Trainer:
         self.model = self.model.to(config.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = WeightAverage(self.model, config.ema_decay)
         self._distillation: Distillation | None = None
+        # All that the optimiser moves.
+        self._trained: nn.Module = self.model
         if config.distillation.teacher:
             self._distillation = Distillation(config.distillation, config.inner_channels, config.device, config.threads)
-        self._optimiser = make_optimiser(self._trained(), config.optimiser)
+            self._trained = nn.ModuleList((self.model, self._distillation.heads))
+        self._optimiser = make_optimiser(self._trained, config.optimiser)
         self._bf16 = config.bf16 and bf16_pays(config.device)
         self._dataset = MixedDataset(config)
         self._judged = read_sources(config.validation.sources)
@@ -93,12 +96,6 @@ class Trainer:
         steps_per_epoch = -(-self._dataset.crops_per_epoch // config.batch_size)
         self.total_steps = steps_per_epoch * config.epochs
         self._validate_every = config.validation.every_steps or steps_per_epoch
-
-    def _trained(self) -> nn.Module:
-        """All that the optimiser moves."""
-        if self._distillation is None:
-            return self.model
-        return nn.ModuleList((self.model, self._distillation.heads))
 
     def start_from(self, path: Path) -> None:
         """Begin with the weights of a checkpoint or model folder and everything else fresh."""
@@ -195,7 +192,7 @@ class Trainer:
         self._optimiser.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         if config.optimiser.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self._trained().parameters(), config.optimiser.clip_norm)
+            nn.utils.clip_grad_norm_(self._trained.parameters(), config.optimiser.clip_norm)
         self._optimiser.step()
         self._average.update(self.model)
         self.step += 1
