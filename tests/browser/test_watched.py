@@ -107,8 +107,8 @@ def test_what_the_page_of_the_test_before_still_does_is_not_this_tests(browser: 
     watched = first.watch()
     page = first.open("")
     assert watched.requests
-    page.evaluate("setInterval(() => { fetch('livez?late').catch(() => null); }, 1)")
-    page.evaluate("setInterval(() => { throw new Error('late'); }, 1)")
+    page.evaluate("setInterval(() => { fetch('livez?late').catch(() => null); }, 20)")
+    page.evaluate("setInterval(() => { throw new Error('late'); }, 20)")
     profiles.give_back(first)
     with page.expect_request("**/livez?late"):
         again = profiles.take(look, server.url, keep=True).watch()
