@@ -14,7 +14,12 @@ PHONE = {"width": 390, "height": 844}
 READY = "html[data-ready]"
 # On a busy machine everything takes longer; a test that fails waits this long once.
 PATIENCE_MS = 60_000
-_FORGET = "localStorage.clear(); sessionStorage.clear()"
+# Returns whether the page is shown as for the dark.
+_FORGET = """() => {
+  localStorage.clear();
+  sessionStorage.clear();
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}"""
 
 
 @dataclass(slots=True)
@@ -129,10 +134,14 @@ class Profile:
             return False
         # It is there until the next one loads; what it still wants must not reach the server that others use.
         self._context.set_offline(True)
-        self.page.evaluate(_FORGET)
+        dark = self.page.evaluate(_FORGET)
         self.page.unroute_all(behavior="ignoreErrors")
-        self.page.set_viewport_size({"width": self.look.width, "height": self.look.height})
-        self.page.emulate_media(color_scheme=self.look.scheme)
+        # Either makes the whole page be styled and drawn anew, also where it changes nothing.
+        size = {"width": self.look.width, "height": self.look.height}
+        if self.page.viewport_size != size:
+            self.page.set_viewport_size(size)  # type: ignore[arg-type]
+        if dark != self.look.dark:
+            self.page.emulate_media(color_scheme=self.look.scheme)
         return True
 
     def close(self) -> None:

@@ -7,27 +7,25 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from browser_profiles import DESKTOP, PHONE, Look, Profiles, Watched, watch
+from browser_profiles import DESKTOP, PHONE, Look, Profiles, Watched
 from browser_support import needs_chromium
 from support import RunningServer, free_port
 
 pytestmark = needs_chromium
 
+LOOK = Look(DESKTOP["width"], DESKTOP["height"], "en-GB", dark=False)
 INLINE = "document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.ran = true' }))"
 
 
 @pytest.fixture
-def seen(browser: Browser, server: RunningServer) -> Iterator[tuple[Page, Watched]]:
+def seen(profiles: Profiles, server: RunningServer) -> Iterator[tuple[Page, Watched]]:
     """The page as it is, and what is seen of it, which nobody checks but the test."""
-    context = browser.new_context()
-    seen = Watched(server.url)
-    watch(context, lambda: seen)
-    page = context.new_page()
-    page.goto(f"{server.url}/")
-    page.locator("html[data-ready]").wait_for()
+    profile = profiles.take(LOOK, server.url, keep=True)
+    seen = profile.watch()
+    page = profile.open("")
     seen.check()
     yield page, seen
-    context.close()
+    profiles.give_back(profile)
 
 
 def test_an_inline_script_does_not_run_and_is_noticed(seen: tuple[Page, Watched]) -> None:
@@ -66,9 +64,8 @@ def test_an_exception_that_nobody_catches_is_noticed(seen: tuple[Page, Watched])
 
 
 def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server: RunningServer) -> None:
-    look = Look(DESKTOP["width"], DESKTOP["height"], "en-GB", dark=False)
     profiles = Profiles(browser)
-    first = profiles.take(look, server.url, keep=True)
+    first = profiles.take(LOOK, server.url, keep=True)
     page = first.open("#batch")
     page.evaluate("localStorage.setItem('a', '1'); sessionStorage.setItem('b', '2'); window.c = 3")
     page.route("**/v1/options", lambda route: route.abort())
@@ -77,7 +74,7 @@ def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server
     profiles.give_back(first)
     # What the page before still wants does not reach the server.
     assert page.evaluate("fetch('livez').then(() => 'came', () => 'lost')") == "lost"
-    again = profiles.take(look, server.url, keep=True)
+    again = profiles.take(LOOK, server.url, keep=True)
     assert again is first
     page = again.open("#batch")
     assert page.evaluate("[localStorage.length, sessionStorage.length, typeof window.c]") == [0, 0, "undefined"]
@@ -87,23 +84,22 @@ def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server
     # One with another page beside it, or without one, is not used again; nor is a fresh one.
     page.context.new_page()
     profiles.give_back(again)
-    other = profiles.take(look, server.url, keep=True)
+    other = profiles.take(LOOK, server.url, keep=True)
     assert other is not first
     other.page.close()
     profiles.give_back(other)
-    fresh = profiles.take(look, server.url, keep=False)
+    fresh = profiles.take(LOOK, server.url, keep=False)
     assert fresh is not other
     profiles.give_back(fresh)
-    last = profiles.take(look, server.url, keep=True)
+    last = profiles.take(LOOK, server.url, keep=True)
     assert last is not fresh
     profiles.give_back(last)
     profiles.close()
 
 
 def test_what_the_page_of_the_test_before_still_does_is_not_this_tests(browser: Browser, server: RunningServer) -> None:
-    look = Look(DESKTOP["width"], DESKTOP["height"], "en-GB", dark=False)
     profiles = Profiles(browser)
-    first = profiles.take(look, server.url, keep=True)
+    first = profiles.take(LOOK, server.url, keep=True)
     watched = first.watch()
     page = first.open("")
     assert watched.requests
@@ -111,7 +107,7 @@ def test_what_the_page_of_the_test_before_still_does_is_not_this_tests(browser: 
     page.evaluate("setInterval(() => { throw new Error('late'); }, 20)")
     profiles.give_back(first)
     with page.expect_request("**/livez?late"):
-        again = profiles.take(look, server.url, keep=True).watch()
+        again = profiles.take(LOOK, server.url, keep=True).watch()
     first.open("")
     assert again.requests
     assert not [path for path in again.requests if "late" in path]
