@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
@@ -18,6 +19,10 @@ SILENCE_S = 0.4
 PROBE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 QUIET = b"GET /quiet HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+MAX_HEAD = 64 << 10
+# Little is enough for what is refused in pieces; the server reads up to 256 KiB at a time.
+PIECES = 64
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -138,3 +143,82 @@ async def test_far_too_many_connections_are_not_even_told() -> None:
         assert await read_to_the_end(await connect(port, PROBE)) == b""
         for one in crowd:
             assert await read_to_the_end(one) == b""
+
+
+def of_size(name: bytes, size: int) -> bytes:
+    """A request whose address and headers have this many bytes."""
+    head = HEAD + name + b": "
+    counted = len(b"/livez") + len(b"Host") + len(b"x") + len(name)
+    return head + b"v" * (size - counted) + b"\r\n\r\n"
+
+
+@in_real_time
+async def test_a_head_may_be_as_large_as_is_said_and_no_larger() -> None:
+    async with serving() as (port, _):
+        reader, writer = await connect(port, of_size(b"cookie", MAX_HEAD))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        refused = await read_to_the_end(await connect(port, of_size(b"cookie", MAX_HEAD + 1)))
+        assert refused.startswith(b"HTTP/1.1 431 ")
+        assert b'"code":"head_too_large"' in refused
+
+
+@in_real_time
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"GET /", b"a" * 4096),
+        (HEAD + b"x: ", b"v" * 4096),
+        (HEAD, b"x: y\r\n" * 683),
+    ],
+    ids=["address", "one header", "many headers"],
+)
+async def test_a_head_that_does_not_end_is_refused_in_time(begin: bytes, piece: bytes) -> None:
+    async with serving() as (port, state):
+        reader, writer = await connect(port, begin)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while state.connections and sent < PIECES:
+                writer.write(piece)
+                await writer.drain()
+                sent += 1
+                await asyncio.sleep(0)
+        refused = await read_to_the_end((reader, writer))
+        assert refused.startswith(b"HTTP/1.1 431 ")
+        assert b'"code":"head_too_large"' in refused
+        assert not state.connections
+
+
+@in_real_time
+@pytest.mark.parametrize("endless", [b"x: y\r\n" * 683, b"x" * 4096], ids=["trailers", "one trailer"])
+async def test_trailers_that_do_not_end_cost_the_connection(endless: bytes) -> None:
+    chunked = b"POST /quiet HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    async with serving() as (port, state):
+        reader, writer = await connect(port, chunked)
+        await until(lambda: bool(state.connections))
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while state.connections and sent < PIECES:
+                writer.write(endless)
+                await writer.drain()
+                sent += 1
+                await asyncio.sleep(0)
+        await until(lambda: not state.connections)
+        assert await read_to_the_end((reader, writer)) == b""
+
+
+@in_real_time
+async def test_many_requests_on_one_connection_and_a_long_body_in_pieces_are_no_head() -> None:
+    async with serving() as (port, _):
+        reader, writer = await connect(port)
+        for _ in range(40):
+            writer.write(of_size(b"cookie", 4096))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(2) == b"ok"
+        writer.close()
+        reader, writer = await connect(port, b"POST /quiet HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n")
+        for _ in range(100):
+            writer.write(b"x" * 4000)
+            await writer.drain()
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.close()

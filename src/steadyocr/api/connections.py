@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import ClassVar, Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from steadyocr.api.errors import problem_of
+from steadyocr.api.errors import problem, problem_of
 from steadyocr.api.middleware import OPEN_PATHS
 from steadyocr.errors import QueueFull
 
@@ -24,6 +26,9 @@ _LOOKS: Final = 4
 # What counts as taking an answer.
 _PROGRESS_BYTES: Final = 64 << 10
 _RETRY_AFTER_S: Final = 5.0
+# Address and headers of a request; also what may come in a row that is neither: trailers, extensions of chunks.
+# Browsers and proxies send a few KiB. The parser beneath keeps it all, in quadratic time for a value without an end.
+_MAX_HEAD_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,10 @@ class GuardedProtocol(HttpToolsProtocol):
     _idle_since: float | None = None
     _unsent = 0
     _unsent_since = 0.0
+    _in_head = False
+    # Bytes in a row that were neither the end of a head nor of a body's.
+    _unparsed = 0
+    _got_on = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or turn it away."""
@@ -78,6 +87,53 @@ class GuardedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; a head that does not end is refused, whatever else does not end is cut off."""
+        self._got_on = False
+        super().data_received(data)
+        self._unparsed = 0 if self._got_on else self._unparsed + len(data)
+        if self._unparsed <= _MAX_HEAD_BYTES or self.transport.is_closing():
+            return
+        if not self._in_head:
+            # Its answer may have begun.
+            self.transport.abort()
+            return
+        refusal = _head_refused()
+        lines = [b"HTTP/1.1 %d %s" % (refusal.status_code, HTTPStatus(refusal.status_code).phrase.encode())]
+        lines += [name + b": " + value for name, value in refusal.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(refusal.body)]))
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request has begun."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Have a request answered; one whose head is too large with that only, in however many pieces it came."""
+        self._in_head, self._got_on = False, True
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size <= _MAX_HEAD_BYTES:
+            super().on_headers_complete()
+            return
+        self.url = b"/"
+        self.headers.clear()
+        app, self.app = self.app, _head_refused()
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of a body."""
+        self._got_on = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is here whole."""
+        self._got_on = True
+        super().on_message_complete()
 
     def _look_later(self) -> None:
         self._timer = self.loop.call_later(self.limits.look_every_s, self._look)
@@ -106,6 +162,13 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._idle_since is None:
             self._idle_since = now
         return self._idle_since is not None and now - self._idle_since >= self.limits.silence_s
+
+
+def _head_refused() -> Response:
+    text = f"address and headers of a request may have {_MAX_HEAD_BYTES} bytes"
+    refusal = problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", text)
+    refusal.headers["Connection"] = "close"
+    return refusal
 
 
 def _only_probes(app: ASGIApp) -> ASGIApp:
