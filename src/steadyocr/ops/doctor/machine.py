@@ -153,7 +153,7 @@ def disk(folder: Path, mountinfo: str | None = None) -> Finding:
     except ConfigError as error:
         return fail("disk", text, error.message)
     if usage.free < _MIN_DISK_BYTES:
-        return fail("disk", text, "free some space; jobs and logs are refused below 512 MiB")
+        return fail("disk", text, "free some space; jobs are refused below jobs.min_free_bytes (512 MiB)")
     if inodes.f_files and inodes.f_favail < _MIN_FREE_INODES:
         return warn("disk", f"{text}, only {inodes.f_favail} inodes", "delete small files, or use another file system")
     if usage.free < _COMFORTABLE_DISK_BYTES:
