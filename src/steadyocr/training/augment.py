@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -195,14 +196,32 @@ def transform_regions(regions: tuple[Region, ...], matrix: Matrix, size: int, pa
         return []
     lengths = [len(region.polygon) for region in regions]
     points = np.concatenate([region.polygon for region in regions]).astype(np.float64)
-    warped = cv2.perspectiveTransform(points[None], matrix)[0].astype(np.float32)
     frame = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
+    ends = np.cumsum(lengths)[:-1]
     kept = []
-    for region, polygon in zip(regions, np.split(warped, np.cumsum(lengths)[:-1]), strict=True):
-        found = _clip_region(region, polygon, frame, params)
+    before = _before_horizon(points, matrix, frame)
+    for region, polygon, depth in zip(regions, np.split(points, ends), np.split(before, ends), strict=True):
+        # What reaches past the horizon would come back folded.
+        seen = polygon if (depth >= 0).all() else _clip_half(polygon, depth)
+        if len(seen) < 3:
+            continue
+        warped = cv2.perspectiveTransform(seen[None].astype(np.float64), matrix)[0].astype(np.float32)
+        found = _clip_region(region, warped, frame, params)
         if found is not None:
             kept.append(found)
     return kept
+
+
+def _before_horizon(points: Matrix, matrix: Matrix, frame: FloatArray) -> Matrix:
+    """How far points of the picture are before a line between the crop and the horizon; below 0 behind it.
+
+    The homogeneous coordinate is linear in the picture, so that nowhere in the crop it is nearer to 0 than in one of
+    the crop's corners.
+    """
+    corners = cv2.perspectiveTransform(frame[None].astype(np.float64), np.linalg.inv(matrix))[0]
+    at_corners, at_points = (where @ matrix[2, :2] + matrix[2, 2] for where in (corners, points))
+    sign = np.sign(at_corners.sum())
+    return np.asarray(at_points * sign - (at_corners * sign).min() / 2, np.float64)
 
 
 def _clip_region(region: Region, polygon: FloatArray, frame: FloatArray, params: AugmentParams) -> Region | None:
@@ -234,13 +253,13 @@ def clip_to_frame(polygon: FloatArray, size: float) -> FloatArray:
         for bound, sign in ((0.0, 1.0), (size, -1.0)):
             if len(points) == 0:
                 return points
-            points = _clip_half(points, axis, bound, sign)
+            points = _clip_half(points, (points[:, axis] - np.float32(bound)) * np.float32(sign))
     return points
 
 
-def _clip_half(points: FloatArray, axis: int, bound: float, sign: float) -> FloatArray:
-    depth = (points[:, axis] - np.float32(bound)) * np.float32(sign)
-    kept: list[FloatArray] = []
+def _clip_half(points: NDArray[Any], depth: NDArray[Any]) -> FloatArray:
+    """The part of a polygon where something linear that is known at its corners is not below 0."""
+    kept: list[NDArray[Any]] = []
     for index in range(len(points)):
         after = (index + 1) % len(points)
         if depth[index] >= 0:

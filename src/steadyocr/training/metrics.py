@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from steadyocr.imaging.convex import intersection_area as convex_overlap
 from steadyocr.training.regions import FloatArray, Region, polygon_area
 
 MATCH_IOU: Final = 0.5
@@ -82,7 +83,8 @@ def total(counts: Iterable[Counts]) -> Counts:
 def pairwise_iou(first: Sequence[FloatArray], second: Sequence[FloatArray]) -> NDArray[np.float64]:
     """Intersection over union of every pair, (len(first), len(second)); pairs far apart are not looked at.
 
-    Polygons that are not convex, and quads whose sides cross, count as their convex hull.
+    Polygons that are not convex, and quads whose sides cross, count as their convex hull. OpenCV's
+    ``intersectConvexConvex`` is not used: where two share part of a side it may be far off.
     """
     result = np.zeros((len(first), len(second)))
     if not first or not second:
@@ -90,7 +92,7 @@ def pairwise_iou(first: Sequence[FloatArray], second: Sequence[FloatArray]) -> N
     hulls_a, hulls_b = [_convex(p) for p in first], [_convex(p) for p in second]
     area_a, area_b = [polygon_area(hull) for hull in hulls_a], [polygon_area(hull) for hull in hulls_b]
     for i, j in zip(*np.nonzero(_boxes_touch(first, second)), strict=True):
-        overlap, _ = cv2.intersectConvexConvex(hulls_a[i], hulls_b[j])
+        overlap = convex_overlap(hulls_a[i].tolist(), hulls_b[j].tolist())
         union = area_a[i] + area_b[j] - overlap
         result[i, j] = overlap / union if union > 0 else 0.0
     return result
@@ -98,8 +100,7 @@ def pairwise_iou(first: Sequence[FloatArray], second: Sequence[FloatArray]) -> N
 
 def intersection_area(first: FloatArray, second: FloatArray) -> float:
     """Area common to two polygons; those that are not convex count as their convex hull."""
-    area, _ = cv2.intersectConvexConvex(_convex(first), _convex(second))
-    return float(area)
+    return convex_overlap(_convex(first).tolist(), _convex(second).tolist())
 
 
 def _convex(polygon: FloatArray) -> FloatArray:
