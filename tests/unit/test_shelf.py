@@ -84,6 +84,32 @@ def test_a_byte_too_many_pushes_the_oldest_out(tmp_path: Path, clock: Clock) -> 
     assert ids(shelf) == [third, second]
 
 
+def test_whoever_has_most_makes_room(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock, max_count=5)
+    put: dict[str, list[str]] = {"a": [], "b": []}
+    for owner in "aabbbbb":
+        clock.now += 1
+        put[owner].append(shelf.put({"a": bytes(10)}, {"owner": owner}).id)
+    assert ids(shelf) == [*put["b"][:1:-1], *put["a"][::-1]]
+    # As many each: the oldest of all goes.
+    shelf.delete(put["b"][2])
+    for owner in "bba":
+        clock.now += 1
+        put[owner].append(shelf.put({"a": bytes(10)}, {"owner": owner}).id)
+    assert put["a"][0] not in ids(shelf)
+    assert [len([one for one in put[owner] if one in ids(shelf)]) for owner in "ab"] == [2, 3]
+
+
+def test_of_bytes_too_who_has_most_makes_room(tmp_path: Path, clock: Clock) -> None:
+    shelf = shelf_in(tmp_path, clock, max_count=9)
+    mine = shelf.put({"a": bytes(300)}, {"owner": "a"}).id
+    theirs = []
+    for _ in range(4):
+        clock.now += 1
+        theirs.append(shelf.put({"a": bytes(200)}, {"owner": "b"}).id)
+    assert ids(shelf) == [*theirs[:0:-1], mine]
+
+
 def test_more_than_the_whole_shelf_is_refused_and_pushes_nothing_out(tmp_path: Path, clock: Clock) -> None:
     shelf = shelf_in(tmp_path, clock)
     kept = shelf.put({"a": bytes(10)}, {}).id

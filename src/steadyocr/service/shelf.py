@@ -1,5 +1,8 @@
 """A bounded place for small sets of files: by age, by number, by bytes; what lay there longest goes first.
 
+Where entries have owners (the fact ``owner``), whoever takes most of what is short makes room: nobody can push out what
+others keep.
+
 Everything here blocks and belongs in a thread; a lock makes it safe there. An entry appears whole or not at all: its
 folder is written under another name and renamed.
 
@@ -16,6 +19,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,12 +252,25 @@ class Shelf:
 
     def _sweep(self) -> None:
         bounds, now = self._bounds, self._monotonic()
-        used = sum(entry.size for entry in self._entries.values())
+        queues: dict[str, deque[Entry]] = {}
+        counts: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
         for entry in sorted(self._entries.values(), key=lambda entry: entry.since):
-            too_old = now - entry.since > bounds.max_age_s
-            if not too_old and len(self._entries) <= bounds.max_count and used <= bounds.max_bytes:
-                return
-            used -= entry.size
+            if now - entry.since > bounds.max_age_s:
+                self._drop(entry.id)
+                continue
+            owner = str(entry.facts.get("owner", ""))
+            queues.setdefault(owner, deque()).append(entry)
+            counts[owner] += 1
+            sizes[owner] += entry.size
+        while (too_many := len(self._entries) > bounds.max_count) or sizes.total() > bounds.max_bytes:
+            shares = counts if too_many else sizes
+            most = max(shares.values())
+            # Of two with as much, the one whose oldest is older.
+            owner = min((name for name in shares if shares[name] == most), key=lambda name: queues[name][0].since)
+            entry = queues[owner].popleft()
+            counts[owner] -= 1
+            sizes[owner] -= entry.size
             self._drop(entry.id)
 
     def _drop(self, entry_id: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import importlib.util
+import logging
 import os
 import secrets
 import time
@@ -33,6 +34,8 @@ from steadyocr.types import OcrOptions
 
 if TYPE_CHECKING:
     import gradio as gr
+
+_log = logging.getLogger("steadyocr.gradio")
 
 PREFIX: Final = "/gradio"
 # The original advises so many; here they are a bound.
@@ -170,7 +173,11 @@ class Desk:
     async def _sweep(self) -> None:
         """Remove files that are too old, for ever."""
         while True:
-            await asyncio.to_thread(remove_old, self._folder, self._service.settings.page.gradio_keep_s)
+            try:
+                await asyncio.to_thread(remove_old, self._folder, self._service.settings.page.gradio_keep_s)
+            except OSError:
+                # A loop that died would make the service unready, for files that nobody needs.
+                _log.exception("Old files of the Gradio page cannot be removed; it is tried again")
             await asyncio.sleep(_SWEEP_S)
 
 
