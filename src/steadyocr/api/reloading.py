@@ -19,12 +19,20 @@ class Reloader:
         settings: In force.
         reread: Reads them again from all sources.
         notifier: The service manager waits for the end of a reload.
+        detector: Names the detector that serves: the laboratory may have changed it since the start.
     """
 
-    def __init__(self, settings: Settings, reread: Callable[[], Settings], notifier: Notifier) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reread: Callable[[], Settings],
+        notifier: Notifier,
+        detector: Callable[[], str],
+    ) -> None:
         self._settings = settings
         self._reread = reread
         self._notifier = notifier
+        self._detector = detector
         self._waiting = ""
 
     def reload(self) -> None:
@@ -39,7 +47,8 @@ class Reloader:
             self._notifier.ready(refusal)
             return
         logging.getLogger().setLevel(found.logging.level.upper())
-        waiting = _sections_that_differ(self._settings, found)
+        models = self._settings.models.model_copy(update={"detector": self._detector()})
+        waiting = _sections_that_differ(self._settings.model_copy(update={"models": models}), found)
         _log.info("The settings were read again", extra={"log_level": found.logging.level, "need_a_restart": waiting})
         self._notifier.remark = self._waiting = f"to be restarted for: {', '.join(waiting)}" if waiting else ""
         self._notifier.ready(f"settings read again; to be restarted for: {', '.join(waiting) or 'nothing'}")

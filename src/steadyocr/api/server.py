@@ -103,7 +103,7 @@ async def serve(
         )
         server = _Server(_configure((make_app or whole)(service), settings))
         if notifier.managed and reread is not None:
-            reloader = Reloader(settings, reread, notifier)
+            reloader = Reloader(settings, reread, notifier, lambda: service.detector)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
         await _Run(service, listeners, server, notifier).until_told_to_stop()
 

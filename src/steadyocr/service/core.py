@@ -181,6 +181,11 @@ class Service:
             data, options, timeout_s=timeout_s, priority=priority, client=client, request_id=request_id
         )
 
+    @property
+    def detector(self) -> str:
+        """Name of the detector that serves, which may be another than that of the start."""
+        return self._scheduler.config.slot.engine.detector if self._scheduler else self.settings.models.detector
+
     async def change_detector(self, name: str) -> None:
         """Serve with another detector from now on; pictures go on being answered meanwhile.
 
