@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_dataset_check_repairs_and_reports(tmp_path: Path) -> None:
     assert "1 errors, 0 warnings" in second
     (root / "train_gts" / "1.txt").write_text("10,10,80,10,80,30,10,30,t\n", encoding="utf-8")
     assert run("dataset", "check", root).startswith("0\n")
+
+
+def test_dataset_commands_print_names_of_another_encoding(tmp_path: Path) -> None:
+    """A Chinese Windows' archive has names that no output can show; the report ended at the first."""
+    root = make_folder(tmp_path / "in", 2).rename(tmp_path / os.fsdecode("中文".encode("gbk")))
+    (root / "images" / "1.png").write_bytes(b"no picture")
+    (root / "labels" / "0.txt").write_text("10,10,10,30,80,30,80,10,t\n", encoding="utf-8")
+    said = run("dataset", "check", root, "--fix")
+    assert said.startswith("3\n")
+    assert "\\udcd6\\udcd0\\udcce\\udcc4/images/1.png: error: not a picture" in said
+    assert "0.txt: repaired" in said
+    out = tmp_path / os.fsdecode(b"\xff")
+    assert "\\udcff: 1 pictures to train on" in run("dataset", "split", root, "-o", out, "--val", 0.5)
 
 
 def test_dataset_split(tmp_path: Path) -> None:

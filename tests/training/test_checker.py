@@ -13,7 +13,7 @@ from labelled import make_folder, make_icdar
 from steadyocr.errors import ConflictError, DatasetError
 from steadyocr.training.checker import Report, apply_fixes, check_folder
 from steadyocr.training.labels import read_folder
-from steadyocr.training.split import split_folder, split_images
+from steadyocr.training.split import _link, split_folder, split_images
 
 GOOD = "10,10,80,10,80,30,10,30,text"
 
@@ -105,6 +105,46 @@ def test_own_layout_names_missing_and_orphaned_labels(tmp_path: Path) -> None:
     assert kinds(check_folder(root)) == {"missing_label": None, "orphan_label": None}
     (root / "manifest.jsonl").write_text('{"file": "images/gone.png", "label": "labels/1.txt"}\n[]\n', encoding="utf-8")
     assert kinds(check_folder(root)) == {"missing_picture": None, "bad_row": 2}
+
+
+def test_fix_takes_the_mark_off_a_manifest(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, 1)
+    manifest = root / "manifest.jsonl"
+    row = '{"file": "images/0.png", "dataset": "forms"}\n'
+    manifest.write_text(row, encoding="utf-8-sig")
+    assert kinds(check_folder(root)) == {"bom": 1}
+    assert apply_fixes(check_folder(root)) == [manifest]
+    assert manifest.read_bytes() == row.encode()
+    assert not check_folder(root).problems
+
+
+@pytest.mark.parametrize("layout", ["images", "manifest", "list"])
+def test_pictures_of_one_stem_that_share_a_label_file_are_named(tmp_path: Path, layout: str) -> None:
+    """One of them is trained on the other's labels."""
+    root = make_icdar(tmp_path, 2) if layout == "list" else make_folder(tmp_path, 2)
+    pictures, labels = ("train_images", "train_gts") if layout == "list" else ("images", "labels")
+    (root / labels / "0.txt").write_text("1,2\n", encoding="utf-8")
+    (root / pictures / "0.jpg").write_bytes((root / pictures / "0.png").read_bytes())
+    names = ["0.jpg", "0.png", "1.png"]
+    if layout == "list":
+        (root / "train_list.txt").write_text("\n".join(names), encoding="utf-8")
+    if layout == "manifest":
+        rows = [f'{{"file": "images/{name}"}}\n' for name in names]
+        (root / "manifest.jsonl").write_text("".join(rows), encoding="utf-8")
+    report = check_folder(root)
+    assert [(p.path.name, p.finding.kind, p.finding.severity) for p in report.problems] == [
+        ("0.txt", "bad_row", "error"),
+        ("0.png", "shared_label", "error"),
+    ]
+    assert report.problems[1].finding.message == "has the same label file as 0.jpg: 0.txt"
+    assert report.pictures == 3
+
+
+def test_label_file_that_a_manifest_gives_to_several_pictures_is_theirs(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, 2)
+    rows = [f'{{"file": "images/{n}.png", "label": "labels/0.txt"}}\n' for n in range(2)]
+    (root / "manifest.jsonl").write_text("".join(rows), encoding="utf-8")
+    assert not check_folder(root).problems
 
 
 def test_json_layouts_are_checked(tmp_path: Path) -> None:
@@ -222,6 +262,54 @@ def test_split_keeps_every_picture_once_and_the_labels(tmp_path: Path) -> None:
     assert {i.path.name: i.regions[0].polygon.tolist() for part in parts for i in part} == before
     with pytest.raises(ConflictError):
         split_folder(source, tmp_path / "out", 0.3, seed=4)
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_split_never_writes_to_a_picture_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool
+) -> None:
+    """A second name that was taken too led the copy through a link into another original."""
+    source = make_folder(tmp_path / "in", 1)
+    names = ["1.jpg", "1.png", *(f"{place}-1.png" for place in range(6))]
+    for name in names:
+        (source / "images" / name).write_bytes(name.encode())
+        (source / "labels" / f"{Path(name).stem}.txt").write_text(f"{GOOD}\n", encoding="utf-8")
+    if not can_link:
+
+        def refused(*_: object) -> None:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+        monkeypatch.setattr(os, "link", refused)
+    before = {path: path.read_bytes() for path in source.rglob("*.*")}
+    for seed in range(20):
+        out = tmp_path / str(seed)
+        split_folder(source, out, 0.1, seed)
+        assert {path: path.read_bytes() for path in source.rglob("*.*")} == before
+        written = [image.path.read_bytes() for split in ("train", "test") for image in read_folder(out, split)]
+        assert sorted(written) == sorted(data for path, data in before.items() if path.parent.name == "images")
+
+
+def test_copy_over_a_file_that_is_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    with pytest.raises(FileExistsError):
+        _link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "b"
+
+
+def test_split_gives_names_that_no_list_can_hold_plain_ones(tmp_path: Path) -> None:
+    """Of names from a Chinese Windows' archive, and of one with a row end, half a new folder came."""
+    source = make_folder(tmp_path / "in", 4)
+    for old, new in (("0", os.fsdecode("中文".encode("gbk"))), ("1", os.fsdecode(b"\xff")), ("2", "a\nb")):
+        (source / "images" / f"{old}.png").rename(source / "images" / f"{new}.png")
+        (source / "labels" / f"{old}.txt").rename(source / "labels" / f"{new}.txt")
+    before = sorted(image.path.read_bytes() for image in read_folder(source))
+    split_folder(source, tmp_path / "out", 0.25, seed=0)
+    images = [image for split in ("train", "test") for image in read_folder(tmp_path / "out", split)]
+    assert sorted(image.path.read_bytes() for image in images) == before
+    names = {image.path.name for image in images}
+    assert "3.png" in names
+    assert names < {f"{n}.png" for n in range(4)} | {f"{n}-{n}.png" for n in range(4)}
 
 
 def test_split_of_a_folder_of_links_has_pictures(tmp_path: Path) -> None:

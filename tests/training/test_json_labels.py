@@ -150,6 +150,40 @@ def test_absent_and_null_texts_are_empty(root: Path) -> None:
     assert [region.text for region in labelled.regions] == ["", "2024", ""]
 
 
+@pytest.mark.parametrize("lead", ["", "images/"])
+def test_coco_beside_its_images_folder(root: Path, lead: str) -> None:
+    """Its usual shape was taken for our own layout, and its labels asked for one by one."""
+    (root / "images").mkdir()
+    for name in ("0.png", "1.png"):
+        (root / name).rename(root / "images" / name)
+    put(root, {**COCO, "images": [{**row, "file_name": f"{lead}{row['file_name']}"} for row in COCO["images"]]})
+    found = read_folder(root)
+    assert [image.path for image in found] == [root / "images" / name for name in ("0.png", "1.png")]
+    assert [image.regions[0].text for image in found] == ["one", "two"]
+    report = check_folder(root)
+    assert (report.pictures, report.problems) == (2, ())
+
+
+@pytest.mark.parametrize("sign", ["labels", "manifest.jsonl"])
+def test_json_beside_our_own_layout_is_passed_over(tmp_path: Path, sign: str) -> None:
+    root = make_folder(tmp_path / "x", 2)
+    (root / "package.json").write_text("{}", encoding="utf-8")
+    if sign == "manifest.jsonl":
+        (root / "labels").rename(root / "gts")
+        rows = [{"file": f"images/{n}.png", "label": f"gts/{n}.txt"} for n in range(2)]
+        (root / sign).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert [image.regions[0].text for image in read_folder(root)] == ["bar", "bar"]
+    assert not check_folder(root).problems
+
+
+def test_pictures_with_no_labels_at_all_say_which_are_missing(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "x", 1)
+    shutil.rmtree(root / "labels")
+    with pytest.raises(DatasetError, match=r"0\.png: no label file .*labels/0\.txt"):
+        read_folder(root)
+    assert [problem.finding.kind for problem in check_folder(root).problems] == ["missing_label"]
+
+
 def test_settings_of_a_training_run_are_no_labels(root: Path) -> None:
     """``steadyocr train .`` in the wrong folder."""
     (root / "config.json").write_text('{"sources": [], "crop_size": 448}', encoding="utf-8")

@@ -175,6 +175,40 @@ def test_coco(tmp_path: Path) -> None:
     assert np.array_equal(first.regions[1].polygon, [[1, 2], [4, 2], [4, 6], [1, 6]])
 
 
+CROSSED = [10, 20, 50, 20, 10, 40, 50, 40]
+IN_ORDER = [[10, 20], [50, 20], [50, 40], [10, 40]]
+
+
+def test_quads_that_cross_are_put_in_order(tmp_path: Path) -> None:
+    """Corners row by row: drawn as they stood, they had no area to learn."""
+    lines = make_icdar(tmp_path / "lines", 1)
+    (lines / "train_gts" / "0.txt").write_text(",".join(map(str, CROSSED)) + ",text\n", encoding="utf-8")
+    points = np.reshape(CROSSED, (4, 2)).tolist()
+    labelme = {"imagePath": "a.png", "shapes": [{"label": "text", "points": points}]}
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"image_id": 1, "segmentation": [CROSSED], "text": "text"}],
+    }
+    folders = [lines]
+    for name, values in (("labelme", labelme), ("coco", coco)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        (folders[-1] / "x.json").write_text(json.dumps(values), encoding="utf-8")
+    for folder in folders:
+        (labelled,) = read_folder(folder)
+        assert labelled.regions[0].polygon.tolist() == IN_ORDER
+        assert labelled.regions[0].text == "text"
+        assert "crossed" in {problem.finding.kind for problem in check_folder(folder).problems}
+
+
+def test_quads_that_do_not_cross_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    rows = ["10,10,10,30,80,30,80,10,turned", "10,10,80,10,20,20,10,30,hollow", "5,5,5,5,5,5,5,5,point"]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    found = [",".join(f"{value:g}" for value in region.polygon.ravel()) for region in read_label_file(path)]
+    assert found == [row.rpartition(",")[0] for row in rows]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"annotations": [{"image_id": 1}], "images": []}'])
 def test_bad_json_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text, encoding="utf-8")

@@ -77,6 +77,26 @@ def test_ignored_and_tiny_regions_are_masked_out(region: Region) -> None:
     assert maps.shrink_mask[40, 30] == 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [[10, 10], [50, 10], [10, 30], [50, 30]],  # crossing: its two triangles cancel out
+        [[10, 10], [50, 10], [10, 30], [50, 30.05]],
+        [[10, 10], [30, 10], [50, 10], [10, 30], [30, 30], [50, 30]],
+    ],
+)
+def test_outline_that_crosses_itself_is_masked_out(corners: list[list[float]]) -> None:
+    """It was divided by its offset of nothing, and the run ended."""
+    maps = make_targets([Region(np.array(corners, np.float32))], 64, 64, TargetParams())
+    assert not maps.shrink_map.any()
+    assert not maps.threshold_mask.any()
+    assert maps.threshold_map == pytest.approx(0.3)
+    assert maps.shrink_mask[12, 30] == 0
+    assert maps.shrink_mask[20, 12] == 0  # between the triangles there is text too
+    assert maps.shrink_mask[40, 30] == 1
+
+
 def test_ignored_region_wins_over_a_neighbour() -> None:
     maps = make_targets([box(0, 0, 60, 40), box(20, 0, 40, 40, ignore=True)], 64, 64, TargetParams())
     assert maps.shrink_mask[20, 30] == 0

@@ -19,11 +19,11 @@ def check(root: Path, *, fix: bool, notes: bool, say: Say) -> ExitCode:
     if fix:
         changed = apply_fixes(report)
         for path in changed:
-            say(f"{path}: repaired, the first version is kept as {path.name}.orig")
+            say(_printable(f"{path}: repaired, the first version is kept as {path.name}.orig"))
         report = _checked(root) if changed else report
     for problem in report.problems:
         if notes or problem.finding.severity != "note":
-            say(str(problem))
+            say(_printable(str(problem)))
     say(_summary(report, fix))
     return ExitCode.BAD_INPUT if report.count("error") else ExitCode.OK
 
@@ -45,4 +45,10 @@ def _summary(report: Report, fix: bool) -> str:
 def split(root: Path, out: Path, *, share: float, seed: int, say: Say) -> None:
     """Divide a folder and say how."""
     train, val = split_folder(root, out, share, seed)
-    say(f"{out}: {train} pictures to train on, {val} to judge on; next: steadyocr train {out} --out RUN")
+    text = f"{out}: {train} pictures to train on, {val} to judge on; next: steadyocr train {out} --out RUN"
+    say(_printable(text))
+
+
+def _printable(text: str) -> str:
+    """Write bytes of a file name that are not UTF-8 out, for no output takes them."""
+    return text.encode(errors="backslashreplace").decode()

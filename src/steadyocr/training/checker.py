@@ -12,7 +12,13 @@ from steadyocr.training.files import replace_whole, write_first
 from steadyocr.training.json_labels import read_json_labels
 from steadyocr.training.label_lines import Finding, Severity, inspect_line, repaired, shape_findings
 from steadyocr.training.label_parts import is_file, read_text, rows_of
-from steadyocr.training.labels import IMAGE_SUFFIXES, parse_manifest_row, resolve_entry
+from steadyocr.training.labels import (
+    IMAGE_SUFFIXES,
+    has_json,
+    is_images_and_labels,
+    parse_manifest_row,
+    resolve_entry,
+)
 from steadyocr.training.pictures import read_image
 
 _BOM: Final = "\ufeff".encode()
@@ -67,6 +73,7 @@ class _Check:
         self.problems: list[Problem] = []
         self.texts: list[LabelText] = []
         self.pictures = 0
+        self._labelled: dict[Path, Path] = {}
         self._advance = advance
 
     def say(self, path: Path, line: int | None, kind: str, severity: Severity, message: str) -> None:
@@ -91,6 +98,12 @@ class _Check:
         size = self.picture_size(pair.image)
         if not is_file(pair.label):
             self.say(pair.label, None, "missing_label", "error", f"no label file for {pair.image.name}")
+            return
+        first = self._labelled.setdefault(pair.label, pair.image)
+        # Pictures of different stems share one only where a manifest or a list says so, on purpose.
+        if first != pair.image and first.stem == pair.image.stem:
+            message = f"has the same label file as {first.name}: {pair.label.name}"
+            self.say(pair.image, None, "shared_label", "error", message)
             return
         lines = self.lines(pair.label)
         if lines is None:
@@ -133,6 +146,11 @@ class _Check:
             self.problems.append(Problem(path, 1, Finding("bom", "warning", message, fixable=True)))
         return rows_of(text)
 
+    def rows_stay(self, path: Path, lines: list[str]) -> None:
+        """Keep a text of which only a byte order mark and blank lines may be mended."""
+        rows = "".join(f"{line}\n" for line in lines if line.strip()).encode()
+        self.texts.append(LabelText(path, path.read_bytes(), rows))
+
 
 def check_folder(root: Path, advance: Callable[[], object] = lambda: None) -> Report:
     """Check a folder in any layout.
@@ -152,10 +170,10 @@ def check_folder(root: Path, advance: Callable[[], object] = lambda: None) -> Re
         for split in lists:
             for pair in _listed(check, root, split):
                 check.pair(pair)
-    elif (root / "images").is_dir():
+    elif is_images_and_labels(root):
         for pair in _beside(check, root):
             check.pair(pair)
-    elif next(root.glob("*.json"), None) is not None:
+    elif has_json(root):
         _check_json(check, root)
     else:
         raise DatasetError(f"{root}: neither train_list.txt nor an images folder nor *.json labels are here")
@@ -168,8 +186,7 @@ def _listed(check: _Check, root: Path, split: str) -> Iterator[_Pair]:
     lines = check.lines(list_path)
     if lines is None:
         return
-    rows = "".join(f"{line}\n" for line in lines if line.strip()).encode()
-    check.texts.append(LabelText(list_path, list_path.read_bytes(), rows))
+    check.rows_stay(list_path, lines)
     seen: dict[Path, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -207,7 +224,11 @@ def _beside(check: _Check, root: Path) -> Iterator[_Pair]:
 
 
 def _in_manifest(check: _Check, root: Path, manifest: Path) -> Iterator[_Pair]:
-    for number, line in enumerate(check.lines(manifest) or [], start=1):
+    lines = check.lines(manifest)
+    if lines is None:
+        return
+    check.rows_stay(manifest, lines)
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

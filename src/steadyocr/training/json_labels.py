@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from steadyocr.errors import DatasetError
 from steadyocr.training.label_parts import (
     file_name_from,
+    first_file,
     number_from,
     read_text,
     region_from,
@@ -20,7 +22,7 @@ from steadyocr.training.label_parts import (
     shown,
     text_from,
 )
-from steadyocr.training.regions import LabelledImage, Region
+from steadyocr.training.regions import LabelledImage, Region, uncrossed
 
 Complain = Callable[[DatasetError], object]
 
@@ -33,12 +35,17 @@ def _refuse(error: DatasetError) -> NoReturn:
 
 
 def read_json_folder(root: Path) -> list[LabelledImage]:
-    """Read every ``*.json`` of a folder."""
-    return [image for path in sorted(root.glob("*.json")) for image in read_json_labels(path)]
+    """Read every ``*.json`` of a folder; quads that cross are put in order."""
+    return [_uncrossed(image) for path in sorted(root.glob("*.json")) for image in read_json_labels(path)]
+
+
+def _uncrossed(image: LabelledImage) -> LabelledImage:
+    regions = tuple(region.with_polygon(uncrossed(region.polygon)) for region in image.regions)
+    return replace(image, regions=regions)
 
 
 def read_json_labels(path: Path, complain: Complain = _refuse) -> list[LabelledImage]:
-    """Read a file, LabelMe or COCO.
+    """Read a file, LabelMe or COCO, its outlines as they are written.
 
     Raises:
         DatasetError: It is neither, or ``complain`` raised it.
@@ -111,7 +118,6 @@ def _rectangle(first: list[float], second: list[float]) -> list[list[float]]:
 
 def _coco(path: Path, values: Mapping[str, Any], root: Path, complain: Complain) -> list[LabelledImage]:
     """Polygon segmentations or boxes; ``iscrowd`` marks a region to ignore."""
-    folder = root / "images" if (root / "images").is_dir() else root
     images: dict[object, str] = {}
     for index, row in enumerate(_list(values.get("images"), f"{path}: images")):
         try:
@@ -128,7 +134,13 @@ def _coco(path: Path, values: Mapping[str, Any], root: Path, complain: Complain)
             _of_picture(annotation, regions, where).extend(list(_coco_regions(annotation, where)))
         except DatasetError as error:
             complain(error)
-    return [LabelledImage(folder / name, tuple(regions[key]), path.stem) for key, name in images.items()]
+    return [LabelledImage(_coco_file(root, name), tuple(regions[key]), path.stem) for key, name in images.items()]
+
+
+def _coco_file(root: Path, name: str) -> Path:
+    """A picture beside the JSON file or, as is usual, in ``images``; some tools write that folder into the name."""
+    inside = root / "images" / name
+    return first_file(inside, root / name) or (inside if (root / "images").is_dir() else root / name)
 
 
 def _coco_image(value: object, others: Container[object], where: str) -> tuple[object, str]:

@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import cv2
 import numpy as np
 
 from steadyocr.errors import DatasetError
 from steadyocr.training.labels import parse_label_line
-from steadyocr.training.regions import FloatArray, Region, polygon_area, rect_sides
+from steadyocr.training.regions import (
+    FloatArray,
+    Region,
+    convex_hull,
+    crosses_itself,
+    polygon_area,
+    rect_sides,
+    signed_area,
+    uncrossed,
+)
 
 Severity = Literal["error", "warning", "note"]
 
@@ -59,12 +67,12 @@ def _text_findings(line: str, region: Region) -> Iterator[Finding]:
 
 def shape_findings(polygon: FloatArray, size: tuple[int, int] | None) -> Iterator[Finding]:
     """Judge a polygon."""
-    crossed = _crosses_itself(polygon)
+    crossed = crosses_itself(polygon)
     if crossed:
         yield Finding("crossed", "warning", "the outline crosses itself: corners are out of order", fixable=True)
-    elif _signed_area(polygon) < 0:
+    elif signed_area(polygon) < 0:
         yield Finding("counter_clockwise", "warning", "corners run counter-clockwise", fixable=True)
-    hull = _hull(polygon)
+    hull = convex_hull(polygon)
     if polygon_area(hull) <= 0:
         yield Finding("no_area", "error", "the box has no area")
     elif rect_sides(hull)[0] < TINY_SIDE:
@@ -81,7 +89,7 @@ def _outside_findings(polygon: FloatArray, size: tuple[int, int]) -> Iterator[Fi
     shown = f"{excess:.4g} pixels outside the picture of {size[0]} x {size[1]}"
     if excess <= max(2.0, _SLIGHT * max(size)):
         # Cut off at the edge, a thin box would be none.
-        left = polygon_area(_hull(np.clip(polygon, 0.0, limit))) > 0
+        left = polygon_area(convex_hull(np.clip(polygon, 0.0, limit))) > 0
         yield Finding("outside", "warning", f"a corner lies {shown}", fixable=bool(left))
     else:
         yield Finding("far_outside", "error", f"a corner lies {shown}; is this label another picture's?")
@@ -94,7 +102,7 @@ def repaired(line: str, region: Region, findings: list[Finding], size: tuple[int
         return line
     polygon = region.polygon
     if "crossed" in kinds:
-        polygon = _from_first_corner(_hull(polygon), polygon[0]) if len(_hull(polygon)) == len(polygon) else polygon
+        polygon = uncrossed(polygon)
     if "counter_clockwise" in kinds:
         # The first corner stays first: it is where reading starts.
         polygon = np.roll(polygon[::-1], 1, axis=0)
@@ -107,35 +115,3 @@ def repaired(line: str, region: Region, findings: list[Finding], size: tuple[int
 
 def _number(value: float) -> str:
     return str(int(value)) if value.is_integer() else f"{value:.2f}"
-
-
-def _signed_area(polygon: FloatArray) -> float:
-    """Positive for clockwise corners, y pointing down."""
-    x, y = polygon[:, 0].astype(np.float64), polygon[:, 1].astype(np.float64)
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2.0
-
-
-def _crosses_itself(polygon: FloatArray) -> bool:
-    """Whether two opposite edges of a quad cut each other; other polygons are not looked at."""
-    if len(polygon) != 4:
-        return False
-    a, b, c, d = (tuple(map(float, corner)) for corner in polygon)
-    return _cut(a, b, c, d) or _cut(b, c, d, a)
-
-
-def _cut(a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...], d: tuple[float, ...]) -> bool:
-    def side(p: tuple[float, ...], q: tuple[float, ...], r: tuple[float, ...]) -> float:
-        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
-
-    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
-
-
-def _hull(polygon: FloatArray) -> FloatArray:
-    """Convex hull, clockwise with y pointing down."""
-    hull = np.asarray(cv2.convexHull(polygon), np.float32).reshape(-1, 2)
-    return hull if _signed_area(hull) >= 0 else hull[::-1]
-
-
-def _from_first_corner(hull: FloatArray, first: FloatArray) -> FloatArray:
-    start = int(np.argmin(((hull - first) ** 2).sum(axis=1)))
-    return np.roll(hull, -start, axis=0)

@@ -31,7 +31,7 @@ from steadyocr.training.label_parts import (
     shown,
     text_from,
 )
-from steadyocr.training.regions import LabelledImage, Region
+from steadyocr.training.regions import LabelledImage, Region, uncrossed
 from steadyocr.training.set_names import tell_apart
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -49,14 +49,17 @@ def read_folder(root: Path, split: str = "train") -> list[LabelledImage]:
 
     Returns:
         Every picture with its regions, in a stable order.
+
+    Raises:
+        DatasetError: There is no such folder, its layout is none that is read, or a label in it cannot be read.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     if (root / f"{split}_list.txt").is_file():
         return read_icdar(root, split)
-    if (root / "images").is_dir():
+    if is_images_and_labels(root):
         return read_images_and_labels(root)
-    if next(root.glob("*.json"), None) is not None:
+    if has_json(root):
         return read_json_folder(root)
     raise DatasetError(
         f"{root}: neither {split}_list.txt nor an images folder nor *.json labels are here; "
@@ -128,6 +131,21 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
             yield left.strip(), right.strip()
 
 
+def is_images_and_labels(root: Path) -> bool:
+    """Whether a folder has our own layout; COCO's usual one has an ``images`` folder too, but a JSON file for labels.
+
+    An ``images`` folder with nothing beside it counts as ours, so that the labels it lacks are named.
+    """
+    if not (root / "images").is_dir():
+        return False
+    return (root / "labels").is_dir() or (root / "manifest.jsonl").is_file() or not has_json(root)
+
+
+def has_json(root: Path) -> bool:
+    """Whether LabelMe or COCO files may be in a folder."""
+    return next(root.glob("*.json"), None) is not None
+
+
 def read_images_and_labels(root: Path) -> list[LabelledImage]:
     """Read ``images/NAME.ext`` with ``labels/NAME.txt``; a ``manifest.jsonl`` names the data sets."""
     manifest = root / "manifest.jsonl"
@@ -167,11 +185,12 @@ def parse_manifest_row(root: Path, line: str, where: str) -> tuple[Path, Path, s
 
 
 def read_label_file(path: Path) -> tuple[Region, ...]:
-    """Read one ICDAR label file; a BOM and blank lines are passed over."""
+    """Read one ICDAR label file; a BOM and blank lines are passed over, quads that cross are put in order."""
     regions = []
     for number, line in enumerate(rows_of(read_text(path)), start=1):
         if line.strip():
-            regions.append(parse_label_line(line, f"{path}:{number}"))
+            region = parse_label_line(line, f"{path}:{number}")
+            regions.append(region.with_polygon(uncrossed(region.polygon)))
     return tuple(regions)
 
 

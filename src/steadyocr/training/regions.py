@@ -52,10 +52,47 @@ def rect_sides(polygon: FloatArray) -> tuple[float, float]:
 
 def polygon_area(polygon: FloatArray) -> float:
     """Area by the shoelace formula, never negative."""
+    return abs(signed_area(polygon))
+
+
+def signed_area(polygon: FloatArray) -> float:
+    """Area by the shoelace formula, positive for clockwise corners, y pointing down."""
     x, y = polygon[:, 0].astype(np.float64), polygon[:, 1].astype(np.float64)
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2.0
+    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2.0
 
 
 def perimeter(polygon: FloatArray) -> float:
     """Length of the outline."""
     return float(np.sqrt(((polygon - np.roll(polygon, -1, axis=0)) ** 2).sum(axis=1)).sum())
+
+
+def convex_hull(polygon: FloatArray) -> FloatArray:
+    """Convex hull, clockwise with y pointing down."""
+    hull = np.asarray(cv2.convexHull(polygon), np.float32).reshape(-1, 2)
+    return hull if signed_area(hull) >= 0 else hull[::-1]
+
+
+def crosses_itself(polygon: FloatArray) -> bool:
+    """Whether two opposite edges of a quad cut each other; other polygons are not looked at."""
+    if len(polygon) != 4:
+        return False
+    a, b, c, d = (tuple(map(float, corner)) for corner in polygon)
+    return _cut(a, b, c, d) or _cut(b, c, d, a)
+
+
+def uncrossed(polygon: FloatArray) -> FloatArray:
+    """Return a quad that crosses itself with its corners in order, from the same first one; others as they are."""
+    if not crosses_itself(polygon):
+        return polygon
+    hull = convex_hull(polygon)
+    if len(hull) != len(polygon):
+        return polygon
+    start = int(np.argmin(((hull - polygon[0]) ** 2).sum(axis=1)))
+    return np.roll(hull, -start, axis=0)
+
+
+def _cut(a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...], d: tuple[float, ...]) -> bool:
+    def side(p: tuple[float, ...], q: tuple[float, ...], r: tuple[float, ...]) -> float:
+        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
+
+    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0

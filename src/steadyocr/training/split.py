@@ -36,7 +36,8 @@ def split_images(
     train: list[LabelledImage] = []
     val: list[LabelledImage] = []
     for name, members in sorted(by_set.items()):
-        random.Random(f"{seed}-{name}").shuffle(members)
+        # As bytes, for a set may be named by a folder whose name is not UTF-8; other names give the same parts.
+        random.Random(f"{seed}-{name}".encode(errors="surrogatepass")).shuffle(members)
         count = min(max(1, round(share * len(members))), len(members) - 1)
         val += members[:count]
         train += members[count:]
@@ -47,7 +48,8 @@ def split_folder(root: Path, out: Path, share: float, seed: int) -> tuple[int, i
     """Write ``OUT/train_list.txt`` and ``test_list.txt`` with their pictures (linked where possible) and labels.
 
     Nothing in ``root`` is changed. Outlines of more than four corners become their smallest rectangle, for a row of
-    an ICDAR label file has room for four.
+    an ICDAR label file has room for four. Pictures keep their names as far as a list can hold them and no other
+    picture of the part has the same, or one that differs in its ending alone.
 
     Returns:
         How many pictures each part has.
@@ -79,24 +81,47 @@ def _write_part(out: Path, part: str, images: Sequence[LabelledImage]) -> None:
     labels.mkdir()
     names = []
     for place, image in enumerate(images):
-        # Pictures from different folders may share a name.
-        name = image.path.name if not (pictures / image.path.name).exists() else f"{place}-{image.path.name}"
-        stem = Path(name).stem
-        if (labels / f"{stem}.txt").exists():
-            stem = f"{place}-{stem}"
-            name = f"{stem}{image.path.suffix}"
+        name = _listable_name(image.path, place)
+        # Pictures from different folders may share a name, and those of one folder a stem.
+        while (pictures / name).exists() or _label_file(labels, name).exists():
+            name = f"{place}-{name}"
         _link(image.path, pictures / name)
-        (labels / f"{stem}.txt").write_text("".join(map(_row, image.regions)), encoding="utf-8")
+        _label_file(labels, name).write_text("".join(map(_row, image.regions)), encoding="utf-8")
         names.append(name)
     (out / f"{part}_list.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
+def _listable_name(picture: Path, place: int) -> str:
+    """Its own name, or a plain one where a list, which has one name a row, in UTF-8, could not hold that."""
+    return next((name for name in (picture.name, f"{place}{picture.suffix}") if _is_listable(name)), str(place))
+
+
+def _is_listable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not {"\n", "\r"} & set(name)
+
+
+def _label_file(labels: Path, picture_name: str) -> Path:
+    return labels / f"{Path(picture_name).stem}.txt"
+
+
 def _link(source: Path, target: Path) -> None:
+    """Give a picture a second name, or copy it where that cannot be.
+
+    Raises:
+        FileExistsError: The target is there; it may be another original's second name, so it is left alone.
+    """
     try:
         # Of a symbolic link a second name would point nowhere from here.
         os.link(source.resolve(), target)
+    except FileExistsError:
+        raise
     except OSError:
-        shutil.copyfile(source, target)
+        with source.open("rb") as original, target.open("xb") as copy:
+            shutil.copyfileobj(original, copy)
 
 
 def _row(region: Region) -> str:

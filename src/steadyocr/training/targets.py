@@ -14,13 +14,15 @@ import numpy as np
 import pyclipper
 from numpy.typing import NDArray
 
-from steadyocr.training.regions import FloatArray, Region, perimeter, polygon_area, rect_sides
+from steadyocr.training.regions import FloatArray, Region, convex_hull, perimeter, polygon_area, rect_sides
 
 ByteArray = NDArray[np.uint8]
 
 # pyclipper and OpenCV's filler take integers; both get 1/16 pixel.
 _SHIFT = 4
 _UNITS = float(1 << _SHIFT)
+# An outline shrunk by less than one such unit stays where it is: it has next to no area, its sides cross, or both.
+_LEAST_OFFSET = 1.0 / _UNITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class TargetMaps:
 def make_targets(regions: Iterable[Region], height: int, width: int, params: TargetParams) -> TargetMaps:
     """Draw the targets of one picture.
 
+    What cannot be learned is masked out: what is to be ignored, is too thin, or has an outline that crosses itself.
+
     Args:
         regions: In pixel-edge coordinates of the network input; may reach outside.
         height: Of the network input.
@@ -76,6 +80,10 @@ def make_targets(regions: Iterable[Region], height: int, width: int, params: Tar
     unlearnable: list[FloatArray] = []
     for region in regions:
         offset = shrink_offset(region.polygon, params.shrink_ratio)
+        if offset < _LEAST_OFFSET:
+            # The fill of such an outline has holes; metrics take the hull for it as well.
+            unlearnable.append(convex_hull(region.polygon))
+            continue
         shrunk = None if _unlearnable(region, params) else offset_polygon(region.polygon, -offset)
         if shrunk is None:
             unlearnable.append(region.polygon)

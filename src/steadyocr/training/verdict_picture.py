@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from steadyocr.training.metrics import MATCH_IOU, pairwise_iou
+from steadyocr.training.metrics import MATCH_IOU, count_matches, pairwise_iou
 from steadyocr.training.regions import FloatArray, Region
 
 # BGR.
@@ -23,20 +23,25 @@ _SHIFT: Final = 4
 
 
 def draw_verdict(image: NDArray[np.uint8], regions: Sequence[Region], quads: Sequence[FloatArray]) -> bytes:
-    """Draw labels (green found, orange missed, grey ignored) and detections (blue matching, red false).
+    """Draw labels (green found, orange missed) and detections (blue matching, red false); what does not count is grey.
 
     Returns:
         The bytes of a JPEG file.
     """
     canvas = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
     cared = [region for region in regions if not region.ignore]
-    overlap = pairwise_iou([region.polygon for region in cared], list(quads))
-    for region in regions:
-        if region.ignore:
-            _outline(canvas, region.polygon, IGNORED)
+    ignored = [region for region in regions if region.ignore]
+    counted: list[FloatArray] = []
+    uncounted = [region.polygon for region in ignored]
+    for quad in quads:
+        # By the protocol's own rule a detection in an ignored region neither matches nor is false.
+        (counted if count_matches([quad], ignored).found else uncounted).append(quad)
+    overlap = pairwise_iou([region.polygon for region in cared], counted)
+    for polygon in uncounted:
+        _outline(canvas, polygon, IGNORED)
     for region, best in zip(cared, overlap.max(axis=1, initial=0.0), strict=True):
         _outline(canvas, region.polygon, FOUND if best > MATCH_IOU else MISSED)
-    for quad, best in zip(quads, overlap.max(axis=0, initial=0.0), strict=True):
+    for quad, best in zip(counted, overlap.max(axis=0, initial=0.0), strict=True):
         _outline(canvas, quad, MATCHING if best > MATCH_IOU else FALSE_ALARM)
     _, encoded = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 88])
     return encoded.tobytes()
