@@ -38,7 +38,7 @@ from steadyocr.jobs.retention import Pruning
 from steadyocr.jobs.stopping import KeepOn, always, while_wanted
 from steadyocr.jobs.store import RETRYABLE
 from steadyocr.jobs.submit import initial_states, label, new_job, refuse_wrong_count, waiting_state
-from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState, origin_of
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, Webhook, WebhookState, receiver_of
 from steadyocr.jobs.webhook_rows import WRITTEN_AHEAD_S
 
 _GIVEN_UP = (JobState.CANCELLED, JobState.EXPIRED)
@@ -145,7 +145,7 @@ class _MemoryWebhooks:
     def claim(
         self, jobs: Mapping[str, Job], now: float, limit: int, lease_s: float, except_to: Collection[str]
     ) -> list[Delivery]:
-        others = [known for known in self._webhooks.values() if origin_of(known.url) not in except_to]
+        others = [known for known in self._webhooks.values() if receiver_of(known.url) not in except_to]
         due = [known for known in others if self._has_come(known, now)]
         due.sort(key=lambda known: known.next_at or now)
         return [self._take(known, jobs[known.job_id], now, lease_s) for known in due[:limit]]
@@ -383,10 +383,12 @@ class InMemoryJobStore:
             if row is None:
                 known = self._row(lease)
                 return known is not None and known.item.state is ItemState.DONE
+            size = sum(child.size_bytes for child in children)
+            if (lack := self._lack_of_room(size)) is not None:
+                raise lack
             now, result = self._clock(), {"expanded": len(children)}
             row.set(state=ItemState.DONE, lease_until=None, finished_at=now, result=result, error=None)
             states = initial_states(children, before.state)
-            size = sum(child.size_bytes for child in children)
             after = advance(before, now, Counter((ItemState.DONE, *states)), added=len(states), stored_bytes=size)
             self._add(before, children, states, parent=lease.position)
             self._save(before, after, item=_event_item(row))

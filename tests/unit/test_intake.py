@@ -316,6 +316,23 @@ async def test_a_full_disk_refuses_the_job_and_is_not_the_pictures_fault(
 
 
 @in_real_time
+async def test_a_full_disk_keeps_nobody_from_a_job_of_small_files_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def make_known(batches: Batches, content: bytes, key: str) -> Job:
+        async with batches.intake() as intake:
+            await add(intake, content)
+            return await intake.submit(JobRequest(idempotency_key=key))
+
+    async with opened(tmp_path, min_free_bytes=1000) as batches:
+        job = await make_known(batches, PICTURE, "k")
+        monkeypatch.setattr("steadyocr.jobs.disk.shutil.disk_usage", lambda _: type("Usage", (), {"free": 999}))
+        assert (await make_known(batches, PICTURE, "k")).id == job.id
+        with pytest.raises(InsufficientStorage):
+            await make_known(batches, PICTURE, "another")
+
+
+@in_real_time
 async def test_a_stopping_service_takes_nothing_more(tmp_path: Path) -> None:
     async with opened(tmp_path) as batches:
         await batches.drain()

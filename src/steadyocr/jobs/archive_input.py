@@ -43,7 +43,12 @@ _CHUNK_BYTES: Final = 1 << 18
 
 
 def unpack(
-    stream: BinaryIO, limits: ArchiveLimits, blobs: BlobStore, *, keep_on: Callable[[], bool] = lambda: True
+    stream: BinaryIO,
+    limits: ArchiveLimits,
+    blobs: BlobStore,
+    *,
+    keep_on: Callable[[], bool] = lambda: True,
+    refuse_size: Callable[[int], None] = lambda _: None,
 ) -> list[NewItem]:
     """Store the files of an archive as blobs and return the items they make, in the archive's order.
 
@@ -52,6 +57,7 @@ def unpack(
         limits: What it may be at most.
         blobs: Where the files go.
         keep_on: Asked before each file; once it says no, what there is so far is returned.
+        refuse_size: Told how many bytes will be stored, before anything is; what it raises goes to the caller.
 
     Raises:
         InvalidRequest: It is no zip archive, is damaged, or its parts overlap.
@@ -62,6 +68,8 @@ def unpack(
         entries = list(_checked(archive, limits))
         if not entries:
             raise EmptyInput("the archive holds no file")
+        # No file becomes larger than the directory says.
+        refuse_size(sum(entry.file_size for entry, refusal in entries if refusal is None))
         with Flushing(blobs) as flushing:
             for entry, refusal in entries:
                 if not keep_on():
@@ -124,7 +132,7 @@ def _checked(archive: zipfile.ZipFile, limits: ArchiveLimits) -> Iterator[tuple[
         )
     for entry in archive.infolist():
         if not entry.is_dir() and not _is_clutter(entry.filename):
-            yield entry, _refusal(entry, limits)
+            yield entry, _refusal(entry, limits, archive.start_dir)
 
 
 def _is_clutter(name: str) -> bool:
@@ -132,8 +140,11 @@ def _is_clutter(name: str) -> bool:
     return parts[-1] in _CLUTTER or parts[-1].startswith("._") or parts[0] == "__macosx"
 
 
-def _refusal(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> InputError | None:
-    """Say what is wrong with a file by what the directory tells of it."""
+def _refusal(entry: zipfile.ZipInfo, limits: ArchiveLimits, directory_at: int) -> InputError | None:
+    """Say what is wrong with a file by what the directory, which is the last part of an archive, tells of it."""
+    if entry.header_offset + _LOCAL_HEADER_BYTES > directory_at:
+        # Some of these places cannot even be gone to, which would look like trouble with the disk.
+        return _damaged_file()
     if _is_tricky(entry.filename):
         return InvalidRequest("the name of this file in the archive leads out of the archive")
     mode = entry.external_attr >> 16
@@ -236,4 +247,8 @@ def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]
                 yield chunk
                 chunk = content.read(_CHUNK_BYTES)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error):
-        raise UndecodableImage("this file of the archive is damaged; pack it again") from None
+        raise _damaged_file() from None
+
+
+def _damaged_file() -> UndecodableImage:
+    return UndecodableImage("this file of the archive is damaged; pack it again")

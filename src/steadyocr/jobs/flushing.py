@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Final, Self
@@ -44,13 +45,17 @@ class Flushing:
             self._store_gathered()
 
     def add_written(self, name: str, writer: BlobWriter) -> None:
-        """Take the next file, a large one; waits when too much is being flushed.
+        """Take the next file, a large one, and close it in any case; waits when too much is being flushed.
 
         Raises:
             InsufficientStorage: One before it did not fit on the disk.
         """
-        self._store_gathered()
-        self._note(self._threads.submit(_committed, name, writer))
+        with contextlib.ExitStack() as unless_taken:
+            unless_taken.enter_context(writer)
+            self._store_gathered()
+            made = self._threads.submit(_committed, name, writer)
+            unless_taken.pop_all()
+        self._note(made)
 
     def _store_gathered(self) -> None:
         if len(self._gathering):

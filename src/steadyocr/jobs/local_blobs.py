@@ -87,12 +87,14 @@ class LocalBlobs:
 
         All are written, flushed together, moved to their places, and their folders flushed together: at no moment
         does a name stand for content that a power cut could take, and when this returns, neither can be lost.
+        What is there already takes no room, so a low disk is no reason to refuse it.
         """
-        refuse_low_disk(self._unfinished, self._min_free_bytes, sum(map(len, contents)))
         blobs = [Blob.of(content) for content in contents]
         new = {
             blob.key: content for blob, content in zip(blobs, contents, strict=True) if not self._make_young(blob.key)
         }
+        if new:
+            refuse_low_disk(self._unfinished, self._min_free_bytes, sum(map(len, new.values())))
         mark = secrets.token_hex(8)
         places = {f"{self._unfinished}/{UPLOAD}{mark}-{number}": key for number, key in enumerate(new)}
         file_system = FileSystem(self._root)

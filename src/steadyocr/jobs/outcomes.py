@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, select, update
 
 from steadyocr.errors import EngineDied
+from steadyocr.jobs import quota
 from steadyocr.jobs.bookkeeping import advance, lock_job, save
 from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import ErrorWire, ItemOutcome, ItemState, Job, Lease, NewItem
@@ -59,6 +60,7 @@ def expand(tx: Tx, lease: Lease, children: Sequence[NewItem]) -> bool:
 
     Raises:
         PayloadTooLarge: The job would have too many items. Nothing was changed.
+        NoRoom: What was in it does not fit beside what is promised. Nothing was changed.
     """
     before = lock_job(tx, lease.job_id)
     if before is None:
@@ -66,14 +68,11 @@ def expand(tx: Tx, lease: Lease, children: Sequence[NewItem]) -> bool:
     refuse_wrong_count(before.total + len(children), tx.config.max_items)
     if not _write(tx, lease, ItemState.DONE, {"result": dump({"expanded": len(children)}), "error": None}):
         return _was_written(tx, lease, ItemState.DONE)
+    size_bytes = sum(child.size_bytes for child in children)
+    # Only now: the same call repeated has its own children among what is stored already.
+    quota.refuse_over_quota(tx, size_bytes)
     states = initial_states(children, before.state)
-    after = advance(
-        before,
-        tx.now,
-        Counter((ItemState.DONE, *states)),
-        added=len(states),
-        stored_bytes=sum(child.size_bytes for child in children),
-    )
+    after = advance(before, tx.now, Counter((ItemState.DONE, *states)), added=len(states), stored_bytes=size_bytes)
     insert_items(tx, after, children, states, first_position=before.total, parent=lease.position)
     save(tx, before, after, item=_event_data(lease.position, ItemState.DONE))
     tx.announce_work()

@@ -48,7 +48,9 @@ def is_promised(tx: Tx) -> ColumnElement[bool]:
 
 
 def refuse_over_quota(tx: Tx, size_bytes: int) -> None:
-    """Refuse a new job that does not fit beside what is promised; on PostgreSQL others wait until this one is stored.
+    """Refuse a new job, or what was packed in one, that does not fit beside what is promised.
+
+    On PostgreSQL others wait until this one is stored.
 
     Raises:
         NoRoom: It does not.

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import BinaryIO, Final, Protocol
 
-from steadyocr.errors import InternalError, InvalidOption, Unavailable
+from steadyocr.errors import InsufficientStorage, InternalError, InvalidOption, Unavailable
 from steadyocr.jobs.archive_input import unpack
 from steadyocr.jobs.blobs import BlobStore, Unreadable, put_bytes, storage_works
 from steadyocr.jobs.config import RunnerConfig
@@ -42,12 +42,20 @@ class ItemReader:
         blobs: Where pictures come from and large results go.
         submit: Where pictures go in.
         config: Limits.
+        lack_of_room: Why so many bytes more cannot be stored, if so; asked in a thread before an archive is unpacked.
     """
 
-    def __init__(self, blobs: BlobStore, submit: Submit, config: RunnerConfig) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        submit: Submit,
+        config: RunnerConfig,
+        lack_of_room: Callable[[int], InsufficientStorage | None],
+    ) -> None:
         self._blobs = blobs
         self._submit = submit
         self._config = config
+        self._lack_of_room = lack_of_room
 
     async def run(self, lease: Lease, wanted: Callable[[], bool]) -> ItemOutcome | list[NewItem]:
         """Read a picture, or unpack an archive for as long as it is wanted.
@@ -91,9 +99,15 @@ class ItemReader:
 
     def _unpack(self, lease: Lease, wanted: Callable[[], bool]) -> list[NewItem]:
         with self._input(lease) as stream:
-            items = unpack(stream, self._config.archive, self._blobs, keep_on=wanted)
+            items = unpack(
+                stream, self._config.archive, self._blobs, keep_on=wanted, refuse_size=self._refuse_without_room
+            )
         refuse_lost(self._blobs, items)
         return items
+
+    def _refuse_without_room(self, size_bytes: int) -> None:
+        if (lack := self._lack_of_room(size_bytes)) is not None:
+            raise lack
 
     async def _store_patiently(self, reply: Reply) -> ItemOutcome:
         """Store what was read, and while there is no room for it keep it and the slot: the next page would have none.

@@ -23,6 +23,7 @@ from steadyocr.jobs.config import RunnerConfig
 from steadyocr.jobs.gate import Gate
 from steadyocr.jobs.keeper import Held, LeaseKeeper
 from steadyocr.jobs.models import ItemOutcome, ItemState, Lease, NewItem
+from steadyocr.jobs.quota import NoRoom
 from steadyocr.jobs.reading import ItemReader, Submit
 from steadyocr.jobs.verdicts import Verdict, as_typed, judge
 from steadyocr.telemetry.loops import Loops
@@ -65,7 +66,7 @@ class Runner:
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self.settled: Counter[Settlement] = Counter()
         self._jobs = jobs
-        self._reader = ItemReader(blobs, submit, self.config)
+        self._reader = ItemReader(blobs, submit, self.config, jobs.store.lack_of_room)
         self._keeper = LeaseKeeper(jobs, self.config.lease_s)
         self._gate = Gate()
         self._unanswered: list[str] = []
@@ -238,6 +239,9 @@ class Runner:
         while True:
             try:
                 counted = await self._jobs.run(call, lease, *args, **kwargs)
+            except NoRoom:
+                # No outage: the store works, and this is its answer.
+                raise
             except Unavailable as error:
                 _log.warning("An outcome cannot be written yet", extra={"job_id": lease.job_id, "code": error.code})
                 await asyncio.sleep(pause_s)

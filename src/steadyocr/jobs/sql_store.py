@@ -44,10 +44,12 @@ class SqlJobStore:
     def submit(self, new: NewJob) -> Job:
         """See :meth:`JobStore.submit`."""
         refuse_wrong_count(len(new.items), self._database.config.max_items)
+        job_id = uuid.uuid4().hex
+        return self._database.write(lambda tx: submit(tx, job_id, new, self._refuse_low_disk))
+
+    def _refuse_low_disk(self) -> None:
         if self._database.path is not None:
             refuse_low_disk(self._database.path.parent, self._database.config.min_free_bytes)
-        job_id = uuid.uuid4().hex
-        return self._database.write(lambda tx: submit(tx, job_id, new))
 
     def lack_of_room(
         self, size_bytes: int, *, tenant: str = "", idempotency_key: str | None = None

@@ -85,6 +85,7 @@ class JobStore(Protocol):
 
         Raises:
             PayloadTooLarge: The job would have too many items.
+            NoRoom: The content does not fit beside what is promised, as in :meth:`submit`.
         """
 
     def fail(self, lease: Lease, error: ErrorWire, *, dead: bool = False) -> bool:
@@ -203,7 +204,7 @@ class JobStore(Protocol):
     ) -> list[Delivery]:
         """Take webhook deliveries that are due; one that is not settled within the lease comes up again.
 
-        Those to the receivers `except_to` (see :func:`~steadyocr.jobs.webhook_models.origin_of`) are left for later.
+        Those to the receivers `except_to` (see :func:`~steadyocr.jobs.webhook_models.receiver_of`) are left for later.
         """
 
     def settle_delivery(self, delivery: Delivery, outcome: DeliveryOutcome) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import ColumnElement, func, insert, select
@@ -47,15 +47,22 @@ def initial_states(items: Sequence[NewItem], job_state: JobState) -> list[ItemSt
     return [waiting if new.error is None and new.input_ref is not None else ItemState.FAILED for new in items]
 
 
-def submit(tx: Tx, job_id: str, new: NewJob) -> Job:
+def submit(tx: Tx, job_id: str, new: NewJob, refuse_low_disk: Callable[[], None] = lambda: None) -> Job:
     """Store a job with all its items, or return the one that its idempotency key stands for.
+
+    Args:
+        tx: The transaction.
+        job_id: What a new job is called.
+        new: What it is to be.
+        refuse_low_disk: Raises when the disk is too full for a new job; one that is there is given all the same.
 
     Raises:
         IdempotencyConflict: The key stands for another request.
-        InsufficientStorage: It does not fit beside the others.
+        InsufficientStorage: It does not fit beside the others, or the disk is low.
     """
     if (known := _known(tx, job_id, new)) is not None:
         return known
+    refuse_low_disk()
     states = initial_states(new.items, JobState.QUEUED)
     created = new_job(job_id, new, states, tx.now)
     quota.refuse_over_quota(tx, created.stored_bytes)

@@ -20,6 +20,7 @@ from steadyocr.errors import (
     SteadyOCRError,
     Unavailable,
 )
+from steadyocr.jobs.quota import NoRoom
 
 
 class Verdict(Enum):
@@ -63,11 +64,12 @@ def judge(error: BaseException) -> Verdict:
     """Return what follows from an error. A hang counts like a death: both end an engine.
 
     A blob that is missing counts, and its item is tried again: it may be gone for good, or the folder that nodes share
-    may not be mounted here.
+    may not be mounted here. An archive that has no room beside what is promised has failed: room comes when clients
+    delete what they have, and unpacking it again and again meanwhile would bring nobody anything.
     """
     if isinstance(error, Quarantined):
         return Verdict.BURY
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | NoRoom):
         return Verdict.FAIL
     if isinstance(error, MemoryPressure) and error.retry_after_s is None:
         # Not a shortage of the moment: this picture, at any size that helps, is more than there is.

@@ -24,7 +24,7 @@ from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.config import WebhookConfig
 from steadyocr.jobs.models import ENDED, Job
 from steadyocr.jobs.webhook_address import parse_target
-from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, origin_of
+from steadyocr.jobs.webhook_models import Delivery, DeliveryOutcome, receiver_of
 from steadyocr.jobs.webhook_names import Names, NamesBusy
 from steadyocr.jobs.webhook_post import BadAnswer, RefusedAddress, post, signed_headers
 from steadyocr.telemetry.loops import Loops
@@ -61,9 +61,9 @@ class Deliverer:
                 self._ended.clear()
                 delivery = await self._next()
                 if delivery is not None:
-                    origin = origin_of(delivery.url)
-                    self._under_way[origin] += 1
-                    group.create_task(self._deliver(delivery, origin))
+                    receiver = receiver_of(delivery.url)
+                    self._under_way[receiver] += 1
+                    group.create_task(self._deliver(delivery, receiver))
                     continue
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._config.poll_s):
@@ -75,7 +75,7 @@ class Deliverer:
         if self._under_way.total() >= config.at_once:
             return None
         share = max(1, config.at_once // 2)
-        busy = [origin for origin, count in self._under_way.items() if count >= share]
+        busy = [receiver for receiver, count in self._under_way.items() if count >= share]
         # The lease covers the try and the time to write it down.
         lease_s = 2 * config.timeout_s + 30.0
         try:
@@ -85,7 +85,7 @@ class Deliverer:
             return None
         return due[0] if due else None
 
-    async def _deliver(self, delivery: Delivery, origin: str) -> None:
+    async def _deliver(self, delivery: Delivery, receiver: str) -> None:
         try:
             outcome = await self._try(delivery)
             self.outcomes[_word(outcome)] += 1
@@ -104,7 +104,7 @@ class Deliverer:
             extra = {"job_id": delivery.job.id, "code": error.code}
             _log.warning("How a webhook went cannot be written down", extra=extra)
         finally:
-            self._under_way -= Counter((origin,))
+            self._under_way -= Counter((receiver,))
             self._ended.set()
 
     async def _try(self, delivery: Delivery) -> DeliveryOutcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ Network = IPv4Network | IPv6Network
 
 _MAX_URL: Final = 2048
 _PORTS: Final = {"http": 80, "https": 443}
+# Brackets hold the host as a whole, or there are none.
+_BRACKETS: Final = re.compile(r"\[[^\[\]]*\](:\d*)?|[^\[\]]*")
 # Translators carry IPv4 inside IPv6: who may not reach the one may not reach it as the other either.
 _NAT64: Final = ip_network("64:ff9b::/96")
 # Of IPv6, only this part is given out for public use; older Pythons call other parts public too (site-local, say).
@@ -62,6 +65,9 @@ def parse_target(url: str) -> Target:
         port = parts.port
     except ValueError as error:
         raise InvalidOption("this is not a URL for a webhook; write https://host/path") from error
+    if not _BRACKETS.fullmatch(parts.netloc):
+        # Some Pythons take the part in brackets for the host, whatever stands around it.
+        raise InvalidOption("this is not a URL for a webhook; write https://host/path")
     if parts.scheme not in _PORTS or not parts.hostname:
         raise InvalidOption("a webhook's URL starts with https:// (or http://) and names a host")
     if parts.username is not None or parts.password is not None or parts.fragment:

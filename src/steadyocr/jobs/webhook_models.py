@@ -72,7 +72,11 @@ class DeliveryOutcome:
     retry_in_s: float | None = None
 
 
-def origin_of(url: str) -> str:
-    """Return the beginning of a webhook's URL that says who receives it: scheme, host and port as they are written."""
-    scheme, mark, rest = url.partition("://")
-    return f"{scheme}{mark}{re.split(r'[/?#]', rest, maxsplit=1)[0]}"
+def receiver_of(url: str) -> str:
+    """Return who receives a webhook: the host of its URL, in one spelling.
+
+    Without the port: whoever does not answer at one need not answer at another either, and there are many.
+    """
+    place = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    host = place[: place.find("]") + 1] if place.startswith("[") else place.partition(":")[0]
+    return host.lower().removesuffix(".")

@@ -43,7 +43,7 @@ def note_change(tx: Tx, before: Job, after: Job) -> None:
 def claim(tx: Tx, token: str, limit: int, lease_s: float, except_to: Collection[str] = ()) -> list[Delivery]:
     """Take the deliveries that are due, at most `limit`; each comes up again after the lease unless it is settled.
 
-    Those to the receivers `except_to` stay (see :func:`~steadyocr.jobs.webhook_models.origin_of`).
+    Those to the receivers `except_to` stay (see :func:`~steadyocr.jobs.webhook_models.receiver_of`).
     """
     rows = _held_under(tx, token) if tx.repeated else []
     rows = rows or _take(tx, token, limit, lease_s, except_to)
@@ -61,7 +61,7 @@ def _held_under(tx: Tx, token: str) -> Sequence[RowMapping]:
 def _take(tx: Tx, token: str, limit: int, lease_s: float, except_to: Collection[str]) -> Sequence[RowMapping]:
     next_ones = (
         select(webhook.c.job_id)
-        .where(webhook_is_due, _has_come(tx), *(not_(_goes_to(origin)) for origin in except_to))
+        .where(webhook_is_due, _has_come(tx), *(not_(_goes_to(receiver)) for receiver in except_to))
         .order_by(webhook.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -84,10 +84,17 @@ def _has_come(tx: Tx) -> ColumnElement[bool]:
     return or_(webhook.c.next_at <= tx.now, webhook.c.written_at > tx.now + WRITTEN_AHEAD_S)
 
 
-def _goes_to(origin: str) -> ColumnElement[bool]:
+def _goes_to(receiver: str) -> ColumnElement[bool]:
+    """Whether :func:`receiver_of` a URL is this one. From the URL as it is stored, so it holds for old rows too."""
+    ends = [""] if receiver.endswith("]") else ["", "."]
+    return or_(*(_is_at(f"{scheme}://{receiver}{end}") for scheme in ("http", "https") for end in ends))
+
+
+def _is_at(beginning: str) -> ColumnElement[bool]:
     # Not by LIKE: what is a pattern there may stand in a URL.
-    beginning = func.substr(webhook.c.url, 1, len(origin))
-    return (beginning == origin) & func.substr(webhook.c.url, len(origin) + 1, 1).in_(("", "/", "?", "#"))
+    url = func.lower(webhook.c.url)
+    following = func.substr(url, len(beginning) + 1, 1)
+    return (func.substr(url, 1, len(beginning)) == beginning) & following.in_(("", ":", "/", "?", "#"))
 
 
 def _to_delivery(row: RowMapping, ended: Job) -> Delivery:

@@ -171,6 +171,17 @@ def test_many_are_refused_together_when_the_disk_is_too_low_for_all(
         blobs.put_many([bytes(51), bytes(52)])
 
 
+def test_a_low_disk_is_no_reason_to_refuse_many_that_are_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs", min_free_bytes=1000)
+    stored = blobs.put_many([b"a", b"b"])
+    monkeypatch.setattr("steadyocr.jobs.disk.shutil.disk_usage", lambda _: type("Usage", (), {"free": 999}))
+    assert blobs.put_many([b"b", b"a"]) == stored[::-1]
+    with pytest.raises(InsufficientStorage):
+        blobs.put_many([b"a", b"c"])
+
+
 def test_of_many_none_is_left_when_one_does_not_fit(
     tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

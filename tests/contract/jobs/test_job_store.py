@@ -795,6 +795,32 @@ def test_what_will_not_fit_is_known_before_it_is_sent(store: JobStore) -> None:
     assert store.lack_of_room(6, tenant="other", idempotency_key="k") is not None
 
 
+def packed_job(store: JobStore, size_bytes: int) -> Job:
+    return store.submit(NewJob(items=(NewItem(input_ref=key_of(1), size_bytes=size_bytes, kind="expand"),)))
+
+
+def test_the_content_of_an_archive_that_just_fits_is_taken(store: JobStore) -> None:
+    job = packed_job(store, 10)
+    lease = claim_one(store)
+    children = (NewItem(input_ref=key_of(2), size_bytes=QUOTA - 16), NewItem(input_ref=key_of(3), size_bytes=6))
+    assert store.expand(lease, children)
+    assert store.expand(lease, children), "the same again is the same, however full it is by now"
+    assert store.job(job.id).stored_bytes == QUOTA
+
+
+def test_the_content_of_an_archive_that_does_not_fit_changes_nothing(store: JobStore) -> None:
+    submit_bytes(store, THIRD, priority=-1)
+    job = packed_job(store, 10)
+    lease = claim_one(store)
+    too_much = QUOTA - THIRD - 9
+    with pytest.raises(InsufficientStorage) as caught:
+        store.expand(lease, (NewItem(input_ref=key_of(2), size_bytes=too_much),))
+    assert caught.value.details == {"limit_bytes": QUOTA, "job_bytes": too_much}
+    assert states_of(store, job.id) == [ItemState.LEASED]
+    assert (store.job(job.id).stored_bytes, store.job(job.id).total) == (10, 1)
+    assert store.expand(lease, (NewItem(input_ref=key_of(2), size_bytes=too_much - 1),))
+
+
 def test_a_job_larger_than_all_may_be_is_not_told_to_come_again(store: JobStore) -> None:
     refusal = refused_for_room(store, QUOTA + 1)
     assert refusal.retry_after_s is None

@@ -143,15 +143,25 @@ def test_receivers_that_have_enough_are_left_out(store: JobStore, clock: FakeClo
         "http://a.example/x",
         "http://a.example?x",
         "http://a.example:81/",
+        "https://a.example/",
+        "HTTP://A.Example",
+        "http://a.example./x",
+        "http://a.example.:8080",
+        "http://[2606::A]/",
+        "http://[2606::a]:81/",
         "http://a.example.org/",
+        "http://b.a.example/",
+        "http://b.example/http://a.example/",
+        "http://[2606::a1]/",
     ]
+    theirs = 4
     for url in urls:
         submit(store, 1, webhook_url=url)
         end(store)
         clock.advance(1)
-    taken = store.claim_deliveries(limit=9, except_to=["http://a.example", "http://100%.example"])
-    assert sorted(delivery.url for delivery in taken) == sorted(urls[3:])
-    assert len(store.claim_deliveries(limit=9)) == 3
+    taken = store.claim_deliveries(limit=99, except_to=["a.example", "[2606::a]", "100%.example", "%"])
+    assert sorted(delivery.url for delivery in taken) == sorted(urls[-theirs:])
+    assert len(store.claim_deliveries(limit=99)) == len(urls) - theirs
 
 
 def test_a_deleted_job_is_not_told(store: JobStore) -> None:

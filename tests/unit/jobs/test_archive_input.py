@@ -259,6 +259,21 @@ def test_a_damaged_file_is_refused_and_its_neighbours_are_not(blobs: LocalBlobs)
     assert codes(unpacked(bytes(data), blobs)) == ["undecodable_image", None]
 
 
+@pytest.mark.parametrize("place", [2**31, 2**63 - 1000, 2**64 - 1, "directory"])
+def test_a_file_in_a_place_that_cannot_be_is_refused_and_its_neighbours_are_not(
+    blobs: LocalBlobs, tmp_path: Path, place: int | str
+) -> None:
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in "abc":
+            archive.writestr(name, b"x" * 100)
+        archive.infolist()[1].header_offset = archive.start_dir if isinstance(place, str) else place
+    # A file that is one: in memory, every place can be gone to.
+    with path.open("rb") as stream:
+        items = unpack(stream, LIMITS, blobs)
+    assert codes(items) == [None, "undecodable_image", None]
+
+
 def test_a_file_that_is_larger_than_it_says_is_refused(blobs: LocalBlobs) -> None:
     def lie(raw: bytearray, at: int) -> None:
         struct.pack_into("<L", raw, at + 24, 5)

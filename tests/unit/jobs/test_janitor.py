@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from steadyocr.errors import Unavailable
 from steadyocr.jobs import blobs as blobs_module
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.blobs import put_bytes
@@ -67,6 +68,44 @@ async def test_a_stop_ends_cleaning_up_within_one_step(
     await jobs.close()
     await asyncio.get_running_loop().shutdown_default_executor()
     assert slow.steps == 1
+
+
+class Failing:
+    """Stands for a step that does not work out."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("the database does not answer"), PermissionError("a folder")], ids=["store", "folder"]
+)
+@pytest.mark.parametrize("broken", ["prune", "referenced", "sweep_unfinished"])
+@in_real_time
+async def test_a_step_that_does_not_work_out_is_told_and_keeps_no_other_from_being_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str, error: Exception
+) -> None:
+    store, blobs = InMemoryJobStore(StoreConfig(grace_s=0.0), time.monotonic), LocalBlobs(tmp_path)
+    leftover = tmp_path / "unfinished" / "upload-1"
+    leftover.touch()
+    orphan = put_bytes(blobs, b"orphan").key
+    store.cancel(store.submit(NewJob(items=(NewItem(input_ref="a" * 64, size_bytes=1),))).id)
+    monkeypatch.setattr(blobs if broken == "sweep_unfinished" else store, broken, Failing(error))
+    jobs = AsyncJobStore(store)
+    await Janitor(jobs, blobs, RetentionConfig(keep_s=-1.0, orphan_age_s=0.0)).clean_up()
+    await jobs.close()
+    done = {
+        "prune": not store.jobs(),
+        "referenced": not blobs.exists(orphan),
+        "sweep_unfinished": not leftover.exists(),
+    }
+    assert {step for step, was_done in done.items() if not was_done} == {broken}
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "Cleaning up did not work out"
+    ]
 
 
 def test_a_folder_of_young_blobs_is_not_looked_through_for_somebody_who_has_gone(

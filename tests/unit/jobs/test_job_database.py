@@ -18,7 +18,14 @@ from sqlalchemy import MetaData, create_engine, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs_support import claim_one, postgres, submit  # noqa: F401 - one is a fixture
-from steadyocr.errors import ConfigError, InsufficientStorage, InternalError, JobNotFound, Unavailable
+from steadyocr.errors import (
+    ConfigError,
+    IdempotencyConflict,
+    InsufficientStorage,
+    InternalError,
+    JobNotFound,
+    Unavailable,
+)
 from steadyocr.jobs import database as database_module
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.clock import machine_clock
@@ -641,6 +648,19 @@ def test_a_low_disk_refuses_new_jobs_and_lets_running_ones_finish(url: str) -> N
     with pytest.raises(InsufficientStorage):
         submit(store, 1)
     assert store.complete(claim_one(store), ItemOutcome())
+    roomy.close()
+    store.close()
+
+
+def test_a_low_disk_keeps_nobody_from_a_job_that_is_there(url: str) -> None:
+    roomy = open_job_store(url)
+    job = submit(roomy, 1, idempotency_key="k", request_hash="h")
+    store = open_job_store(url, StoreConfig(min_free_bytes=1 << 60))
+    assert submit(store, 1, idempotency_key="k", request_hash="h") == job
+    with pytest.raises(IdempotencyConflict):
+        submit(store, 1, idempotency_key="k", request_hash="other")
+    with pytest.raises(InsufficientStorage):
+        submit(store, 1, idempotency_key="new", request_hash="h")
     roomy.close()
     store.close()
 

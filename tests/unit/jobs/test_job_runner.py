@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,7 @@ from steadyocr.errors import (
     UndecodableImage,
 )
 from steadyocr.jobs.async_store import AsyncJobStore
-from steadyocr.jobs.blobs import BlobWriter, put_bytes
+from steadyocr.jobs.blobs import Blob, BlobWriter, put_bytes
 from steadyocr.jobs.config import RetentionConfig, RunnerConfig, StoreConfig
 from steadyocr.jobs.gate import Gate
 from steadyocr.jobs.janitor import Janitor
@@ -105,10 +106,10 @@ async def until(condition: Callable[[], bool]) -> None:
 class Rig:
     """A runner with all it needs."""
 
-    def __init__(self, folder: Path, config: RunnerConfig) -> None:
+    def __init__(self, folder: Path, config: RunnerConfig, store: StoreConfig) -> None:
         self.front = Front()
         self.blobs = LocalBlobs(folder)
-        self.store = InMemoryJobStore(STORE, time.monotonic)
+        self.store = InMemoryJobStore(store, time.monotonic)
         self.jobs = AsyncJobStore(self.store)
         self.loops = Loops()
         self.runner = Runner(self.jobs, self.blobs, self.front, config)
@@ -129,8 +130,10 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, config: RunnerConfig = FAST, *, start: bool = True) -> AsyncIterator[Rig]:
-    rig = Rig(folder, config)
+async def running(
+    folder: Path, config: RunnerConfig = FAST, *, start: bool = True, store: StoreConfig = STORE
+) -> AsyncIterator[Rig]:
+    rig = Rig(folder, config, store)
     if start:
         rig.runner.start(rig.loops)
     try:
@@ -194,6 +197,14 @@ async def test_results_of_jobs_under_way_may_take_the_space_that_is_kept_free(tm
         assert (item.state, rig.front.seen) == (ItemState.DONE, [b"a"]), "it was read once"
 
 
+def packed(*contents: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, content in enumerate(contents):
+            archive.writestr(f"{number}.png", content)
+    return stream.getvalue()
+
+
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], threading.Event]:
     """Let nothing be stored until the event is set; returns the tries as well."""
     monkeypatch.setattr("steadyocr.jobs.reading._FIRST_PAUSE_S", 0.01)
@@ -215,9 +226,6 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], threading.Eve
 async def test_an_archive_without_room_is_left_alone_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("a.png", b"a")
     async with running(tmp_path, start=False) as rig:
         delays: list[float] = []
         release = rig.store.release
@@ -227,7 +235,7 @@ async def test_an_archive_without_room_is_left_alone_for_a_while(
             return release(lease, delay_s=delay_s)
 
         monkeypatch.setattr(rig.store, "release", note)
-        job, second = rig.submit(packed.getvalue(), kind="expand"), rig.submit(b"b")
+        job, second = rig.submit(packed(b"a"), kind="expand"), rig.submit(b"b")
         rig.runner = Runner(rig.jobs, LocalBlobs(tmp_path, min_free_bytes=1 << 60), rig.front, FAST)
         rig.runner.start(rig.loops)
         await until(lambda: bool(delays))
@@ -235,6 +243,55 @@ async def test_an_archive_without_room_is_left_alone_for_a_while(
         # The slot goes on meanwhile.
         await rig.finished(second)
         assert rig.store.job(job.id).finished_at is None
+
+
+def submit_beside(rig: Rig, *contents: bytes) -> Job:
+    """An archive and a picture, of which only the content of the archive counts."""
+    refs = [put_bytes(rig.blobs, data).key for data in (packed(*contents), b"b")]
+    items = (NewItem(input_ref=refs[0], kind="expand"), NewItem(input_ref=refs[1]))
+    return rig.store.submit(NewJob(items=items, options=OcrOptions().to_wire()))
+
+
+@in_real_time
+async def test_an_archive_without_room_beside_the_others_fails_unpacked_and_alone(tmp_path: Path) -> None:
+    async with running(tmp_path, start=False, store=replace(STORE, max_stored_bytes=1000)) as rig:
+        job = submit_beside(rig, b"x" * 500, b"y" * 501)
+        before = rig.blobs.usage_bytes()
+        rig.runner.start(rig.loops)
+        full, other = await rig.finished(job)
+        assert full.error is not None
+        assert (full.state, full.attempts, full.error["code"]) == (ItemState.FAILED, 0, "insufficient_storage")
+        assert other.state is ItemState.DONE
+        assert rig.blobs.usage_bytes() == before, "nothing was unpacked"
+
+
+@in_real_time
+async def test_an_archive_that_just_fits_beside_the_others_is_unpacked(tmp_path: Path) -> None:
+    async with running(tmp_path, store=replace(STORE, max_stored_bytes=1000)) as rig:
+        job = rig.submit(packed(b"x" * 500, b"y" * 500), kind="expand")
+        await rig.finished(job)
+        assert rig.store.job(job.id).done == 3
+
+
+@in_real_time
+async def test_an_archive_whose_room_was_taken_while_it_was_unpacked_fails_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, start=False, store=replace(STORE, max_stored_bytes=1000)) as rig:
+        job = submit_beside(rig, b"x" * 1000)
+        before = rig.blobs.usage_bytes()
+
+        def put_many(contents: Sequence[bytes | bytearray]) -> list[Blob]:
+            rig.store.submit(NewJob(items=(NewItem(input_ref="0" * 64, size_bytes=1),), priority=-1))
+            return LocalBlobs.put_many(rig.blobs, contents)
+
+        monkeypatch.setattr(rig.blobs, "put_many", put_many)
+        rig.runner.start(rig.loops)
+        full, _ = await rig.finished(job)
+        assert full.error is not None
+        assert (full.state, full.error["code"]) == (ItemState.FAILED, "insufficient_storage")
+        assert sweep_orphans(rig.store, rig.blobs, 0.0) == 1
+        assert rig.blobs.usage_bytes() == before
 
 
 async def large(data: bytes) -> Reply:
@@ -549,10 +606,7 @@ async def test_an_archive_whose_files_were_cleaned_away_meanwhile_is_unpacked_ag
         async with running(tmp_path) as rig:
             lost = [True]
             monkeypatch.setattr(rig.blobs, "lost", lambda keys: bool(list(keys)) and bool(lost and lost.pop()))
-            packed = io.BytesIO()
-            with zipfile.ZipFile(packed, "w") as archive:
-                archive.writestr("a.png", b"a")
-            items = await rig.finished(rig.submit(packed.getvalue(), kind="expand"))
+            items = await rig.finished(rig.submit(packed(b"a"), kind="expand"))
             assert [(item.state, item.attempts) for item in items] == [(ItemState.DONE, 0)] * 2
             assert lost == []
 

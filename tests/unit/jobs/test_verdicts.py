@@ -8,6 +8,7 @@ from steadyocr.errors import (
     Cancelled,
     DeadlineExceeded,
     EngineDied,
+    InsufficientStorage,
     InternalError,
     MemoryPressure,
     NotFoundError,
@@ -16,6 +17,7 @@ from steadyocr.errors import (
     SteadyOCRError,
     UndecodableImage,
 )
+from steadyocr.jobs.quota import NoRoom
 from steadyocr.jobs.verdicts import Verdict, as_typed, judge
 
 
@@ -29,6 +31,8 @@ from steadyocr.jobs.verdicts import Verdict, as_typed, judge
         (KeyError("x"), Verdict.RETRY),
         (QueueFull("x"), Verdict.RELEASE),
         (Cancelled("x"), Verdict.RELEASE),
+        (InsufficientStorage("the disk is full now"), Verdict.RELEASE),
+        (NoRoom("beside what is promised"), Verdict.FAIL),
         (MemoryPressure("memory is short now", retry_after_s=10.0), Verdict.RELEASE),
         # It will not fit the next time either.
         (MemoryPressure("more than the service may use", needed_bytes=1), Verdict.RETRY),

@@ -6,7 +6,7 @@ import pytest
 
 from steadyocr.errors import InvalidOption
 from steadyocr.jobs.webhook_address import Target, as_address, is_allowed, parse_target, refuse_literal
-from steadyocr.jobs.webhook_models import origin_of
+from steadyocr.jobs.webhook_models import receiver_of
 from steadyocr.jobs.webhook_post import signed_headers, signing_key
 
 KEY = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -126,6 +126,9 @@ def test_urls_are_taken_apart() -> None:
         "https://a.example:99999/",
         "https://a.example:x/",
         "https://[::1",
+        "https://[2606:2800::1]x/",
+        "https://[2606:2800::1]./",
+        "https://x[2606:2800::1]/",
         "https://a.example/" + "x" * 2048,
     ],
 )
@@ -134,9 +137,12 @@ def test_what_is_no_url_for_a_webhook_is_refused(url: str) -> None:
         parse_target(url)
 
 
-def test_a_receiver_is_told_by_the_beginning_of_its_url() -> None:
-    for path in ("", "/", "/x/y?z=https://b.example/", "?z=1"):
-        assert origin_of(f"https://a.example:8443{path}") == "https://a.example:8443"
+@pytest.mark.parametrize("path", ["", "/", "/x/y?z=https://b.example/", "?z=1", "/x:1", "/[x]"])
+@pytest.mark.parametrize("port", ["", ":", ":443", ":8443"])
+def test_a_receiver_is_its_host_however_that_is_written(port: str, path: str) -> None:
+    for url in ("https://a.example", "HTTP://A.Example", "https://a.example."):
+        assert receiver_of(url + port + path) == "a.example"
+    assert receiver_of(f"https://[2606:2800::A]{port}{path}") == "[2606:2800::a]"
 
 
 def test_a_url_at_the_limit_is_taken() -> None:

@@ -333,11 +333,17 @@ async def test_a_name_server_that_does_not_answer_holds_up_nobody_else(monkeypat
 
 
 @in_real_time
-async def test_a_receiver_that_does_not_answer_holds_up_its_own_deliveries_only() -> None:
+async def test_a_receiver_that_does_not_answer_holds_up_its_own_deliveries_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook_names, "_addresses", lambda _host, _port: ["127.0.0.1"])
     store = InMemoryJobStore(clock=time.monotonic)
-    async with receiver(b"hang") as dead, receiver(OK) as there:
-        waiting = [ended_job(store, dead.url) for _ in range(6)]
-        told = [ended_job(store, there.url) for _ in range(6)]
+    async with receiver(b"hang") as dead, receiver(b"hang") as elsewhere, receiver(OK) as there:
+        # However its name is written, and at whichever port.
+        names = ["dead.example", "DEAD.example", "dead.example.", "Dead.Example."]
+        places = [f"{name}:{port}" for name in names for port in (dead.port, elsewhere.port)]
+        waiting = [ended_job(store, f"http://{place}/") for place in places]
+        told = [ended_job(store, f"http://there.example:{there.port}/") for _ in range(6)]
         jobs, loops = AsyncJobStore(store), Loops()
         # Long enough that no try of the dead one comes to its end here.
         Deliverer(jobs, replace(CONFIG, timeout_s=2 * PATIENCE_S)).start(loops)
@@ -349,7 +355,7 @@ async def test_a_receiver_that_does_not_answer_holds_up_its_own_deliveries_only(
             await loops.stop()
             await jobs.close()
         assert not loops.dead
-        assert [known(store, job).problem for job in waiting] == [None] * 6
+        assert [known(store, job).problem for job in waiting] == [None] * len(places)
         assert sum(known(store, job).attempts for job in waiting) == CONFIG.at_once // 2
 
 
