@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +29,7 @@ from steadyocr.export.deliver import (  # noqa: E402
     deliver_openvino,
 )
 from steadyocr.export.graph import build_graph  # noqa: E402
-from steadyocr.export.onnx import Label, snap_size, write_model_folder  # noqa: E402
+from steadyocr.export.onnx import Label, fill_model_folder, fresh_folder, snap_size, write_model_folder  # noqa: E402
 from steadyocr.export.parity import TorchSession, compare_outputs  # noqa: E402
 from steadyocr.runtime.base import SessionOptions  # noqa: E402
 from steadyocr.runtime.loader import Backend, open_session  # noqa: E402
@@ -184,6 +187,66 @@ def test_model_put_aside_by_a_killed_replacement_comes_back(weights: DetectorWei
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_one_export_at_a_time_writes_a_folder(weights: DetectorWeights, tmp_path: Path, replace: bool) -> None:
+    if replace:
+        write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    with fresh_folder(tmp_path / "m", replace=replace) as fresh:
+        (fresh / "mine").write_bytes(b"mine")
+        for folder in (tmp_path / "m", tmp_path / "other" / ".." / "m"):
+            with pytest.raises(ConflictError, match="is writing it"):
+                write_model_folder(weights, folder, Label(name="n"), replace=True)
+        with pytest.raises(ConflictError, match="is writing it"):
+            deliver_openvino(weights, tmp_path / "m", Proof(), fp16_storage=True)
+        assert (fresh / "mine").read_bytes() == b"mine"
+        (fresh / "mine").unlink()
+        fill_model_folder(weights, fresh, Label(name="new"), fp16_storage=True)
+    assert load_manifest(tmp_path / "m").name == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+# Ends in the middle of a replacement, in the way of kill -9.
+KILLED = """
+import os, pathlib, signal, sys
+from steadyocr.export.onnx import fresh_folder
+with fresh_folder(pathlib.Path(sys.argv[1]), replace=True) as fresh:
+    (fresh / "half").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_export_is_cleared_away_by_the_next(weights: DetectorWeights, tmp_path: Path) -> None:
+    write_model_folder(weights, tmp_path / "m", Label(name="m"))
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "m")], check=False)
+    assert load_manifest(tmp_path / "m").verified_file().is_file()
+    assert len(list(tmp_path.iterdir())) == 3  # what was begun and the lock that nobody holds
+    write_model_folder(weights, tmp_path / "m", Label(name="n"), replace=True)
+    assert load_manifest(tmp_path / "m").name == "n"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_lock_that_is_let_go_of_in_the_act_is_taken_anew(
+    weights: DetectorWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before deletes its lock file between our opening it and our locking it."""
+    lock, flock = tmp_path / ".m.lock", fcntl.flock
+    gone: list[bool] = []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not gone:
+            lock.unlink()
+            gone.append(True)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with fresh_folder(tmp_path / "m", replace=False) as fresh:
+        assert lock.is_file()
+        with pytest.raises(ConflictError, match="is writing it"):
+            write_model_folder(weights, tmp_path / "m", Label(name="n"))
+        fill_model_folder(weights, fresh, Label(name="m"), fp16_storage=True)
+    assert gone
+
+
 def test_failed_swap_leaves_the_older_model(
     weights: DetectorWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +341,16 @@ def test_int8_is_close_and_smaller(weights: DetectorWeights, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "q"]
     with pytest.raises(ConflictError):
         deliver_int8(weights, tmp_path / "q", Label(name="q"), Proof(), images, replace=False)
+
+
+def test_int8_into_the_current_folder(
+    weights: DetectorWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it is refused, as it holds something else; its name is no trouble."""
+    images = read_folder(make_folder(tmp_path / "data", 1))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConflictError, match="data"):
+        deliver_int8(weights, Path(), Label(name="q"), Proof(), images, replace=True)
 
 
 def test_int8_without_pictures_is_refused(weights: DetectorWeights, tmp_path: Path) -> None:

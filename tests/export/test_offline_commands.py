@@ -78,6 +78,16 @@ def test_an_evaluation_that_cannot_come_out_well_is_refused_before_any_work(
         run("evaluate", make_icdar(tmp_path / "set", 1), *words)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--std", "0,1,1"), ("--std", "-1"), ("--std", "nan"), ("--std", "inf"), ("--mean", "nan"), ("--mean", "1,2")],
+)
+def test_numbers_that_no_picture_can_be_prepared_with_are_refused(tmp_path: Path, option: str, value: str) -> None:
+    model = BUILTIN_MODELS / "resnet18-db" / "model.onnx"
+    with pytest.raises(InvalidOption, match=option):
+        run("evaluate", make_icdar(tmp_path / "set", 1), "--onnx", model, option, value)
+
+
 def test_a_file_in_the_place_of_a_folder_is_one_line_and_no_trace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

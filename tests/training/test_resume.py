@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +14,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, which is not installed")
 
 from labelled import make_folder  # noqa: E402
-from steadyocr.errors import ConfigError, ConflictError  # noqa: E402
-from steadyocr.training import checkpoint, model  # noqa: E402
+from steadyocr.detection.postprocess import PostprocessParams  # noqa: E402
+from steadyocr.errors import ConfigError, ConflictError, InsufficientStorage  # noqa: E402
+from steadyocr.training import checkpoint, loop, model  # noqa: E402
 from steadyocr.training.config import OptimiserConfig, Source, TrainConfig, ValidationConfig  # noqa: E402
 from steadyocr.training.dialects import read_weights  # noqa: E402
 from steadyocr.training.loop import train  # noqa: E402
-from steadyocr.training.rundir import open_run_folder  # noqa: E402
+from steadyocr.training.rundir import Curve, open_run_folder, write_config  # noqa: E402
+from steadyocr.training.validation import Verdict  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -238,3 +243,106 @@ def test_checkpoint_of_an_older_version_is_read(config: TrainConfig, tmp_path: P
     checkpoint.save_atomically(values, tmp_path / "run" / "last.pt")
     assert read_weights(tmp_path / "run" / "last.pt").bin_threshold == 0.3
     assert train(config, tmp_path / "run", resume=True).finished
+
+
+def test_resumed_run_has_the_weight_decay_of_its_configuration(config: TrainConfig, tmp_path: Path) -> None:
+    train(config, tmp_path / "run", should_stop=StopAfter(1))
+    stronger = replace(config, optimiser=replace(config.optimiser, weight_decay=0.5))
+    train(stronger, tmp_path / "run", resume=True, should_stop=StopAfter(1))
+    groups = checkpoint.load(tmp_path / "run" / "last.pt")["optimiser"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+
+
+def test_another_kind_of_optimiser_cannot_go_on(config: TrainConfig, tmp_path: Path) -> None:
+    train(config, tmp_path / "run", should_stop=StopAfter(1))
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    other = replace(config, optimiser=replace(config.optimiser, kind="sgd"))
+    with pytest.raises(ConfigError, match=r"optimiser\.kind.*adamw"):
+        train(other, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk that fills up in the middle of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_finds_no_room_is_told_by_name_and_the_one_before_stays(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save_atomically({"step": 1}, path)
+    for tensors in ([torch.zeros(100_000)], [torch.zeros(10)] * 2000):
+        with files_of_at_most(50_000), pytest.raises(InsufficientStorage, match=r"last\.pt: .*full"):
+            checkpoint.save_atomically({str(number): tensor.clone() for number, tensor in enumerate(tensors)}, path)
+    assert checkpoint.load(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file") as caught:
+        checkpoint.save_atomically({}, tmp_path / "gone" / "last.pt")
+    assert caught.value.filename == str(tmp_path / "gone" / "last.pt")
+
+
+def test_a_curve_that_finds_no_room_is_told_by_name(tmp_path: Path) -> None:
+    curve_file = Curve(tmp_path, 0)
+    with files_of_at_most(50), pytest.raises(InsufficientStorage, match=r"curve\.jsonl: .*full"):
+        curve_file.append({"step": 1, "why": "x" * 100})
+    with files_of_at_most(50), pytest.raises(InsufficientStorage, match=r"config\.json: .*full"):
+        write_config(tmp_path, {"why": "x" * 100})
+
+
+def test_a_run_goes_on_without_room_for_a_checkpoint_and_ends_where_the_last_has_none(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = checkpoint.save_atomically
+    tried: list[int] = []
+    full: set[int] = {1}
+
+    def short_of_room(values: dict[str, object], path: Path) -> None:
+        if path.name == "last.pt":
+            tried.append(int(str(values["step"])))
+            if tried[-1] in full:
+                raise InsufficientStorage(f"{path.name}: full")
+        save(values, path)
+
+    monkeypatch.setattr(checkpoint, "save_atomically", short_of_room)
+    often = replace(config, epochs=2, checkpoint_minutes=0.0, validation=ValidationConfig())
+    assert train(often, tmp_path / "run").finished
+    assert tried == [0, 1, 2, 2]
+    assert "last.pt: full" in caplog.text
+    full.add(2)
+    with pytest.raises(InsufficientStorage):
+        train(often, tmp_path / "other")
+
+
+def test_worse_weights_do_not_replace_the_best_that_a_kill_kept_from_the_checkpoint(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, save = tmp_path / "run", checkpoint.save_atomically
+    hmeans = [0.8, 0.5, 0.6]
+
+    def judge(*_: object, **__: object) -> Verdict:
+        return Verdict(hmeans.pop(0), {}, PostprocessParams())
+
+    def killed_after_best(values: dict[str, object], path: Path) -> None:
+        save(values, path)
+        if path.name == "best.pt":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "validate", judge)
+    with monkeypatch.context() as dying:
+        dying.setattr(checkpoint, "save_atomically", killed_after_best)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, folder)
+    assert checkpoint.load(folder / "last.pt")["step"] == 0
+    before = (folder / "best.pt").read_bytes()
+    assert train(config, folder, resume=True).best_hmean == 0.8
+    assert hmeans == []
+    assert (folder / "best.pt").read_bytes() == before
+    assert checkpoint.load(folder / "last.pt")["validation"]["hmean"] == 0.8

@@ -347,6 +347,54 @@ async def test_weights_that_serve_are_not_written_over(tmp_path: Path, monkeypat
 
 
 @in_real_time
+async def test_a_model_of_others_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 0)
+    changes = Changes(monkeypatch)
+    for name in ("my-rec", "theirs", "one"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    async with laboratory(tmp_path, changes.change) as lab:
+        models = lab._settings.models.model_copy(update={"recogniser": "my-rec"})
+        lab._adoption._settings = lab._settings.model_copy(update={"models": models})
+        first, second = await finished_run(lab), await finished_run(lab)
+        for name in ("my-rec", "theirs", "one"):
+            with pytest.raises(ConflictError, match="name"):
+                lab.use_run(first.id, name)
+        assert changes.done == []
+        (tmp_path / "models" / "one").rmdir()
+        wishes = ((first, "one"), (second, "two"), (first, "one"), (first, None), (second, None))
+        for record, wish in wishes:
+            lab.use_run(record.id, wish)
+            await until(functools.partial(serves, record))
+            (tmp_path / "models" / str(record.facts["use"]["model"])).mkdir(exist_ok=True)
+            record.facts["use"] = {**record.facts["use"], "state": "failed"}
+        # What served before is not this run's, although its record names it.
+        second.facts["use"] = {"state": "done", "model": "one", "reason": "", "before": ""}
+        for record, name in ((second, "one"), (second, f"lab-{first.id}"), (first, "two")):
+            with pytest.raises(ConflictError, match="another model"):
+                lab.use_run(record.id, name)
+
+
+@in_real_time
+async def test_only_what_is_the_runs_own_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 0)
+    given: list[tuple[str, ...]] = []
+
+    async def command(_: Any, _folder: Path, *words: str) -> None:
+        given.append(words)
+
+    changes = Changes(monkeypatch)
+    monkeypatch.setattr(lab_adoption.Adoption, "_command", command)
+    async with laboratory(tmp_path, changes.change) as lab:
+        record = await finished_run(lab)
+        for name in ("mine", None, "mine"):
+            record.facts.pop("use", None)
+            lab.use_run(record.id, name)
+            await until(lambda: serves(record))
+    imports = [words for words in given if words[1] == "import"]
+    assert ["--replace" in words for words in imports] == [False, True, True]
+
+
+@in_real_time
 async def test_memory_is_kept_for_weights_that_are_being_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

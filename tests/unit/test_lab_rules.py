@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -46,6 +47,11 @@ def test_defaults_are_those_of_the_original() -> None:
         {"crop_size": 129},
         {"base_model": "nothing"},
         {"base_model": "../base"},
+        {"base_model": ["base"]},
+        {"base_model": {}},
+        {"base_model": 0},
+        {"epochs": 10**400},
+        {"lr": -(10**400)},
         {"dataset": ""},
         {"dataset": 7},
         {"out": "/tmp"},
@@ -298,3 +304,28 @@ def test_only_what_has_ended_early_with_a_checkpoint_resumes(tmp_path: Path) -> 
         record.state = state
         with pytest.raises(ConflictError):
             lab_runs.refuse_resume(record, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "name"),
+    [("openvino", "model.xml", "model_openvino.zip"), ("onnx", "model.onnx", "model_dynamic.onnx")],
+)
+def test_size_and_checksum_are_those_of_the_file_that_is_handed_out(
+    tmp_path: Path, kind: str, made: str, name: str
+) -> None:
+    (tmp_path / "work").mkdir()
+    for part in (made, "model.bin"):
+        (tmp_path / "work" / part).write_bytes(part.encode())
+    report = {
+        "file": made,
+        "sha256": hashlib.sha256(made.encode()).hexdigest(),
+        "reference": "torch float32",
+        "outputs": {kind: [{"max_abs_difference": 0.0}]},
+    }
+    (tmp_path / "work" / "parity.json").write_text(json.dumps(report), encoding="utf-8")
+    record = Record(id="e", params=lab_exports.parse_export({"model": "m", "format": kind}))
+    lab_exports.end_export(record, Ending(0, ""), tmp_path)
+    file = lab_exports.file_of(record, tmp_path)
+    assert file.name == record.facts["file"] == name
+    assert record.facts["bytes"] == file.stat().st_size
+    assert record.facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()

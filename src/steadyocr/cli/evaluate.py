@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -197,18 +198,23 @@ def named_manifests(names: Iterable[str], user_models: Path) -> list[Manifest]:
 
 
 def raw_manifest(onnx: Path, channel_order: str, mean: str, std: str) -> Manifest:
-    """Describe a bare ONNX file for this one run."""
+    """Describe a bare ONNX file for this one run.
+
+    Raises:
+        InvalidOption: What is given for its input is none of the choices, or no numbers, or cannot be divided by.
+    """
     if channel_order not in ("RGB", "BGR"):
         raise InvalidOption("--channel-order is RGB or BGR")
+    means, deviations = _triple(mean, "--mean"), _triple(std, "--std")
+    if min(deviations) <= 0:
+        raise InvalidOption(f"--std: pixels are divided by it, so it must be above 0, not {std}")
     return Manifest(
         name=_plain_name(onnx.stem),
         task="detection",
         licence="unknown",
         source=str(onnx),
         file=FileEntry(path=onnx.name, sha256=sha256_of(onnx)),
-        input=InputEntry(
-            channel_order=channel_order, mean=_triple(mean, "--mean"), std=_triple(std, "--std"), stride=32
-        ),
+        input=InputEntry(channel_order=channel_order, mean=means, std=deviations, stride=32),
         defaults=DetectionDefaults(),
         folder=onnx.parent,
     )
@@ -221,6 +227,8 @@ def _plain_name(text: str) -> str:
 
 def _triple(text: str, name: str) -> tuple[float, float, float]:
     values = numbers(text, name)
+    if not all(map(math.isfinite, values)):
+        raise InvalidOption(f"{name}: {text!r} is not a list of numbers")
     if len(values) == 1:
         values *= 3
     if len(values) != 3:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from steadyocr.export.onnx import (
     PARITY_NAME,
     FixedSize,
     Label,
+    claimed,
     fill_model_folder,
     fresh_folder,
     manifest_values,
@@ -69,33 +71,49 @@ def deliver_onnx(
 def deliver_fixed(
     weights: DetectorWeights, folder: Path, size: FixedSize, proof: Proof, *, fp16_storage: bool
 ) -> Delivery:
-    """Write an ONNX file of one input size."""
-    path = write_fixed(weights, folder, size, fp16_storage=fp16_storage)
-    sessions = _sessions(weights, _scratch_manifest(weights, path), proof.threads)
-    # Pictures come in all sizes, so no H-mean: the numbers of the dynamic file hold, the weights are the same.
-    report: dict[str, Any] = {"outputs": _outputs(sessions, [(1, size.height, size.width)])}
-    if size.explanation:
-        report["size"] = size.explanation
-    return _written(path, path.with_suffix(f".{PARITY_NAME}"), report)
+    """Write an ONNX file of one input size.
+
+    Raises:
+        ConflictError: Another process is writing into the folder.
+    """
+    with claimed(folder):
+        path = write_fixed(weights, folder, size, fp16_storage=fp16_storage)
+        sessions = _sessions(weights, _scratch_manifest(weights, path), proof.threads)
+        # Pictures come in all sizes, so no H-mean: the numbers of the dynamic file hold, the weights are the same.
+        report: dict[str, Any] = {"outputs": _outputs(sessions, [(1, size.height, size.width)])}
+        if size.explanation:
+            report["size"] = size.explanation
+        return _written(path, path.with_suffix(f".{PARITY_NAME}"), report)
 
 
 def deliver_openvino(weights: DetectorWeights, folder: Path, proof: Proof, *, fp16_storage: bool) -> Delivery:
-    """Write OpenVINO IR."""
+    """Write OpenVINO IR.
+
+    Raises:
+        ConflictError: Another process is writing into the folder.
+    """
     from steadyocr.export.openvino_ir import write_ir
     from steadyocr.runtime.openvino import OpenVINOSession
 
-    scratch = folder / ".scratch"
+    with claimed(folder):
+        with _float_model(weights, folder / ".scratch") as plain:
+            path = write_ir(plain.folder / MODEL_NAME, folder, fp16_storage=fp16_storage)
+        options = SessionOptions(threads=proof.threads, precision="f32")
+        sessions: dict[str, Session] = {
+            "torch": TorchSession(weights.network()),
+            "openvino": OpenVINOSession(path, options),
+        }
+        return _proven(path, sessions, plain, proof, SHAPES)
+
+
+@contextmanager
+def _float_model(weights: DetectorWeights, scratch: Path) -> Iterator[Manifest]:
+    """Yield a plain model in a folder of its own, which goes afterwards; the caller keeps others out of it."""
+    shutil.rmtree(scratch, ignore_errors=True)  # half of one, say, that a kill has left
     try:
-        plain = write_model_folder(weights, scratch, Label(name="scratch"), fp16_storage=False, replace=True)
-        path = write_ir(scratch / MODEL_NAME, folder, fp16_storage=fp16_storage)
+        yield write_model_folder(weights, scratch, Label(name="float32"), fp16_storage=False)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    options = SessionOptions(threads=proof.threads, precision="f32")
-    sessions: dict[str, Session] = {
-        "torch": TorchSession(weights.network()),
-        "openvino": OpenVINOSession(path, options),
-    }
-    return _proven(path, sessions, plain, proof, SHAPES)
 
 
 def deliver_int8(
@@ -110,23 +128,20 @@ def deliver_int8(
     """Write a model folder with a quantised ONNX file; the report also compares speed with float32."""
     from steadyocr.export.int8 import write_int8
 
-    scratch = folder.with_name(f".{folder.name}.float")
-    try:
-        plain = write_model_folder(weights, scratch, Label(name="float32"), fp16_storage=False, replace=True)
-        with fresh_folder(folder, replace=replace) as fresh:
-            write_int8(weights, fresh / MODEL_NAME, calibration)
-            write_manifest(fresh, manifest_values(weights, label, sha256_of(fresh / MODEL_NAME)))
-            manifest = load_manifest(fresh)
-            sessions = _sessions(weights, plain, proof.threads)
-            sessions |= {f"{name} int8": each for name, each in _opened(manifest, proof.threads).items()}
-            speed = compare_speed(
-                {name: each for name, each in sessions.items() if name != "torch"}, _SPEED_SIDE, _SPEED_SIDE
-            )
-            more = {"speed_f32_hint": speed}
-            report = _proven(fresh / MODEL_NAME, sessions, manifest, proof, SHAPES, more).report
-        return Delivery(folder / MODEL_NAME, report)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    at = folder.resolve()  # "." has no name
+    scratch = at.with_name(f".{at.name}.float")
+    with fresh_folder(folder, replace=replace) as fresh, _float_model(weights, scratch) as plain:
+        write_int8(weights, fresh / MODEL_NAME, calibration)
+        write_manifest(fresh, manifest_values(weights, label, sha256_of(fresh / MODEL_NAME)))
+        manifest = load_manifest(fresh)
+        sessions = _sessions(weights, plain, proof.threads)
+        sessions |= {f"{name} int8": each for name, each in _opened(manifest, proof.threads).items()}
+        speed = compare_speed(
+            {name: each for name, each in sessions.items() if name != "torch"}, _SPEED_SIDE, _SPEED_SIDE
+        )
+        more = {"speed_f32_hint": speed}
+        report = _proven(fresh / MODEL_NAME, sessions, manifest, proof, SHAPES, more).report
+    return Delivery(folder / MODEL_NAME, report)
 
 
 def _sessions(weights: DetectorWeights, manifest: Manifest, threads: int) -> dict[str, Session]:

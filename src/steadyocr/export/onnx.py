@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +23,8 @@ from steadyocr.runtime.manifest import MANIFEST_NAME, REMAINDER_NAME, Manifest, 
 from steadyocr.training.dialects import DetectorWeights
 from steadyocr.training.model import SIDE_MULTIPLE
 from steadyocr.training.start import write_remainder
+
+_log = logging.getLogger("steadyocr.export")
 
 MODEL_NAME: Final = "model.onnx"
 PARITY_NAME: Final = "parity.json"
@@ -91,7 +96,7 @@ def write_model_folder(
         The manifest, as read back.
 
     Raises:
-        ConflictError: The folder is there already.
+        ConflictError: The folder is there already, or another process is writing it.
     """
     with fresh_folder(folder, replace=replace) as fresh:
         fill_model_folder(weights, fresh, label, fp16_storage=fp16_storage)
@@ -117,26 +122,76 @@ def fresh_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
     ``.NAME.old``, which the next call puts back.
 
     Raises:
-        ConflictError: ``folder`` is there already and is not to be replaced, or is no model folder.
+        ConflictError: ``folder`` is there already and is not to be replaced, or is no model folder, or another process
+            is writing it.
     """
     folder = folder.resolve()  # of a link, what it leads to is replaced
     fresh, old = (folder.with_name(f".{folder.name}.{mark}") for mark in ("new", "old"))
-    _settle(folder, old)
-    if folder.exists():
-        if not replace:
-            raise ConflictError(f"{folder}: is there already; choose another name or ask to replace it")
-        _refuse_other_than_model(folder)
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        load_manifest(fresh)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    finally:
+    # Held to the end: what lies beside the folder is taken for what a killed call has left.
+    with claimed(folder):
         _settle(folder, old)
+        if folder.exists():
+            if not replace:
+                raise ConflictError(f"{folder}: is there already; choose another name or ask to replace it")
+            _refuse_other_than_model(folder)
         shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        try:
+            yield fresh
+            load_manifest(fresh)
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+        finally:
+            _settle(folder, old)
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep every other export out of a folder; the kernel lets go of it however the process ends.
+
+    As with a run folder, where there can be no lock there is none.
+
+    Raises:
+        ConflictError: Another export holds it.
+    """
+    folder = folder.resolve()
+    path = folder.with_name(f".{folder.name}.lock")
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _lock(path, held)
+        except BlockingIOError as error:
+            raise ConflictError(f"{folder}: another export or import is writing it; wait for that to end") from error
+        except OSError as error:
+            _log.warning("%s: nothing keeps a second export out of it: %s", folder, error)
+        yield
+
+
+def _lock(path: Path, held: ExitStack) -> None:
+    """Lock a file that is made for it, and goes with it.
+
+    Raises:
+        BlockingIOError: It is locked.
+        OSError: There can be no lock here.
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        held.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(lock, path):
+            # Deleted while it is locked: who has opened it in the meantime sees that it is not this file any more.
+            held.callback(path.unlink, missing_ok=True)
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _settle(folder: Path, old: Path) -> None:

@@ -178,7 +178,7 @@ class Lab:
         """Make a run's best weights the serving detector; goes on in the background, see the record's ``use``.
 
         Raises:
-            ConflictError: It has no weights yet, or another model is being changed to.
+            ConflictError: It has no weights yet, the name is that of another model, or another is being changed to.
             InvalidOption: The name cannot be a model's.
             MemoryPressure: Memory is short.
         """

@@ -25,6 +25,8 @@ _log = logging.getLogger("steadyocr.lab")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VARIABLE: Final = f"{ENV_PREFIX}MODELS__DETECTOR"
 _DONE: Final = frozenset({"done", "failed"})
+# Fact of a record: the names under which a run's weights have become models.
+_IMPORTED: Final = "imported"
 
 Work = Coroutine[Any, Any, None]
 
@@ -63,11 +65,11 @@ class Adoption:
 
         Raises:
             InvalidOption: The name cannot be a model's of a user.
-            ConflictError: Another change is under way.
+            ConflictError: The name is that of a model that was not made of this run, or another change is under way.
         """
-        base = f"lab-{record.id}"
+        first, second = _own_names(record)
         # Weights that serve are not written over: the new ones may not prove themselves.
-        wanted = name or (base if base != self.serving else f"{base}-2")
+        wanted = name or (first if first != self.serving else second)
         if wanted == self.serving:
             raise ConflictError(
                 "a model of this name serves now, and goes on until the new one is proven; take another"
@@ -78,8 +80,17 @@ class Adoption:
                 "and is not that of a built-in model",
                 option="name",
             )
+        self._refuse_others_model(wanted, record)
         self._refuse_second()
         return self._adopt(record, wanted, save, best.parent, best)
+
+    def _refuse_others_model(self, name: str, record: Record) -> None:
+        """Write over no model but what this run's own weights were imported as: the others may be nowhere else."""
+        if name == self._settings.models.recogniser:
+            raise ConflictError("the recogniser has this name; take another")
+        taken = os.path.lexists(self._settings.data_dir / "models" / name)
+        if taken and name not in {*_own_names(record), *_imported(record)}:
+            raise ConflictError("there is another model of this name, which is not written over; take another name")
 
     def begin_back(self, record: Record, folder: Path, save: Callable[[], object]) -> Work:
         """Serve again with what served before a run's weights; returns the work, to be run in the background.
@@ -122,6 +133,7 @@ class Adoption:
     ) -> None:
         """Change to a model; with weights to import there is a way back to the one before."""
         before = self.serving if best is not None and self.serving != name else ""
+        imported = _imported(record)
 
         def now(state: str, reason: str = "") -> None:
             record.facts["use"] = {"state": state, "model": name, "reason": reason, "before": before}
@@ -130,7 +142,10 @@ class Adoption:
         try:
             if best is not None:
                 now("importing")
-                await self._command(folder, "models", "import", str(best), "--name", name, "--replace")
+                # One that has come up since is not written over either.
+                replace = ("--replace",) if name in {*_own_names(record), *imported} else ()
+                await self._command(folder, "models", "import", str(best), "--name", name, *replace)
+                record.facts[_IMPORTED] = sorted({*imported, name})
             now("swapping")
             await self._change_detector(name)
             self.serving = name
@@ -172,3 +187,20 @@ class Adoption:
         if ending.code or ending.reason:
             said = read_tail(log, 2048).decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise InternalError(f"the weights could not be taken over: {said[:300]}".replace(f"{folder}/", ""))
+
+
+def _own_names(record: Record) -> tuple[str, str]:
+    """The names that a run's weights get where nobody chooses one; the second one while the first serves."""
+    base = f"lab-{record.id}"
+    return base, f"{base}-2"
+
+
+def _imported(record: Record) -> set[str]:
+    """The names under which a run's weights were imported."""
+    listed = record.facts.get(_IMPORTED)
+    names = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+    # Older versions kept no list. A way back from it tells an import from a return to what served before.
+    use = record.facts.get("use") or {}
+    if use.get("state") == "done" and use.get("before"):
+        names.add(str(use.get("model")))
+    return names

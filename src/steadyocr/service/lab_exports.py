@@ -13,6 +13,7 @@ from typing import Any, Final
 from steadyocr.errors import InvalidOption, NotFoundError
 from steadyocr.imaging.plan import round_up
 from steadyocr.options import parse_boolean
+from steadyocr.runtime.manifest import sha256_of
 from steadyocr.service.lab_child import Ending
 from steadyocr.service.lab_records import WORK_NAME, Record, State
 from steadyocr.service.lab_runs import NOT_WRITTEN, last_words
@@ -128,7 +129,7 @@ def _remove_scratch(folder: Path) -> None:
 
 
 def _result(folder: Path, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the file to download in place; returns its name, size and parity."""
+    """Put the file to download in place; returns its name, size, checksum and parity."""
     work = folder / WORK_NAME
     report = json.loads(next(work.glob("*parity.json")).read_text(encoding="utf-8"))
     file = folder / _file_name(params)
@@ -145,7 +146,8 @@ def _result(folder: Path, params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "file": file.name,
         "bytes": file.stat().st_size,
-        "sha256": report["sha256"],
+        # Of what is handed out; the report's is that of one file in the archive.
+        "sha256": sha256_of(file),
         "parity": {
             "reference": report["reference"],
             "max_abs_difference": parity,

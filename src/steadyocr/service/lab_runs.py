@@ -64,8 +64,9 @@ def parse_run(values: Mapping[str, Any], models: Mapping[str, Path], default_mod
         if name not in known:
             raise InvalidOption(f"unknown field {name[:40]!r}; known: {', '.join(sorted(known))}", option=name[:40])
     params: dict[str, Any] = {name: _number(name, values.get(name, rule.default)) for name, rule in RANGES.items()}
-    base = values.get("base_model") or default_model
-    if base not in models:
+    asked = values.get("base_model")
+    base = default_model if asked in (None, "") else asked
+    if not isinstance(base, str) or base not in models:
         raise InvalidOption(
             f"base_model must be one that can be trained on: {', '.join(models) or 'there is none'}",
             option="base_model",
@@ -78,8 +79,9 @@ def parse_run(values: Mapping[str, Any], models: Mapping[str, Path], default_mod
 
 def _number(name: str, value: object) -> float:
     rule = RANGES[name]
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not fits or not rule.minimum <= float(value) <= rule.maximum:  # type: ignore[arg-type]
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Compared as it came: JSON has whole numbers that no float holds.
+    if not known or not rule.minimum <= value <= rule.maximum:  # type: ignore[operator]
         raise InvalidOption(f"{name} must be a number from {rule.minimum:g} to {rule.maximum:g}", option=name)
     number = float(value)  # type: ignore[arg-type]
     if rule.whole and (number != int(number) or int(number) % rule.step):

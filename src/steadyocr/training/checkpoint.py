@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pickle
 import random
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steadyocr.errors import CheckpointMismatch, ModelCorrupt, ModelMissing
+from steadyocr.errors import CheckpointMismatch, InsufficientStorage, ModelCorrupt, ModelMissing
 
 LAST_NAME: Final = "last.pt"
 BEST_NAME: Final = "best.pt"
 FORMAT: Final = "steadyocr-train-1"
 
+# A quota and a limit on the size of files count as a full disk.
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # What torch.load raises on files that are damaged or no checkpoints at all.
 _UNREADABLE: Final = (
     pickle.UnpicklingError,
@@ -39,16 +43,50 @@ _UNREADABLE: Final = (
 
 
 def save_atomically(values: Mapping[str, Any], path: Path) -> None:
-    """Write ``values`` so that ``path`` is never half a file, even over a power cut."""
+    """Write ``values`` so that ``path`` is never half a file, even over a power cut.
+
+    Raises:
+        InsufficientStorage: The disk is full; what was there before still is.
+        OSError: It cannot be written for another reason; likewise.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                torch.save(dict(values), file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file in the error of a failed write.
+
+    Raises:
+        InsufficientStorage: The disk is full.
+        OSError: It cannot be written for another reason.
+    """
     try:
-        with temporary.open("wb") as file:
-            torch.save(dict(values), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = _behind(error)
+        if reason is None:
+            raise
+        if reason.errno in _DISK_FULL:
+            raise InsufficientStorage(
+                f"{path}: cannot be written, the disk is full; free some space and resume the run"
+            ) from error
+        raise OSError(reason.errno, reason.strerror, str(path)) from error
+
+
+def _behind(error: BaseException | None) -> OSError | None:
+    """The system's own error, which torch puts its RuntimeError in the place of."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def load(path: Path) -> dict[str, Any]:

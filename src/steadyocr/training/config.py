@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -163,19 +164,33 @@ class TrainConfig:
         checks = (
             (bool(self.sources), "sources: name at least one folder"),
             (all(source.weight >= 0 for source in self.sources), "sources: a weight is negative"),
+            (
+                all(_can_share(source) for source in (*self.sources, *self.validation.sources)),
+                "sources: dataset_weights has a negative weight, or none above 0",
+            ),
             (self.inner_channels >= 4 and self.inner_channels % 4 == 0, "inner_channels: a multiple of 4"),
             (self.crop_size >= 32 and self.crop_size % 32 == 0, "crop_size: a multiple of 32"),
             (self.batch_size >= 1, "batch_size: at least 1"),
             (self.epochs >= 1, "epochs: at least 1"),
+            (self.crops_per_epoch >= 0, "crops_per_epoch: at least 0"),
+            (self.log_every_steps >= 1, "log_every_steps: at least 1"),
+            (self.checkpoint_minutes >= 0, "checkpoint_minutes: not negative"),
             (self.threads >= 0, "threads: at least 0"),
             (_DEVICE.fullmatch(self.device) is not None, "device: cpu, cuda or cuda:N"),
             (self.optimiser.lr > 0, "optimiser.lr: above 0"),
+            (
+                self.optimiser.warmup_steps >= 0 and self.optimiser.poly_power >= 0,
+                "optimiser.warmup_steps, optimiser.poly_power: not negative",
+            ),
             (0.0 <= self.ema_decay < 1.0, "ema_decay: from 0 to below 1"),
             (0.0 < self.targets.shrink_ratio < 1.0, "targets.shrink_ratio: between 0 and 1"),
             (
                 bool(self.validation.bin_thresholds and self.validation.unclip_ratios),
                 "validation: empty thresholds",
             ),
+            (self.validation.every_steps >= 0, "validation.every_steps: at least 0"),
+            (self.validation.max_side >= 1, "validation.max_side: at least 1"),
+            *_augment_checks(self.augment),
             (
                 bool(self.distillation.features) or not self.distillation.teacher,
                 "distillation.features: name a tensor of the teacher",
@@ -231,6 +246,24 @@ def finetune(
     return TrainConfig(**{**defaults, **changes})  # type: ignore[arg-type]
 
 
+def _can_share(source: Source) -> bool:
+    """Whether the weights of a source's data sets can be shares of a whole."""
+    weights = source.dataset_weights.values()
+    return not weights or (min(weights) >= 0 and max(weights) > 0)
+
+
+def _augment_checks(augment: AugmentParams) -> tuple[tuple[bool, str], ...]:
+    # Sizes are drawn evenly by their logarithm.
+    return (
+        (0 < augment.scale_min <= augment.scale_max, "augment.scale_min: above 0, and not above scale_max"),
+        (
+            0 < augment.text_height_min <= augment.text_height_max,
+            "augment.text_height_min: above 0, and not above text_height_max",
+        ),
+        (augment.aspect_max >= 1, "augment.aspect_max: at least 1"),
+    )
+
+
 def _build(kind: type[T], values: object, where: str) -> T:
     if not isinstance(values, Mapping):
         raise ConfigError(f"training configuration: {where or 'the file'}: an object is due")
@@ -260,7 +293,8 @@ def _fits(kind: object, value: object) -> bool:
     if typing.get_origin(kind) is Literal:
         return value in typing.get_args(kind)
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not isinstance(kind, type):
-        return isinstance(value, Mapping)
+        # JSON has whole numbers of any length, and Python reads NaN and Infinity.
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if not isinstance(kind, type):  # names with a number each
+        return isinstance(value, Mapping) and all(_fits(float, number) for number in value.values())
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

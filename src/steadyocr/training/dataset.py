@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from steadyocr.errors import DatasetError, SteadyOCRError
 from steadyocr.training.augment import random_crop
 from steadyocr.training.config import TrainConfig
+from steadyocr.training.label_parts import is_file
 from steadyocr.training.labels import read_folder
 from steadyocr.training.pictures import read_image
+from steadyocr.training.regions import LabelledImage
 from steadyocr.training.sampling import group_images, plan_epoch
 from steadyocr.training.targets import make_targets
 
@@ -60,12 +63,17 @@ class MixedDataset(Dataset[Sample]):
 
     Args:
         config: Sources, crop size, seed, augmentation and targets.
+
+    Raises:
+        DatasetError: A source cannot be read, or a picture that it names is not there.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         parts = [(source, read_folder(Path(source.path), source.split)) for source in config.sources]
         self.images, self._groups = group_images(parts)
+        # Now and not when its crop comes, which may be hours from here.
+        require_pictures(self.images[member] for group in self._groups for member in group.members)
         self.crops_per_epoch = config.crops_per_epoch or sum(len(group.members) for group in self._groups)
         self._cache = ImageCache(config.cache_bytes)
         self._plan: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
@@ -97,6 +105,18 @@ class MixedDataset(Dataset[Sample]):
         return int(self._plan[1][place])
 
 
+def require_pictures(images: Iterable[LabelledImage]) -> None:
+    """Make sure that the pictures are there; whether they can be read is seen when they are.
+
+    Raises:
+        DatasetError: One is not.
+    """
+    missing = [image.path for image in images if not is_file(image.path)]
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DatasetError(f"{missing[0]}: no such picture{more}; steadyocr dataset check names them all")
+
+
 class StepSampler(Sampler[list[int]]):
     """The batches of a run from a given step on; the last one of an epoch may be smaller."""
 
@@ -116,6 +136,23 @@ class StepSampler(Sampler[list[int]]):
             start = place * self._batch
             stop = min(start + self._batch, self._crops)
             yield [epoch * self._crops + crop for crop in range(start, stop)]
+
+
+def read_batches(dataset: MixedDataset, config: TrainConfig, first_step: int) -> Iterator[Sample]:
+    """Yield the batches of the run from ``first_step`` on.
+
+    Raises:
+        SteadyOCRError: A crop cannot be made; in the words it was raised with, whichever process made it.
+    """
+    try:
+        yield from make_loader(dataset, config, first_step)
+    except SteadyOCRError as error:
+        # A worker's error comes as text, its trace put before the message.
+        kind = type(error)
+        _, found, message = error.message.rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")
+        if not found:
+            raise
+        raise kind(message.rstrip()) from error
 
 
 def make_loader(dataset: MixedDataset, config: TrainConfig, first_step: int) -> DataLoader[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steadyocr.errors import ConfigError
+from steadyocr.errors import ConfigError, InsufficientStorage, ModelError
 from steadyocr.training import checkpoint
 from steadyocr.training.config import TrainConfig
-from steadyocr.training.dataset import MixedDataset, Sample, make_loader
+from steadyocr.training.dataset import MixedDataset, Sample, read_batches, require_pictures
 from steadyocr.training.distillation import Distillation
 from steadyocr.training.ema import WeightAverage
 from steadyocr.training.losses import LossTerms, Targets, db_loss
@@ -28,6 +29,8 @@ from steadyocr.training.rundir import Curve, open_run_folder, write_config
 from steadyocr.training.schedule import learning_rate, progress
 from steadyocr.training.start import starting_weights
 from steadyocr.training.validation import read_sources, validate
+
+_log = logging.getLogger("steadyocr.training")
 
 
 def train(
@@ -42,8 +45,8 @@ def train(
     """Train, from the start or from the last checkpoint.
 
     Args:
-        config: What to do. A resumed run may change anything but the network's width and whether it has a
-            teacher.
+        config: What to do. A resumed run may change anything but the network's width, the kind of optimiser and
+            whether it has a teacher.
         folder: The run folder; must be empty or, when resuming, hold a checkpoint.
         resume: Go on with the folder's last checkpoint.
         report: Called at every row of the curve.
@@ -52,6 +55,11 @@ def train(
 
     Returns:
         How it ended.
+
+    Raises:
+        ConfigError: The configuration or the folder is not as it must be.
+        ConflictError: Another process trains in the folder.
+        InsufficientStorage: The disk is full; the run can be resumed once it is not.
     """
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("device: there is no CUDA card here, or this torch was built without CUDA; use cpu")
@@ -89,9 +97,11 @@ class Trainer:
         self._bf16 = config.bf16 and bf16_pays(config.device)
         self._dataset = MixedDataset(config)
         self._judged = read_sources(config.validation.sources)
+        require_pictures(self._judged)
         self.step = 0
         self._elapsed_s = 0.0
         self._best: float | None = None
+        self._start_is_judged = False
         self._verdict: dict[str, Any] = {}
         steps_per_epoch = -(-self._dataset.crops_per_epoch // config.batch_size)
         self.total_steps = steps_per_epoch * config.epochs
@@ -110,11 +120,18 @@ class Trainer:
         self._average.start_warm()
 
     def restore(self, values: dict[str, Any]) -> None:
-        """Take up a run exactly where a checkpoint left it."""
+        """Take up a run exactly where a checkpoint left it.
+
+        Raises:
+            ConfigError: It is no checkpoint of a run, or of one that the configuration cannot go on with.
+        """
         if values.get("format") != checkpoint.FORMAT:
             raise ConfigError(f"{checkpoint.LAST_NAME}: not a checkpoint of this program's training")
         if values["config"]["inner_channels"] != self._config.inner_channels:
             raise ConfigError("inner_channels differs from the run that is resumed")
+        kind = values["config"]["optimiser"]["kind"]
+        if kind != self._config.optimiser.kind:
+            raise ConfigError(f"optimiser.kind differs from the run that is resumed, which has {kind}")
         checkpoint.load_weights(self.model, values["model"], checkpoint.LAST_NAME)
         checkpoint.load_weights(self._average.model, values["ema"], checkpoint.LAST_NAME)
         self._average.updates = values["ema_updates"]
@@ -122,12 +139,32 @@ class Trainer:
             raise ConfigError("distillation differs from the run that is resumed")
         if self._distillation is not None:
             checkpoint.load_weights(self._distillation.heads, values["teacher_heads"], checkpoint.LAST_NAME)
-        self._optimiser.load_state_dict(values["optimiser"])
+        self._restore_optimiser(values["optimiser"])
         self.step = values["step"]
         self._elapsed_s = values["elapsed_s"]
-        self._best = values["best_hmean"]
-        self._verdict = values.get("validation") or {}  # not kept by older versions
+        self._restore_best(values)
         checkpoint.restore_rng(values["rng"])
+
+    def _restore_best(self, values: dict[str, Any]) -> None:
+        """Take up what is to be beaten: ``best.pt`` is newer than the checkpoint where a kill came between the two."""
+        self._best = values["best_hmean"]
+        self._start_is_judged = self._best is not None
+        self._verdict = values.get("validation") or {}  # not kept by older versions
+        try:
+            best = checkpoint.load(self._folder / checkpoint.BEST_NAME)
+        except ModelError:
+            return  # none yet, or damaged
+        hmean = best.get("best_hmean")  # not kept by older versions either
+        if hmean is not None and (self._best is None or hmean > self._best):
+            self._best = hmean
+            self._verdict = best["validation"]
+
+    def _restore_optimiser(self, state: dict[str, Any]) -> None:
+        """Take up its moments; how strongly weights decay is the configuration's to say."""
+        decays = [group["weight_decay"] for group in self._optimiser.param_groups]
+        self._optimiser.load_state_dict(state)
+        for group, decay in zip(self._optimiser.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
 
     def run(self, should_stop: Callable[[], bool]) -> Outcome:
         """Train to the end of the run or until asked to stop."""
@@ -140,7 +177,7 @@ class Trainer:
         if self.step == 0:
             # So that a run killed early can be taken up like any other; first of all, as best.pt alone could not be.
             self._save(watch.elapsed_s)
-            if self._config.init_weights and self._judged and self._best is None:
+            if self._config.init_weights and self._judged and not self._start_is_judged:
                 self._judge(curve, 0.0, watch)  # what fine-tuning has to beat
                 self._save(watch.elapsed_s)
         for batch in self._batches():
@@ -158,7 +195,7 @@ class Trainer:
                 self._judge(curve, lr, watch)
                 window = Window(watch.elapsed_s)
             if watch.elapsed_s - saved_s >= self._config.checkpoint_minutes * 60:
-                self._save(watch.elapsed_s)
+                self._save_if_room(watch.elapsed_s)
                 saved_s = watch.elapsed_s
         if window.steps:  # the last ones, fewer than a whole window
             self._log(curve, window, lr, watch.elapsed_s)
@@ -168,7 +205,7 @@ class Trainer:
         return Outcome(self.step, not stopped, self._best)
 
     def _batches(self) -> Iterator[Sample]:
-        yield from make_loader(self._dataset, self._config, self.step)
+        return read_batches(self._dataset, self._config, self.step)
 
     def _done(self, elapsed_s: float) -> float:
         return progress(self.step, self.total_steps, elapsed_s, self._config.max_minutes * 60)
@@ -251,10 +288,18 @@ class Trainer:
             "mean": list(MEAN),
             "std": list(STD),
             "step": self.step,
+            "best_hmean": self._best,
             "validation": self._verdict,
             "config": self._config.to_dict(),
         }
         checkpoint.save_atomically(values, self._folder / checkpoint.BEST_NAME)
+
+    def _save_if_room(self, elapsed_s: float) -> None:
+        """Write a checkpoint, or go on with the one before: the next one may find room again."""
+        try:
+            self._save(elapsed_s)
+        except InsufficientStorage as error:
+            _log.warning("%s", error.message)
 
     def _save(self, elapsed_s: float) -> None:
         values = {

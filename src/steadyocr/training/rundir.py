@@ -143,8 +143,12 @@ class Curve:
             _replace(self._path, "".join(f"{line}\n" for line in kept))
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row."""
-        with self._path.open("a", encoding="utf-8") as file:
+        """Add one row.
+
+        Raises:
+            InsufficientStorage: The disk is full.
+        """
+        with checkpoint.writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
@@ -158,5 +162,6 @@ def _step(line: str) -> float:
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with checkpoint.writing(path):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
