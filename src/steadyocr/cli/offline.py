@@ -37,7 +37,9 @@ def train(
     folder: Annotated[Path | None, typer.Argument(help="labelled pictures, ICDAR-2015 or another layout")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder, new or to resume")] = Path("workdirs/run"),
     val: Annotated[Path | None, typer.Option(help="pictures to judge on, if not FOLDER's test_list.txt")] = None,
-    init: Annotated[str, typer.Option(help="checkpoint, model folder or name to start from [the model in use, else resnet18-db]")] = "",
+    init: Annotated[
+        str, typer.Option(help="checkpoint, model folder or name to start from [in use, else resnet18-db]")
+    ] = "",
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="start from random weights")] = False,
     resume: Annotated[
         bool,
