@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,14 @@ from steadyocr.errors import DatasetError
 from steadyocr.training.config import Source, TrainConfig, ValidationConfig
 from steadyocr.training.dataset import MixedDataset, read_batches
 from steadyocr.training.loop import train
+
+
+@pytest.fixture(autouse=True)
+def own_children() -> Iterator[None]:
+    """Take back the handler that torch's loader leaves for the end of any child: later tests have children too."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
 
 
 def listed(root: Path, missing: tuple[str, ...] = ()) -> Path:
