@@ -163,6 +163,19 @@ async def test_a_head_may_be_as_large_as_is_said_and_no_larger() -> None:
         assert b'"code":"head_too_large"' in refused
 
 
+async def flood(streams: Streams, piece: bytes, state: ServerState) -> None:
+    """Send a piece again and again, for as long as it is taken, to a bound."""
+    _, writer = streams
+    await until(lambda: bool(state.connections))
+    with contextlib.suppress(ConnectionError):
+        for _ in range(PIECES):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+            if not state.connections:
+                return
+
+
 @in_real_time
 @pytest.mark.parametrize(
     ("begin", "piece"),
@@ -175,15 +188,9 @@ async def test_a_head_may_be_as_large_as_is_said_and_no_larger() -> None:
 )
 async def test_a_head_that_does_not_end_is_refused_in_time(begin: bytes, piece: bytes) -> None:
     async with serving() as (port, state):
-        reader, writer = await connect(port, begin)
-        sent = 0
-        with contextlib.suppress(ConnectionError):
-            while state.connections and sent < PIECES:
-                writer.write(piece)
-                await writer.drain()
-                sent += 1
-                await asyncio.sleep(0)
-        refused = await read_to_the_end((reader, writer))
+        streams = await connect(port, begin)
+        await flood(streams, piece, state)
+        refused = await read_to_the_end(streams)
         assert refused.startswith(b"HTTP/1.1 431 ")
         assert b'"code":"head_too_large"' in refused
         assert not state.connections
@@ -194,17 +201,19 @@ async def test_a_head_that_does_not_end_is_refused_in_time(begin: bytes, piece: 
 async def test_trailers_that_do_not_end_cost_the_connection(endless: bytes) -> None:
     chunked = b"POST /quiet HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
     async with serving() as (port, state):
-        reader, writer = await connect(port, chunked)
-        await until(lambda: bool(state.connections))
-        sent = 0
-        with contextlib.suppress(ConnectionError):
-            while state.connections and sent < PIECES:
-                writer.write(endless)
-                await writer.drain()
-                sent += 1
-                await asyncio.sleep(0)
+        streams = await connect(port, chunked)
+        await flood(streams, endless, state)
         await until(lambda: not state.connections)
-        assert await read_to_the_end((reader, writer)) == b""
+        assert await read_to_the_end(streams) == b""
+
+
+@in_real_time
+async def test_the_answer_to_the_request_before_is_not_broken_into() -> None:
+    """What does not end is cut off without a word while an answer is under way on the same connection."""
+    async with serving() as (port, state):
+        streams = await connect(port, QUIET + HEAD + b"x: ")
+        await flood(streams, b"v" * 4096, state)
+        assert await read_to_the_end(streams) == b""
 
 
 @in_real_time

@@ -95,8 +95,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unparsed = 0 if self._got_on else self._unparsed + len(data)
         if self._unparsed <= _MAX_HEAD_BYTES or self.transport.is_closing():
             return
-        if not self._in_head:
-            # Its answer may have begun.
+        cycle: RequestResponseCycle | None = self.cycle
+        if not self._in_head or (cycle is not None and not cycle.response_complete):
+            # An answer may have begun, to this request or to the one before it: ours would lie in the midst of it.
             self.transport.abort()
             return
         refusal = _head_refused()

@@ -7,6 +7,8 @@ from typing import Final
 
 import openvino as ov
 
+from steadyocr.runtime.openvino import core
+
 IR_NAME: Final = "model.xml"
 
 
@@ -23,5 +25,5 @@ def write_ir(onnx: Path, folder: Path, *, fp16_storage: bool = True) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / IR_NAME
-    ov.save_model(ov.Core().read_model(onnx), path, compress_to_fp16=fp16_storage)
+    ov.save_model(core().read_model(onnx), path, compress_to_fp16=fp16_storage)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,21 @@ from steadyocr.runtime.faults import is_out_of_memory, memory_error
 _SHAPE_CACHE_ENTRIES = "16"
 
 
+@functools.cache
+def core() -> ov.Core:
+    """The library's one core of this process.
+
+    Each one that comes and goes loads the CPU plugin and lets it go again, and that leaves the thread's stack for
+    signals in memory that is free: the next signal that Python handles is then written over something, or kills.
+    """
+    return ov.Core()
+
+
 class OpenVINOSession:
     """A model on OpenVINO's CPU device."""
 
     def __init__(self, path: Path, options: SessionOptions) -> None:
-        core = ov.Core()
-        self._model = core.read_model(path)
+        self._model = core().read_model(path)
         config: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": options.threads,
             "NUM_STREAMS": 1,
@@ -36,7 +46,7 @@ class OpenVINOSession:
         # By itself the library takes bf16 wherever there is an instruction for it.
         if options.precision == "f32" or bf16_is_slow():
             config["INFERENCE_PRECISION_HINT"] = "f32"
-        self._core, self._config = core, config
+        self._config = config
         self._plain: _Network | None = None
         self._argmax: _Network | None = None
 
@@ -82,7 +92,7 @@ class OpenVINOSession:
                 network.release_memory()
 
     def _compiled(self, model: ov.Model) -> _Network:
-        return _Network(self._core.compile_model(model, "CPU", self._config))
+        return _Network(core().compile_model(model, "CPU", self._config))
 
     def _infer(self, network: _Network, batch: FloatArray) -> list[FloatArray]:
         try:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from steadyocr.errors import ConfigError
 from steadyocr.runtime.manifest import load_manifest
+from steadyocr.runtime.openvino import core
 from steadyocr.runtime.tensor import fill_tensor
 from steadyocr.training.config import DistillationConfig
 
@@ -52,14 +52,14 @@ class Teacher:
     def __init__(self, folder: Path, features: str, threads: int) -> None:
         manifest = load_manifest(folder)
         self._input = manifest.input
-        network = ov.Core().read_model(manifest.verified_file())
+        network = core().read_model(manifest.verified_file())
         found = [out for op in network.get_ops() for out in op.outputs() if features in out.get_names()]
         if not found:
             raise ConfigError(f"distillation.features: {manifest.name} has no tensor named {features!r}")
         network.add_outputs(found[0])
         self.channels = int(found[0].get_partial_shape()[1].get_length())
         options = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-        self._network = ov.Core().compile_model(network, "CPU", options)
+        self._network = core().compile_model(network, "CPU", options)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Look at crops.
