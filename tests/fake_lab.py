@@ -80,6 +80,8 @@ class FakeLab:
         self.exports: list[dict[str, Any]] = []
         # Looks that a run takes to its end; and what is said to an order instead of yes.
         self.patience = 1
+        # Lines of a log after which a run waits for the test.
+        self.pause_after: int | None = None
         self.datasets = DATASETS
         # H-mean before the first step; None is a run from weights that were not measured.
         self.hmean_before: float | None = None
@@ -179,7 +181,7 @@ class FakeLab:
         return next(run for run in self.runs if run["id"] == name)
 
     def _further(self, run: dict[str, Any]) -> dict[str, Any]:
-        if run["state"] == "running":
+        if run["state"] == "running" and len(run["log"]) != self.pause_after:
             run["progress"] = min(1.0, run["progress"] + 1.01 / self.patience)
             step = max(10, round(600 * run["progress"]))
             before = {"step": 0, "loss": None, "hmean": self.hmean_before}
@@ -190,7 +192,7 @@ class FakeLab:
             run["log"] = [*run["log"], f"step {step}/600  loss {loss:.3f}  lr {run['params']['lr']:.4f}  8.1 crops/s"]
             if run["progress"] >= 1:
                 run.update(state="finished", eta_s=None, usable=True)
-        elif run["use"]:
+        elif run["use"] and run["state"] != "running":
             run["use"] = {**run["use"], "state": {"importing": "swapping"}.get(run["use"]["state"], "done")}
             run["undoable"] = run["use"]["state"] == "done" and bool(run["use"]["before"])
         return run

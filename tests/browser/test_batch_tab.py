@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from browser_profiles import DESKTOP, PHONE
-from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
+from browser_support import ENDED, OpenPage, RunningJob, hurry, needs_chromium, picture, row, send
 from support import KnownPicture, RunningServer
 
 pytestmark = needs_chromium
@@ -86,6 +86,7 @@ def test_the_list_of_batches_leads_to_each(open_page: OpenPage, english: KnownPi
 
 def test_without_a_stream_it_asks(open_page: OpenPage, running_job: RunningJob) -> None:
     page = open_page()
+    hurry(page)
     page.route("**/v1/jobs/*/events", lambda route: route.abort())
     page.evaluate(f"location.hash = 'batch/{running_job.id}'")
     expect(page.locator(".items .badge.leased")).to_be_visible()
@@ -222,6 +223,7 @@ def test_the_rows_of_an_ended_job_are_its_last(
 
 def test_the_list_of_batches_goes_with_what_happens(open_page: OpenPage, running_job: RunningJob) -> None:
     page = open_page()
+    hurry(page)
 
     def tell_of_this_one(route: Route) -> None:
         jobs = route.fetch().json()["jobs"]
@@ -239,7 +241,7 @@ def test_the_list_of_batches_goes_with_what_happens(open_page: OpenPage, running
     # From then on nobody asks.
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_timeout(2000)
+    page.wait_for_timeout(500)
     assert [url for url in asked if "/v1/jobs" in url] == []
 
 

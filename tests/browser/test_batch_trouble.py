@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from browser_profiles import DESKTOP, PHONE
-from browser_support import ENDED, OpenPage, RunningJob, needs_chromium, picture, row, send
+from browser_support import ENDED, OpenPage, RunningJob, hurry, needs_chromium, picture, row, send
 from fake_lab import FakeLab
 from single_support import wait_for
 from support import LIGHT, PATIENCE_S, KnownPicture, free_port, running_server
@@ -48,6 +48,7 @@ def may_leave(page: Page) -> bool:
 
 def test_busy_is_a_wait_and_the_job_is_made_once(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
+    hurry(page)
     keys: list[str] = []
 
     def refuse_first(route: Route) -> None:
@@ -84,6 +85,7 @@ def test_too_much_is_said_with_the_limit_and_not_tried_again(open_page: OpenPage
 
 def test_busy_is_a_wait_for_the_list_and_for_cancel_too(open_page: OpenPage, running_job: RunningJob) -> None:
     page = open_page()
+    hurry(page)
     busy = {"code": "unavailable", "detail": "the store is busy", "retryable": True}
 
     def refuse(route: Route) -> None:
@@ -129,6 +131,7 @@ def test_a_file_that_changed_meanwhile_is_named_and_not_sent_again(
     open_page: OpenPage, english: KnownPicture, tmp_path: Path
 ) -> None:
     page = open_page("#batch")
+    hurry(page)
     file = tmp_path / "late.png"
     file.write_bytes(english.data)
 
@@ -268,6 +271,7 @@ class EndedJob:
 
 def test_turning_pages_fast_ends_at_the_page_that_is_named(open_page: OpenPage) -> None:
     page = open_page()
+    hurry(page)
     ended = EndedJob(page)
     page.evaluate("location.hash = 'batch/ended'")
     first = page.locator(".items tbody tr .file-cell").first
@@ -304,6 +308,7 @@ def test_turning_pages_fast_ends_at_the_page_that_is_named(open_page: OpenPage) 
 
 def test_a_page_of_what_failed_that_is_gone_gives_way_to_the_last_one(open_page: OpenPage) -> None:
     page = open_page()
+    hurry(page)
     ended = EndedJob(page, total=320)
 
     def retry(route: Route) -> None:

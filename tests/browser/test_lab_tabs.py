@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser_profiles import DESKTOP, PHONE
-from browser_support import OpenPage, needs_chromium
+from browser_support import OpenPage, hurry, needs_chromium
 from fake_lab import DATASETS_DIR, FakeLab
 from single_support import held, wait_for
 
@@ -15,6 +15,7 @@ pytestmark = needs_chromium
 
 def open_tab(open_page: OpenPage, tab: str, lab: FakeLab, **options: object) -> Page:
     page = open_page(**options)
+    hurry(page)
     lab.attach(page)
     page.locator(f"#tab-{tab}").click()
     return page
@@ -60,12 +61,14 @@ def test_a_run_from_data_set_to_model(open_page: OpenPage, size: dict[str, int] 
 def test_the_lines_of_a_log_stay_while_it_grows(open_page: OpenPage) -> None:
     lab = FakeLab()
     lab.patience = 50
+    lab.pause_after = 3
     page = open_tab(open_page, "tune", lab)
     page.get_by_role("button", name="Start training").click()
     lines = page.locator(".log > span")
     expect(lines).to_have_count(3)
     first, second = lines.all_text_contents()[:2]
     lines.nth(1).evaluate("(line) => getSelection().selectAllChildren(line)")
+    lab.pause_after = 4
     expect(lines).to_have_count(4)
     assert lines.first.text_content() == first
     # Only the last ones of a long log are told.
@@ -122,7 +125,7 @@ def test_a_run_that_did_not_help_says_so_before_it_is_used(open_page: OpenPage) 
 
 def test_a_run_is_cancelled_and_resumed(open_page: OpenPage) -> None:
     lab = FakeLab()
-    lab.patience = 100
+    lab.patience = 10_000
     page = open_tab(open_page, "tune", lab)
     page.get_by_role("button", name="Start training").click()
     cancel = page.locator(".run").get_by_role("button", name="Cancel")
@@ -246,6 +249,7 @@ def test_an_export_is_cancelled(open_page: OpenPage) -> None:
 
 def test_a_list_of_exports_that_fails_says_so(open_page: OpenPage) -> None:
     page = open_page()
+    hurry(page)
     FakeLab().attach(page)
     page.route("**/v1/lab/exports", lambda route: route.fulfill(status=500, json={"code": "internal", "detail": "oh"}))
     page.locator("#tab-export").click()
@@ -256,6 +260,7 @@ def test_a_list_of_exports_that_fails_says_so(open_page: OpenPage) -> None:
 
 def test_a_run_that_is_gone_shows_nothing_of_another(open_page: OpenPage) -> None:
     page = open_page()
+    hurry(page)
     lab = FakeLab()
     lab.attach(page)
     page.route("**/v1/lab/runs/gone", lambda route: route.fulfill(status=404, json={"code": "not_found", "detail": ""}))

@@ -7,7 +7,7 @@ import json
 from playwright.sync_api import Route, expect
 
 from browser_profiles import Watched
-from browser_support import OpenPage, needs_chromium
+from browser_support import OpenPage, hurry, needs_chromium
 from single_support import DONE, as_file, content, download, held, lines_of, read, set_slider, wait_for
 from support import KnownPicture, RunningServer, encoded
 
@@ -123,6 +123,7 @@ def test_a_slider_waits_for_a_busy_server_and_sends_no_picture(
     open_page: OpenPage, english: KnownPicture, watched: list[Watched]
 ) -> None:
     page = open_page()
+    hurry(page)
     read(page)
     busy = {"code": "queue_full", "detail": "full", "retryable": True}
     path = "**/v1/maps/*/lines"

@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import Route, expect
 
 from browser_profiles import Watched
-from browser_support import OpenPage, needs_chromium
+from browser_support import OpenPage, hurry, needs_chromium
 from single_support import DONE, ENGLISH, as_file, held, lines_of, read, wait_for
 from support import FIXTURES, KnownPicture, RunningServer
 
@@ -52,6 +52,7 @@ def test_a_wrong_file_gets_a_sentence_and_no_retry(open_page: OpenPage) -> None:
 
 def test_busy_is_a_wait_and_not_an_error(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
+    hurry(page)
     refusals = [
         {"code": "queue_full", "detail": "full", "retryable": True},
         {"code": "not_ready", "detail": "starting", "retryable": True},
