@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, Request, WebError
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, WebError
 
 DESKTOP = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}
@@ -27,42 +27,27 @@ class Watched:
     """What a page and those beside it did that they must not do.
 
     Attributes:
-        outside: Requests to anywhere but the server.
         violations: What the content security policy forbade.
         faults: Exceptions that nobody caught.
-        requests: Every request to the server, in order.
     """
 
-    origin: str
-    outside: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
 
-    def hear(self, told: Request | ConsoleMessage | WebError) -> None:
+    def hear(self, told: ConsoleMessage | WebError) -> None:
         """Take notice of what a page has done."""
-        if isinstance(told, Request):
-            self._note(told.url)
-        elif isinstance(told, WebError):
+        if isinstance(told, WebError):
             self.faults.append(str(told.error))
         elif "Content Security Policy" in told.text:
             self.violations.append(told.text)
 
-    def _note(self, url: str) -> None:
-        if url.startswith(self.origin):
-            self.requests.append(url.removeprefix(self.origin))
-        elif not url.startswith(("blob:", "data:")):
-            self.outside.append(url)
-
     def check(self) -> None:
-        assert self.outside == []
         assert self.violations == []
         assert self.faults == []
 
 
 def watch(context: BrowserContext, who: Callable[[], Watched]) -> None:
     """Have someone watch all pages of a context; who it is may change, as telling the browser so takes its time."""
-    context.on("request", lambda request: who().hear(request))
     context.on("console", lambda message: who().hear(message))
     context.on("weberror", lambda error: who().hear(error))
 
@@ -88,7 +73,7 @@ class Profile:
         self.look = look
         self.origin = origin
         self.keep = keep
-        self._watched = Watched(origin)
+        self._watched = Watched()
         self._context = browser.new_context(
             viewport=size,  # type: ignore[arg-type]
             locale=look.locale,
@@ -101,32 +86,32 @@ class Profile:
         if "127.0.0.1" in origin:
             self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
         self.page = self._context.new_page()
-        # Until a test's own page is there, it is the page of the test before that does something.
-        self._asked = self._arrived = False
-        self._context.on("request", self._ask)
-        self.page.on("framenavigated", self._arrive)
-        watch(self._context, lambda: self._watched if self._arrived else Watched(origin))
+        # What differs in the place only is not loaded again, and a way round by a blank page doubles what it costs.
         self._addresses = itertools.cycle([f"{origin}/", f"{origin}/?"])
+        # Until a test's own page is there, it is the page of the test before that does something.
+        self._address = ""
+        self._arrived = False
+        self.page.on("framenavigated", self._arrive)
+        watch(self._context, lambda: self._watched if self._arrived else Watched())
 
     def open(self, place: str) -> Page:
         """Load the page anew, at a place on it."""
         self._context.set_offline(False)
-        # What differs in the place only is not loaded again, and a way round by a blank page doubles what it costs.
-        self.page.goto(next(self._addresses) + place)
+        self._address = next(self._addresses)
+        self.page.goto(self._address + place)
         self.page.locator(READY).wait_for()
         return self.page
 
     def watch(self) -> Watched:
         """Begin to watch what its pages do, from the one on that is opened next."""
-        self._watched = Watched(self.origin)
-        self._asked = self._arrived = False
+        self._watched = Watched()
+        self._address = ""
+        self._arrived = False
         return self._watched
 
-    def _ask(self, request: Request) -> None:
-        self._asked = self._asked or request.is_navigation_request()
-
     def _arrive(self, frame: Frame) -> None:
-        self._arrived = self._arrived or (self._asked and frame == self.page.main_frame)
+        mine = frame == self.page.main_frame and frame.url.partition("#")[0] == self._address
+        self._arrived = self._arrived or mine
 
     def clean(self) -> bool:
         """Forget all that a test has left; returns whether it is as good as new."""

@@ -5,18 +5,21 @@ The fixtures reach the tests through the conftest beside them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, Request, expect, sync_playwright
 
 from bench.chromium import find_chromium
 from browser_profiles import DESKTOP, PATIENCE_MS, PHONE, READY, Look, Profile, Profiles, Watched
 from ci_must import skipped_unless
+from outside import Trap, trap
 from steadyocr.errors import UndecodableImage
 from steadyocr.jobs.models import Lease, NewItem, NewJob
 from steadyocr.jobs.sql_store import open_job_store
@@ -49,8 +52,15 @@ def playwright() -> Iterator[Playwright]:
 
 
 @pytest.fixture(scope="package")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    running = playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS)
+def outside() -> Iterator[Trap]:
+    """What the browser wants of anywhere but this machine, whoever in it wants that."""
+    with trap() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright, outside: Trap) -> Iterator[Browser]:
+    running = playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS + outside.arguments)
     yield running
     running.close()
 
@@ -84,7 +94,7 @@ def watched() -> list[Watched]:
 
 
 @pytest.fixture
-def open_page(profiles: Profiles, server: RunningServer, watched: list[Watched]) -> Iterator[OpenPage]:
+def open_page(profiles: Profiles, server: RunningServer, outside: Trap, watched: list[Watched]) -> Iterator[OpenPage]:
     """Open the page in a clean profile. Whatever the test is about: no outside request, no violation, no exception.
 
     The profile of an ordinary page is used by many tests, which saves half the time that a page takes to load; nothing
@@ -112,13 +122,15 @@ def open_page(profiles: Profiles, server: RunningServer, watched: list[Watched])
         profiles.give_back(profile)
     for watch in watched:
         watch.check()
+    assert outside.take() == []
 
 
 @pytest.fixture
 def axe() -> Callable[[Page], list[str]]:
     """Run axe on a page, in light and in dark; returns what it has against it, rule and element.
 
-    The two differ in colours alone, so that the dark page is asked about these only; and a phone has the same ones.
+    The two differ in colours alone, so that the dark page is asked about these only; and a phone, which has the same
+    ones, about all else.
     """
     script = Axe().axe_script
 
@@ -132,9 +144,11 @@ def axe() -> Callable[[Page], list[str]]:
         # Half a megabyte: once a page is enough.
         if not page.evaluate("'axe' in window"):
             page.evaluate(script)
-        page.emulate_media(color_scheme="light")
-        found = violations(page)
-        if page.viewport_size != PHONE:
+        if page.viewport_size == PHONE:
+            found = violations(page, rules={"color-contrast": {"enabled": False}})
+        else:
+            page.emulate_media(color_scheme="light")
+            found = violations(page)
             page.emulate_media(color_scheme="dark")
             found += violations(page, runOnly=["color-contrast"])
         return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
@@ -155,6 +169,26 @@ def hurry(page: Page, times: int = 5) -> None:
         }""",
         times,
     )
+
+
+@contextlib.contextmanager
+def requests_of(page: Page, where: str = "") -> Iterator[list[str]]:
+    """The addresses of a page's requests meanwhile, without host, in which this is.
+
+    To be told of all requests always would cost a tenth of what a page costs.
+    """
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        address = urlsplit(request.url)._replace(scheme="", netloc="").geturl()
+        if where in address:
+            asked.append(address)
+
+    page.on("request", note)
+    try:
+        yield asked
+    finally:
+        page.remove_listener("request", note)
 
 
 def reload(page: Page) -> None:

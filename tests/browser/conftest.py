@@ -6,6 +6,7 @@ from browser_support import (  # noqa: F401 - fixtures
     axe,
     browser,
     open_page,
+    outside,
     playwright,
     profiles,
     running_job,

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from browser_profiles import DESKTOP, PHONE
-from browser_support import ENDED, OpenPage, RunningJob, hurry, needs_chromium, picture, row, send
+from browser_support import ENDED, OpenPage, RunningJob, hurry, needs_chromium, picture, requests_of, row, send
 from support import KnownPicture, RunningServer
 
 pytestmark = needs_chromium
@@ -239,10 +239,9 @@ def test_the_list_of_batches_goes_with_what_happens(open_page: OpenPage, running
     expect(card).to_contain_text("1 failed")
     expect(card).to_be_focused()
     # From then on nobody asks.
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_timeout(500)
-    assert [url for url in asked if "/v1/jobs" in url] == []
+    with requests_of(page, "/v1/jobs") as asked:
+        page.wait_for_timeout(500)
+    assert asked == []
 
 
 def test_a_chosen_folder_keeps_its_paths(open_page: OpenPage, english: KnownPicture, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser_profiles import DESKTOP, PHONE
-from browser_support import OpenPage, RunningJob, needs_chromium, read_one
+from browser_support import OpenPage, RunningJob, hurry, needs_chromium, read_one
 from fake_lab import FakeLab
 
 pytestmark = needs_chromium
@@ -67,6 +67,7 @@ def test_axe_finds_nothing_in_batch_and_laboratory(
     open_page: OpenPage, axe: AxeRun, running_job: RunningJob, size: dict[str, int]
 ) -> None:
     page = open_page("#batch", size=size)
+    hurry(page)
     FakeLab().attach(page)
     page.locator("#panel-batch .card").first.wait_for()
     assert axe(page) == []

@@ -6,8 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from browser_profiles import Watched
-from browser_support import OpenPage, by_name, hurry, needs_chromium, read_one, reload
+from browser_support import OpenPage, by_name, hurry, needs_chromium, read_one, reload, requests_of
 from support import RunningServer
 
 pytestmark = needs_chromium
@@ -77,13 +76,14 @@ def test_copying_works_in_a_dialog_and_over_plain_http(open_page: OpenPage, serv
     expect(reader.locator(".toast").last).to_contain_text("does not allow copying")
 
 
-def test_the_history_can_be_left(open_page: OpenPage, watched: list[Watched]) -> None:
+def test_the_history_can_be_left(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#history-button").click()
     page.get_by_label("Keep what I read").uncheck()
     page.keyboard.press("Escape")
-    read_one(page)
-    assert "keep=false" in next(path for path in watched[0].requests if path.startswith("/v1/ocr"))
+    with requests_of(page, "/v1/ocr?") as asked:
+        read_one(page)
+    assert "keep=false" in asked[0]
 
 
 def test_the_history_speaks_the_new_language_before_it_is_asked_for_again(open_page: OpenPage) -> None:
@@ -107,16 +107,15 @@ def test_the_history_speaks_the_new_language_before_it_is_asked_for_again(open_p
     assert [line for line in drawer.inner_text().splitlines() if HAN.search(line)] == []
 
 
-def test_a_choice_lasts_as_long_as_the_page_where_nothing_may_be_stored(
-    open_page: OpenPage, watched: list[Watched]
-) -> None:
+def test_a_choice_lasts_as_long_as_the_page_where_nothing_may_be_stored(open_page: OpenPage) -> None:
     page = open_page(fresh=True)
     page.evaluate("Object.defineProperty(window, 'localStorage', { get() { throw new Error('refused'); } })")
     page.locator("#history-button").click()
     page.get_by_label("Keep what I read").uncheck()
     page.keyboard.press("Escape")
-    read_one(page)
-    assert "&keep=false" in next(path for path in watched[0].requests if path.startswith("/v1/ocr?"))
+    with requests_of(page, "/v1/ocr?") as asked:
+        read_one(page)
+    assert "&keep=false" in asked[0]
     modes = []
     for _ in range(3):
         page.locator("#theme-button").click()

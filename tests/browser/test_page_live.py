@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zipfile
 from collections.abc import Iterator
@@ -64,26 +65,35 @@ class LongJob:
 class Streams:
     """The event streams of a page: how many were opened, and which of them are over."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self) -> None:
         self.opened: list[Request] = []
         self.over: list[Request] = []
-        page.on("request", lambda request: self._note(request, self.opened))
-        page.on("requestfinished", lambda request: self._note(request, self.over))
-        page.on("requestfailed", lambda request: self._note(request, self.over))
 
-    def _note(self, request: Request, there: list[Request]) -> None:
+    def note_start(self, request: Request) -> None:
         if request.url.endswith("/events"):
-            there.append(request)
+            self.opened.append(request)
+
+    def note_end(self, request: Request) -> None:
+        if request.url.endswith("/events"):
+            self.over.append(request)
 
 
-def look_at_live(page: Page, job: RunningJob) -> Streams:
+@contextlib.contextmanager
+def live(page: Page, job: RunningJob) -> Iterator[Streams]:
     """Open a running job on a page that never asks of itself again: a second never passes, only less than that."""
-    streams = Streams(page)
+    streams = Streams()
+    page.on("request", streams.note_start)
+    ends = ("requestfinished", "requestfailed")
+    for event in ends:
+        page.on(event, streams.note_end)  # type: ignore[call-overload]
     page.evaluate(NO_POLLING)
     with page.expect_response(lambda answer: answer.url.endswith("/events") and answer.ok):
         page.evaluate(f"location.hash = 'batch/{job.id}'")
     expect(page.locator(".items .badge.leased")).to_be_visible()
-    return streams
+    yield streams
+    page.remove_listener("request", streams.note_start)
+    for event in ends:
+        page.remove_listener(event, streams.note_end)
 
 
 @pytest.fixture
@@ -94,12 +104,12 @@ def prefixed(server: RunningServer) -> Iterator[str]:
 
 def test_a_row_changes_by_the_stream_alone(open_page: OpenPage, running_job: RunningJob) -> None:
     page = open_page()
-    streams = look_at_live(page, running_job)
-    assert (len(streams.opened), streams.over) == (1, [])
-    running_job.end()
-    expect(page.locator(".items .badge.failed")).to_be_visible()
-    expect(page.locator("#panel-batch[data-job=ended]")).to_be_visible()
-    assert len(streams.opened) == 1
+    with live(page, running_job) as streams:
+        assert (len(streams.opened), streams.over) == (1, [])
+        running_job.end()
+        expect(page.locator(".items .badge.failed")).to_be_visible()
+        expect(page.locator("#panel-batch[data-job=ended]")).to_be_visible()
+        assert len(streams.opened) == 1
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "ocr.lan"])
@@ -144,10 +154,10 @@ def test_a_batch_under_a_prefix_is_live_and_is_taken_away(
     page.locator(".items").get_by_role("button", name="Open").click()
     expect(page.locator("dialog.reader .sheet img")).to_be_visible()
     page.keyboard.press("Escape")
-    streams = look_at_live(page, running_job)
-    running_job.end()
-    expect(page.locator(".items .badge.failed")).to_be_visible()
-    assert len(streams.opened) == 1
+    with live(page, running_job) as streams:
+        running_job.end()
+        expect(page.locator(".items .badge.failed")).to_be_visible()
+        assert len(streams.opened) == 1
 
 
 @pytest.mark.parametrize("name", ["Open", "Next page"])

@@ -11,8 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Route, expect
 
-from browser_profiles import Watched
-from browser_support import OpenPage, hurry, needs_chromium
+from browser_support import OpenPage, hurry, needs_chromium, requests_of
 from single_support import DONE, ENGLISH, as_file, held, lines_of, read, wait_for
 from support import FIXTURES, KnownPicture, RunningServer
 
@@ -165,15 +164,16 @@ def test_where_nothing_is_found_nothing_is_copied(open_page: OpenPage, server: R
     expect(copy).to_be_enabled()
 
 
-def test_what_is_stopped_before_it_is_sent_is_not_sent(open_page: OpenPage, watched: list[Watched]) -> None:
+def test_what_is_stopped_before_it_is_sent_is_not_sent(open_page: OpenPage) -> None:
     page = open_page()
     waiting = held(page, "**/v1/options")
-    page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
-    route = wait_for(page, waiting)
-    page.get_by_role("button", name="Cancel").click()
-    route.continue_()
-    expect(page.locator(".problem")).to_contain_text("Stopped")
-    assert not [path for path in watched[0].requests if path.startswith("/v1/ocr")]
+    with requests_of(page, "/v1/ocr") as asked:
+        page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
+        route = wait_for(page, waiting)
+        page.get_by_role("button", name="Cancel").click()
+        route.continue_()
+        expect(page.locator(".problem")).to_contain_text("Stopped")
+    assert asked == []
 
 
 def test_the_steps_are_those_of_the_server(open_page: OpenPage, server: RunningServer, english: KnownPicture) -> None:

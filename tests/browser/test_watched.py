@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, Page
 
 from browser_profiles import DESKTOP, PHONE, Look, Profiles, Watched
 from browser_support import needs_chromium
-from support import RunningServer, free_port
+from outside import Trap
+from support import RunningServer
 
 pytestmark = needs_chromium
 
@@ -38,21 +39,19 @@ def test_an_inline_script_does_not_run_and_is_noticed(seen: tuple[Page, Watched]
         watch.check()
 
 
-def test_an_outside_request_is_forbidden_and_noticed(seen: tuple[Page, Watched]) -> None:
+def test_an_outside_request_is_forbidden_and_noticed(seen: tuple[Page, Watched], outside: Trap) -> None:
     page, watch = seen
-    elsewhere = f"http://127.0.0.1:{free_port()}/"
+    elsewhere = "http://elsewhere.example/"
     with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
         assert page.evaluate("(url) => fetch(url).then(() => 'came', () => 'refused')", elsewhere) == "refused"
     with pytest.raises(AssertionError):
         watch.check()
-    # And where no policy keeps it back, it is seen as what it is.
+    assert outside.take() == []
+    # And where no policy keeps it back, it goes into the trap.
     other = page.context.new_page()
-    watch.violations.clear()
-    with other.expect_request(elsewhere):
-        other.evaluate("(url) => fetch(url).catch(() => null)", elsewhere)
-    assert elsewhere in watch.outside
-    with pytest.raises(AssertionError):
-        watch.check()
+    for url in (elsewhere, "https://secret.example/"):
+        other.evaluate("(url) => fetch(url).catch(() => null)", url)
+    assert outside.take() == [f"GET {elsewhere}", "CONNECT secret.example:443"]
 
 
 def test_an_exception_that_nobody_catches_is_noticed(seen: tuple[Page, Watched]) -> None:
@@ -102,14 +101,17 @@ def test_what_the_page_of_the_test_before_still_does_is_not_this_tests(browser: 
     first = profiles.take(LOOK, server.url, keep=True)
     watched = first.watch()
     page = first.open("")
-    assert watched.requests
-    page.evaluate("setInterval(() => { fetch('livez?late').catch(() => null); }, 20)")
-    page.evaluate("setInterval(() => { throw new Error('late'); }, 20)")
+    fault = "setInterval(() => { throw new Error('late'); }, 20)"
+    with page.expect_event("pageerror"):
+        page.evaluate(fault)
+    assert watched.faults
     profiles.give_back(first)
-    with page.expect_request("**/livez?late"):
+    with page.expect_event("pageerror"):
         again = profiles.take(LOOK, server.url, keep=True).watch()
+    page.evaluate("location.hash = 'batch'")
     first.open("")
-    assert again.requests
-    assert not [path for path in again.requests if "late" in path]
     again.check()
+    with page.expect_event("pageerror"):
+        page.evaluate(fault)
+    assert again.faults
     profiles.close()
