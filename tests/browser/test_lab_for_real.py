@@ -75,7 +75,9 @@ def test_from_data_set_to_serving_model_to_file(open_page: OpenPage, laboratory:
     if worse.is_visible():
         worse.click()
     expect(used).to_be_visible(timeout=LONG_MS)
-    assert laboratory.info()["models"]["detector"]["name"].startswith("lab-")
+    info = laboratory.info()
+    assert info["models"]["detector"]["name"].startswith("lab-")
+    assert info["settings"]["models"]["detector"] == info["models"]["detector"]["name"]
 
     page.locator(".run").get_by_role("button", name="Export").click()
     expect(page.locator("#export-model option:checked")).to_contain_text("signs")

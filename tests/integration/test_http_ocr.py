@@ -21,6 +21,14 @@ Send = Callable[[httpx.Client, bytes], httpx.Response]
 
 ENTRANCES: dict[str, Send] = {
     "form": lambda client, data: client.post("/v1/ocr", files={"file": ("扫描.png", data, "image/png")}),
+    # As some libraries send a name beyond ASCII.
+    "form, extended name": lambda client, data: client.post(
+        "/v1/ocr",
+        content=b"--b\r\nContent-Disposition: form-data; name=file; filename*=utf-8''%E4%BD%A0.png\r\n\r\n"
+        + data
+        + b"\r\n--b--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    ),
     "raw": lambda client, data: client.post("/v1/ocr", content=data, headers={"Content-Type": "image/png"}),
     "raw without a type": lambda client, data: client.post("/v1/ocr", content=data),
     "chunked": lambda client, data: client.post(

@@ -7,7 +7,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from steadyocr.errors import (
     ModelError,
     NotFoundError,
     NotReady,
+    QueueFull,
 )
-from steadyocr.service import lab_adoption, lab_child, lab_exports, lab_gate, lab_runs
+from steadyocr.service import lab_adoption, lab_child, lab_datasets, lab_exports, lab_gate, lab_runs
 from steadyocr.service.lab import Lab
 from steadyocr.service.lab_records import Record, State
 from steadyocr.settings import Settings
@@ -452,6 +453,19 @@ async def test_a_stronger_setting_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @in_real_time
+async def test_the_next_run_starts_from_what_serves_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trains_for(monkeypatch, 0)
+    changes = Changes(monkeypatch)
+    monkeypatch.setattr(lab_runs, "base_models", lambda _: dict.fromkeys(("resnet18-db", "mine"), tmp_path))
+    async with laboratory(tmp_path, changes.change) as lab:
+        assert lab.default_base() == "resnet18-db"
+        record = await finished_run(lab)
+        lab.use_run(record.id, "mine")
+        await until(lambda: record.facts.get("use", {}).get("state") == "done")
+        assert lab.default_base() == "mine"
+
+
+@in_real_time
 async def test_a_change_cut_off_by_the_end_of_the_service_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -478,6 +492,46 @@ async def test_data_sets_are_the_folders_of_one_folder(tmp_path: Path) -> None:
         with pytest.raises(DatasetError) as error:
             await lab.datasets.report("set")
         assert str(tmp_path) not in error.value.message
+
+
+@in_real_time
+async def test_reports_that_wait_are_few_and_one_that_nobody_waits_for_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+
+    class SlowChild(lab_child.Child):
+        def __init__(self, command: Sequence[str], *rest: Any) -> None:
+            super().__init__((sys.executable, "-c", "import time; time.sleep(60)"), *rest)
+
+        async def start(self) -> None:
+            await super().start()
+            pids.append(self.pid or 0)
+
+    async with laboratory(tmp_path) as lab:
+        with monkeypatch.context() as slow:
+            slow.setattr(lab_datasets, "Child", SlowChild)
+            waiting = [asyncio.create_task(lab.report("set")) for _ in range(lab_datasets._MAX_REPORTS)]
+            await until(lambda: pids and lab.datasets._reports == len(waiting))
+            with pytest.raises(QueueFull):
+                await lab.report("set")
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert len(pids) == 1
+            await until(lambda: not is_running(pids[0]))
+        with pytest.raises(DatasetError):
+            await lab.report("set")
+
+
+@in_real_time
+async def test_where_there_is_no_laboratory_no_data_set_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab_gate, "unavailable_reason", lambda _: "switched off")
+    async with laboratory(tmp_path) as lab:
+        with pytest.raises(BackendUnavailable, match="switched off"):
+            await lab.report("set")
 
 
 @in_real_time

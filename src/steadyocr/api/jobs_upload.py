@@ -11,6 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from steadyocr.api.file_names import with_plain_name
 from steadyocr.errors import Cancelled, InvalidRequest
 from steadyocr.service.intake import Intake
 
@@ -98,7 +99,7 @@ class _Part:
 
     @classmethod
     def of(cls, disposition: bytes) -> _Part:
-        kind, options = parse_options_header(disposition)
+        kind, options = parse_options_header(with_plain_name(disposition))
         if kind != b"form-data" or b"name" not in options:
             raise InvalidRequest("a part of the form has no name")
         name = _text(options[b"name"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from steadyocr.api.ocr_routes import unless_disconnected
 from steadyocr.api.schemas import ProblemOut
 from steadyocr.service import Service
 from steadyocr.service.lab import Lab
@@ -48,8 +49,8 @@ async def datasets(request: Request) -> dict[str, Any]:
 @router.get(
     "/datasets/{name}/report",
     summary="Everything that is wrong with a data set",
-    responses={status: {"model": ProblemOut} for status in (404, 422, 504)},
+    responses={status: {"model": ProblemOut} for status in (404, 409, 422, 503, 504)},
 )
 async def report(request: Request, name: str) -> dict[str, Any]:
-    """Check it, picture by picture."""
-    return {"name": name, **await lab_of(request).datasets.report(name)}
+    """Check it, picture by picture, for as long as somebody waits for that."""
+    return {"name": name, **await unless_disconnected(request, lab_of(request).report(name))}

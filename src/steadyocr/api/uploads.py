@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from steadyocr.api.file_names import with_plain_name
 from steadyocr.api.incoming_body import media_type
 from steadyocr.errors import Cancelled, EmptyInput, InvalidRequest
 
@@ -29,6 +30,10 @@ class _MemoryParser(MultiPartParser):
     """Never puts a picture on the disk: it is read into memory anyway, and a full disk is no reason to refuse it."""
 
     spool_max_size = sys.maxsize
+
+    def on_headers_finished(self) -> None:
+        self._current_part.content_disposition = with_plain_name(self._current_part.content_disposition or b"")
+        super().on_headers_finished()
 
 
 @dataclass(frozen=True, slots=True)

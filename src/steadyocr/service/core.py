@@ -263,6 +263,7 @@ class Service:
 
     def info(self) -> dict[str, Any]:
         """Version, models, engines, queue and effective settings without secrets, as plain values."""
+        models = self.settings.models.model_copy(update={"detector": self.detector})
         return {
             "version": __version__,
             "started_at": self.started_at,
@@ -278,7 +279,7 @@ class Service:
             "memory": self._memory_facts(),
             "quarantined": len(self.scheduler.quarantine),
             "jobs": self.batches.describe(),
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_copy(update={"models": models}).model_dump(mode="json"),
         }
 
     def _memory_facts(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Lab:
     def default_base(self) -> str:
         """The model that fine-tuning starts from when nobody says: the one in use, or the one shipped for it."""
         models = lab_runs.base_models(self.user_models)
-        used = self._settings.models.detector
+        used = self._adoption.serving
         return used if used in models else next(iter([_DEFAULT_BASE, *models]))
 
     async def load(self) -> None:
@@ -110,6 +110,15 @@ class Lab:
                     self._ask_to_stop(record)
         self._adoption.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def report(self, name: str) -> dict[str, Any]:
+        """Check a data set.
+
+        Raises:
+            SteadyOCRError: See :meth:`start_run` and :meth:`~steadyocr.service.lab_datasets.Datasets.report`.
+        """
+        self._refuse_unavailable()
+        return await self.datasets.report(name)
 
     # Runs
 

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import DatasetError, DeadlineExceeded, InternalError, NotFoundError
-from steadyocr.service.lab_child import Child, Limits, read_tail
+from steadyocr.errors import DatasetError, DeadlineExceeded, InternalError, NotFoundError, QueueFull
+from steadyocr.service.lab_child import Child, Ending, Limits, read_tail
 
 _MAX_NAMES: Final = 1000
 _MAX_REPORT_BYTES: Final = 4 << 20
 _REPORT_S: Final = 120.0
+# Reports that may be under way and wait; each waits for those before it.
+_MAX_REPORTS: Final = 8
 
 
 class Datasets:
@@ -32,6 +34,7 @@ class Datasets:
         self._limits = Limits(memory_bytes=limits.memory_bytes, nice=limits.nice, seconds=_REPORT_S)
         self._environment = environment
         self._one_at_a_time = asyncio.Lock()
+        self._reports = 0
 
     def names(self) -> list[str]:
         """Return all names, sorted."""
@@ -57,18 +60,17 @@ class Datasets:
             NotFoundError: There is none of this name.
             DatasetError: It is no data set at all.
             DeadlineExceeded: It is too large to be checked while somebody waits.
+            QueueFull: Too many others wait for theirs.
         """
         folder = await asyncio.to_thread(self.folder, name)
-        async with self._one_at_a_time:
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            output = self._scratch / "report.json"
-            output.unlink(missing_ok=True)
-            command = (sys.executable, "-m", "steadyocr.training.report", str(folder))
-            child = Child(command, output, self._environment, self._limits)
-            await child.start()
-            ending = await child.wait()
-            text = await asyncio.to_thread(read_tail, output, _MAX_REPORT_BYTES)
-            output.unlink(missing_ok=True)
+        if self._reports >= _MAX_REPORTS:
+            raise QueueFull("too many data sets are being checked at the moment; try again later", retry_after_s=10.0)
+        self._reports += 1
+        try:
+            async with self._one_at_a_time:
+                ending, text = await self._check(folder)
+        finally:
+            self._reports -= 1
         if ending.reason == "time":
             raise DeadlineExceeded("this data set takes too long to check here; use 'steadyocr dataset check'")
         try:
@@ -78,3 +80,17 @@ class Datasets:
         if "error" in answer:
             raise DatasetError(str(answer["error"]))
         return answer
+
+    async def _check(self, folder: Path) -> tuple[Ending, bytes]:
+        """Run the process; returns how it ended and what it wrote. It ends with whoever waits for it."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        output = self._scratch / "report.json"
+        output.unlink(missing_ok=True)
+        command = (sys.executable, "-m", "steadyocr.training.report", str(folder))
+        child = Child(command, output, self._environment, self._limits)
+        try:
+            await child.start()
+            ending = await child.wait()
+            return ending, await asyncio.to_thread(read_tail, output, _MAX_REPORT_BYTES)
+        finally:
+            output.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""File names in forms, as HTTP libraries send them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+_PLAIN: Final = re.compile(rb';[ \t]*filename[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)', re.IGNORECASE)
+_EXTENDED: Final = re.compile(rb""";[ \t]*filename\*[ \t]*=[ \t]*"?([^'";]*)'[^'";]*'([^";]*)"?""", re.IGNORECASE)
+_ENCODED_WORD: Final = re.compile(rb'"?=\?')
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def with_plain_name(disposition: bytes) -> bytes:
+    """Return a part's ``Content-Disposition`` with its file name given plainly.
+
+    Forms have names plainly, in UTF-8 (RFC 7578, section 4.2). Some libraries send what is beyond ASCII in the extended
+    notation of RFC 8187 instead (``filename*``), and .NET's beside an encoded word of RFC 2047, which is no name.
+    Without a plain name a picture would be taken for a long text.
+    """
+    extended = _EXTENDED.search(disposition)
+    plain = _PLAIN.search(disposition)
+    if extended is None or (plain is not None and not _ENCODED_WORD.match(plain[1])):
+        return disposition
+    name = _CONTROL.sub("_", _decoded(unquote_to_bytes(extended[2]), extended[1].decode("latin-1")))
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"').encode()
+    # The last one of a name counts.
+    return disposition + b'; filename="' + quoted + b'"'
+
+
+def _decoded(value: bytes, charset: str) -> str:
+    try:
+        return value.decode(charset or "utf-8")
+    except (LookupError, UnicodeError):
+        return value.decode("utf-8", "replace")
