@@ -310,14 +310,14 @@ def test_what_cannot_be_a_job_is_refused(jobs: Client, how: dict[str, Any], stat
 def test_names_sent_in_the_extended_notation_arrive(jobs: Client) -> None:
     names = ("filename*=utf-8''%E4%BD%A0.png", "filename=\"=?utf-8?B?5aW9?=\"; filename*=utf-8''%E5%A5%BD.png")
     parts = [
-        f"--b\r\nContent-Disposition: form-data; name=files; {name}\r\n\r\n".encode() + picture(f"text {number}")
+        f"--b\r\nContent-Disposition: form-data; name=files; {name}\r\n\r\n".encode() + picture(f"text-{number}")
         for number, name in enumerate(names)
     ]
     answer = jobs.http.post("/v1/jobs", content=b"\r\n".join(parts) + b"\r\n--b--\r\n", headers=FORM)
     job_id = answer.raise_for_status().json()["id"]
     jobs.ended(job_id)
     found = {line["name"]: line["page"]["text"] for line in jobs.results(job_id)}
-    assert found == {"你.png": "text 0", "好.png": "text 1"}
+    assert found == {"你.png": "text-0", "好.png": "text-1"}
 
 
 def test_a_damaged_archive_is_named(jobs: Client) -> None:
