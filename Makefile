@@ -7,7 +7,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format chaos bench bench-memory bench-jobs bench-page load lock clean fire soak bench-table test-slow
+.PHONY: help serve test test-browser check format chaos bench bench-memory bench-jobs bench-page load lock clean fire soak bench-table test-slow
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -27,8 +27,11 @@ $(VENV)/.dev: requirements/dev.txt requirements/torch.txt $(VENV)/.serve
 serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:7860 (ARGS="--port 8000")
 	$(BIN)/steadyocr serve $(ARGS)
 
-test: check ## set up, check and run all tests (about 13 minutes on 2 cores)
+test: check ## set up, check and run all tests (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-browser: $(VENV)/.dev ## the tests of the page in a real browser alone (under 2 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS) tests/browser
 
 check: $(VENV)/.dev ## formatting, lint, types, layers
 	$(BIN)/ruff format --check src tests bench scripts
