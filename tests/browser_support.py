@@ -159,7 +159,8 @@ def axe() -> Callable[[Page], list[str]]:
 def hurry(page: Page, times: int = 5) -> None:
     """Let whatever takes the page a second or more pass so many times as fast until it is loaded anew.
 
-    How long it waits for an answer is among it, so a lot is for pages whose answers are scripted.
+    How long it waits for an answer is among it, so a lot is for pages whose answers are scripted; and what is shown
+    meanwhile is shown for so much less, too short to be seen for sure on a busy machine.
     """
     page.evaluate(
         """(times) => {

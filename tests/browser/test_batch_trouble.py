@@ -85,7 +85,6 @@ def test_too_much_is_said_with_the_limit_and_not_tried_again(open_page: OpenPage
 
 def test_busy_is_a_wait_for_the_list_and_for_cancel_too(open_page: OpenPage, running_job: RunningJob) -> None:
     page = open_page()
-    hurry(page)
     busy = {"code": "unavailable", "detail": "the store is busy", "retryable": True}
 
     def refuse(route: Route) -> None:
@@ -271,7 +270,6 @@ class EndedJob:
 
 def test_turning_pages_fast_ends_at_the_page_that_is_named(open_page: OpenPage) -> None:
     page = open_page()
-    hurry(page)
     ended = EndedJob(page)
     page.evaluate("location.hash = 'batch/ended'")
     first = page.locator(".items tbody tr .file-cell").first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser_support import OpenPage, hurry, needs_chromium, read_one
+from browser_support import OpenPage, needs_chromium, read_one
 from fake_lab import FakeLab
 from single_support import held, wait_for
 
@@ -174,7 +174,6 @@ def test_two_clicks_ask_once_and_open_one_reader_which_going_back_closes(open_pa
 
 def test_a_wait_is_over_when_nothing_waits(open_page: OpenPage) -> None:
     page = open_page()
-    hurry(page)
     job = {"id": "1", "created_at": 1_795_480_000, "state": "finished", "done": 2, "total": 2}
     page.route("**/v1/jobs?*", lambda route: route.fulfill(json={"jobs": [job]}))
     waiting = held(page, "**/v1/history?*")

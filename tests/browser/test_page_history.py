@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from browser_support import OpenPage, by_name, hurry, needs_chromium, read_one, reload, requests_of
+from browser_support import OpenPage, by_name, needs_chromium, read_one, reload, requests_of
 from support import RunningServer
 
 pytestmark = needs_chromium
@@ -39,7 +39,6 @@ def test_history_brings_a_reading_back(open_page: OpenPage) -> None:
 
 def test_a_history_that_is_busy_waits_and_one_that_is_off_says_so(open_page: OpenPage) -> None:
     page = open_page()
-    hurry(page)
     busy = {"code": "unavailable", "detail": "busy", "retryable": True}
     off = {"enabled": False, "shared": True, "keep_s": 60, "entries": []}
     page.route("**/v1/history?*", lambda route: route.fulfill(json=off))

@@ -6,7 +6,7 @@ import json
 
 from playwright.sync_api import Route, expect
 
-from browser_support import OpenPage, hurry, needs_chromium, requests_of
+from browser_support import OpenPage, needs_chromium, requests_of
 from single_support import DONE, as_file, content, download, held, lines_of, read, set_slider, wait_for
 from support import KnownPicture, encoded
 
@@ -120,7 +120,6 @@ def test_what_is_saved_names_the_knobs_it_was_found_with(open_page: OpenPage) ->
 
 def test_a_slider_waits_for_a_busy_server_and_sends_no_picture(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
-    hurry(page)
     read(page)
     busy = {"code": "queue_full", "detail": "full", "retryable": True}
     path = "**/v1/maps/*/lines"

@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Route, expect
 
-from browser_support import OpenPage, hurry, needs_chromium, requests_of
+from browser_support import OpenPage, needs_chromium, requests_of
 from single_support import DONE, ENGLISH, as_file, held, lines_of, read, wait_for
 from support import FIXTURES, KnownPicture, RunningServer
 
@@ -51,7 +51,6 @@ def test_a_wrong_file_gets_a_sentence_and_no_retry(open_page: OpenPage) -> None:
 
 def test_busy_is_a_wait_and_not_an_error(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
-    hurry(page)
     refusals = [
         {"code": "queue_full", "detail": "full", "retryable": True},
         {"code": "not_ready", "detail": "starting", "retryable": True},
