@@ -625,12 +625,13 @@ class InMemoryJobStore:
     def _ended(self) -> list[tuple[float, str]]:
         return sorted((job.finished_at, job.id) for job in self._jobs.values() if job.finished_at is not None)
 
-    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
+    def prune(self, older_than_s: float, keep_on: KeepOn = always, *, by_hand: bool = False) -> int:
         """See :meth:`JobStore.prune`."""
         with self._lock:
-            self._pruning = Pruning.after(self._pruning, self._clock(), older_than_s)
-            if not self._pruning.allowed:
-                return 0
+            if not by_hand:
+                self._pruning = Pruning.after(self._pruning, self._clock(), older_than_s)
+                if not self._pruning.allowed:
+                    return 0
             deleted = 0
             old = [job_id for finished_at, job_id in self._ended() if finished_at < self._clock() - older_than_s]
             for job_id in while_wanted(old, keep_on):

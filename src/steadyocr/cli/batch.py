@@ -17,7 +17,7 @@ from steadyocr.cli.batch_output import Output, open_output
 from steadyocr.cli.batch_report import Report
 from steadyocr.cli.batch_target import Answer, LocalTarget, Standing, Target
 from steadyocr.cli.exit_codes import ExitCode
-from steadyocr.errors import InvalidOption, JobNotFound
+from steadyocr.errors import InvalidOption, JobNotFound, NotFoundError
 from steadyocr.options import parse_options
 from steadyocr.page_formats import PAGE_FORMATS, PageFormat
 from steadyocr.service import Service
@@ -210,17 +210,24 @@ class _Batch:
         ended = before + standing.ended - archives
         self._report.show(total=total, ended=ended, failed=self._tally.failed, eta_s=standing.eta_s)
 
+    def _note_failure(self, name: str, code: str, message: str) -> None:
+        self._tally.failures[code] = self._tally.failures.get(code, 0) + 1
+        self._report.say(f"{name}: {message} [{code}]")
+
     async def _take(self, job_id: str, answer: Answer, sources: Sequence[Source]) -> None:
         name = sources[answer.position].name if answer.position < len(sources) else answer.name
         if answer.kind == "expand" and answer.state == "done":
             return
         if answer.page is None:
             code, message = answer.error or (answer.state, f"it was {answer.state}")
-            self._tally.failures[code] = self._tally.failures.get(code, 0) + 1
-            self._report.say(f"{name}: {message} [{code}]")
+            self._note_failure(name, code, message)
             return
         overlay = b""
         if self._kind == "overlay.png" and answer.overlay is not None:
-            overlay = await self._target.overlay(job_id, answer)
+            try:
+                overlay = await self._target.overlay(job_id, answer)
+            except NotFoundError as missing:
+                self._note_failure(name, missing.code, missing.message)
+                return
         await asyncio.to_thread(self._output.write, name, answer.page, overlay)
         self._tally.done += 1

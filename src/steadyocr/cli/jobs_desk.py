@@ -93,7 +93,7 @@ class LocalDesk(Desk):
 
     def prune(self, older_than_s: float) -> int:
         """See :meth:`Desk.prune`."""
-        deleted = self._store.prune(older_than_s)
+        deleted = self._store.prune(older_than_s, by_hand=True)
         jobs, data_dir = self._settings.jobs, self._settings.data_dir
         blobs = open_blobs(jobs.blobs_url(data_dir), spool=data_dir / "jobs" / "spool", options=jobs.s3_options())
         sweep_orphans(self._store, blobs, jobs.retention_config().orphan_age_s)

@@ -131,7 +131,8 @@ def _checked(archive: zipfile.ZipFile, limits: ArchiveLimits) -> Iterator[tuple[
             limit_bytes=limits.max_total_bytes,
         )
     for entry in archive.infolist():
-        if not entry.is_dir() and not _is_clutter(entry.filename):
+        # zipfile's own test for folders stumbles over a name of nothing.
+        if not entry.filename.endswith("/") and not _is_clutter(entry.filename):
             yield entry, _refusal(entry, limits, archive.start_dir)
 
 
@@ -145,6 +146,8 @@ def _refusal(entry: zipfile.ZipInfo, limits: ArchiveLimits, directory_at: int) -
     if entry.header_offset + _LOCAL_HEADER_BYTES > directory_at:
         # Some of these places cannot even be gone to, which would look like trouble with the disk.
         return _damaged_file()
+    if not entry.filename:
+        return InvalidRequest("this file has no name in the archive")
     if _is_tricky(entry.filename):
         return InvalidRequest("the name of this file in the archive leads out of the archive")
     mode = entry.external_attr >> 16

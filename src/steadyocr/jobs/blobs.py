@@ -84,6 +84,14 @@ class BlobStore(Protocol):
         That takes a clock that was set forward meanwhile, or a node whose clock is wrong.
         """
 
+    def renew(self, key: str) -> bool:
+        """Keep a blob that is referred to later than usual from being swept; returns whether it is still there.
+
+        Raises:
+            Unavailable: That cannot be said now.
+            OSError: Nor here.
+        """
+
     def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
         """Delete a blob unless it is younger than this; returns whether it was deleted."""
 

@@ -132,6 +132,14 @@ class LocalBlobs:
         """See :meth:`BlobStore.lost`."""
         return not all(os.path.exists(self._place(key)) for key in keys)  # noqa: PTH110
 
+    def renew(self, key: str) -> bool:
+        """See :meth:`BlobStore.renew`."""
+        try:
+            os.utime(self._path(key))
+        except FileNotFoundError:
+            return False
+        return True
+
     def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
         """See :meth:`BlobStore.delete`.
 

@@ -120,6 +120,10 @@ class ObjectBlobs:
         """See :meth:`BlobStore.lost`. A bucket's own clock tells ages, and it refuses nodes whose clock is far off."""
         return False
 
+    def renew(self, key: str) -> bool:
+        """See :meth:`BlobStore.renew`. An object's age is when it was written, so it can only be looked at."""
+        return self.exists(key)
+
     def delete(self, key: str, *, min_age_s: float = 0.0) -> bool:
         """See :meth:`BlobStore.delete`. Between look and deletion lies one request; objects cannot be moved aside."""
         import obstore

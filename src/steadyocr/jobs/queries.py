@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from sqlalchemy import JSON, ColumnElement, and_, case, cast, false, func, or_, select, tuple_
 
@@ -12,6 +13,9 @@ from steadyocr.jobs.database import Tx
 from steadyocr.jobs.models import ENDED, Census, Event, Item, ItemState, Job, JobPlace, JobState, Load, Progress
 from steadyocr.jobs.records import to_event, to_item, to_job
 from steadyocr.jobs.schema import event, is_state, item, job
+
+# More than any position.
+_NO_POSITION: Final = 2**31 - 1
 
 
 def get_job(tx: Tx, job_id: str) -> Job:
@@ -111,17 +115,20 @@ def get_results(tx: Tx, job_id: str, *, after: int, limit: int) -> list[Item]:
     Raises:
         JobNotFound: There is no such job.
     """
-    following = (item.c.job_id == job_id) & (item.c.position > after)
-    unfinished = (
-        select(item.c.position)
-        .where(following, item.c.state.in_((ItemState.QUEUED.value, ItemState.LEASED.value)))
-        .order_by(item.c.position)
-        .limit(1)
+    other = item.alias()
+    unfinished = select(func.min(other.c.position)).where(
+        other.c.job_id == job_id,
+        other.c.position > after,
+        other.c.state.in_((ItemState.QUEUED.value, ItemState.LEASED.value)),
     )
-    stop = tx.connection.execute(unfinished).scalar_one_or_none()
-    query = select(item).where(following).order_by(item.c.position).limit(limit)
-    if stop is not None:
-        query = query.where(item.c.position < stop)
+    # In one statement: PostgreSQL looks anew for each, and a retry in between would hand out what is queued again.
+    stop = unfinished.scalar_subquery()
+    query = (
+        select(item)
+        .where(item.c.job_id == job_id, item.c.position > after, item.c.position < func.coalesce(stop, _NO_POSITION))
+        .order_by(item.c.position)
+        .limit(limit)
+    )
     found = [to_item(row) for row in tx.connection.execute(query).mappings()]
     if not found:
         get_job(tx, job_id)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import BinaryIO, Final, Protocol
 
 from steadyocr.errors import InsufficientStorage, InternalError, InvalidOption, Unavailable
@@ -104,6 +104,13 @@ class ItemReader:
             )
         refuse_lost(self._blobs, items)
         return items
+
+    def renew(self, keys: Sequence[str]) -> bool:
+        """Keep what is stored already from being swept while it waits to be referred to; returns if it is all there."""
+        try:
+            return all(self._blobs.renew(key) for key in keys)
+        except (Unavailable, OSError):
+            return True  # it will be seen next time
 
     def _refuse_without_room(self, size_bytes: int) -> None:
         if (lack := self._lack_of_room(size_bytes)) is not None:

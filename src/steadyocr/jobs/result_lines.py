@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from steadyocr.errors import NotFoundError
+from steadyocr.errors import InternalError, NotFoundError
 from steadyocr.jobs.blobs import BlobStore
 from steadyocr.jobs.models import ErrorWire, Item, ItemState
 
@@ -15,6 +15,7 @@ def load_page(item: Item, blobs: BlobStore) -> dict[str, Any] | None:
 
     Raises:
         NotFoundError: Its blob is gone.
+        InternalError: Its blob is damaged.
         Unavailable: The blobs cannot be reached.
     """
     if item.state is not ItemState.DONE or item.kind == "expand":
@@ -22,7 +23,10 @@ def load_page(item: Item, blobs: BlobStore) -> dict[str, Any] | None:
     page: dict[str, Any] = item.result
     if item.result_ref is not None:
         with blobs.open(item.result_ref) as stream:
-            page = json.load(stream)
+            try:
+                page = json.load(stream)
+            except ValueError as error:
+                raise InternalError("the stored result is damaged") from error
     return page
 
 
@@ -42,8 +46,9 @@ def result_line(item: Item, blobs: BlobStore) -> dict[str, Any]:
     error = item.error if item.state is not ItemState.DONE else None
     try:
         page = load_page(item, blobs)
-    except NotFoundError as missing:
-        page, error = None, missing.to_wire()
+    except (NotFoundError, InternalError) as trouble:
+        # This line's own: the ones behind it are in order.
+        page, error = None, trouble.to_wire()
     return {
         "position": item.position,
         "name": item.name,

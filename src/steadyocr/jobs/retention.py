@@ -44,8 +44,10 @@ class Pruning:
         if last is None:
             return cls(now, now)
         if now - last.at > _GAP_S:
-            # A wait under way goes on where it was, or a machine that is off at weekends would wait for ever.
-            return cls(now, now + (kept_s if last.allowed else min(kept_s, max(0.0, last.begins - last.at))))
+            # A wait under way goes on where it was, or a machine that is off at weekends would wait for ever; and one
+            # that is on but once a week would too, if of its gaps, long as they seem, nothing counted.
+            rest_s = max(0.0, last.begins - last.at - _GAP_S)
+            return cls(now, now + (kept_s if last.allowed else min(kept_s, rest_s)))
         # A beginning that was set by a clock ahead of today's would come too late.
         return cls(now, now if last.allowed else min(last.begins, now + kept_s))
 
@@ -55,9 +57,9 @@ class Pruning:
         return self.at >= self.begins
 
 
-def prune(tx: Tx, older_than_s: float) -> int:
+def prune(tx: Tx, older_than_s: float, *, by_hand: bool = False) -> int:
     """Delete some jobs that ended longer ago than this; returns how many, 0 when none is left."""
-    if not _next_round(tx, older_than_s).allowed:
+    if not by_hand and not _next_round(tx, older_than_s).allowed:
         return 0
     order = (job.c.finished_at, job.c.id)
     before = func.sum(job.c.total).over(order_by=order) - job.c.total

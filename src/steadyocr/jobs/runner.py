@@ -12,8 +12,9 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Concatenate, Final, Literal, ParamSpec
 
 from steadyocr.errors import InsufficientStorage, InternalError, NotFoundError, SteadyOCRError, Unavailable
@@ -35,6 +36,8 @@ Settlement = Literal["done", "failed", "retried", "released", "lost"]
 
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0
+# What is stored and referred to by nobody is swept after an hour or more.
+_RENEW_S: Final = 300.0
 _FULL_PAUSE_S: Final = 60.0
 _STOP_S: Final = 10.0
 _LAST_RELEASE_S: Final = 2.0
@@ -236,6 +239,7 @@ class Runner:
             SteadyOCRError: The store's refusal.
         """
         pause_s = _FIRST_PAUSE_S
+        waiting = _Waiting(self._reader, [key for work in args for key in _blobs_of(work)])
         while True:
             try:
                 counted = await self._jobs.run(call, lease, *args, **kwargs)
@@ -246,6 +250,36 @@ class Runner:
                 _log.warning("An outcome cannot be written yet", extra={"job_id": lease.job_id, "code": error.code})
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+                if not await waiting.is_whole():
+                    _log.warning("What an item gave was cleaned away; it is done again", extra={"job_id": lease.job_id})
+                    await self._persist("released", self._jobs.store.release, lease)
+                    return
             else:
                 self.settled[settlement if counted else "lost"] += 1
                 return
+
+
+class _Waiting:
+    """Blobs of an outcome that cannot be written down yet: until it is, the sweep takes them for nobody's."""
+
+    def __init__(self, reader: ItemReader, keys: Sequence[str]) -> None:
+        self._reader = reader
+        self._keys = keys
+        self._renew_at = time.monotonic() + _RENEW_S
+
+    async def is_whole(self) -> bool:
+        """Keep them young, now and then; returns whether they are all there."""
+        if not self._keys or time.monotonic() < self._renew_at:
+            return True
+        self._renew_at = time.monotonic() + _RENEW_S
+        return await asyncio.to_thread(self._reader.renew, self._keys)
+
+
+def _blobs_of(work: object) -> list[str]:
+    """Return the keys of what an outcome has stored."""
+    keys: list[str | None] = []
+    if isinstance(work, ItemOutcome):
+        keys = [work.result_ref, work.overlay_ref]
+    elif isinstance(work, list):
+        keys = [item.input_ref for item in work]
+    return [key for key in keys if key is not None]

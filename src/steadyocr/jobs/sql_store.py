@@ -195,10 +195,12 @@ class SqlJobStore:
         """See :meth:`JobStore.stored_bytes`."""
         return self._database.read(queries.stored_bytes)
 
-    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
+    def prune(self, older_than_s: float, keep_on: KeepOn = always, *, by_hand: bool = False) -> int:
         """See :meth:`JobStore.prune`."""
         deleted = 0
-        while keep_on() and (some := self._database.write(lambda tx: retention.prune(tx, older_than_s))):
+        while keep_on() and (
+            some := self._database.write(lambda tx: retention.prune(tx, older_than_s, by_hand=by_hand))
+        ):
             deleted += some
         return deleted
 

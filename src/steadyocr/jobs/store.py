@@ -216,10 +216,13 @@ class JobStore(Protocol):
     def stored_bytes(self) -> int:
         """Return what all jobs take."""
 
-    def prune(self, older_than_s: float, keep_on: KeepOn = always) -> int:
+    def prune(self, older_than_s: float, keep_on: KeepOn = always, *, by_hand: bool = False) -> int:
         """Delete jobs that ended longer ago than this; returns how many.
 
-        It takes several transactions, and `keep_on` is asked before each whether there shall be another.
+        Args:
+            older_than_s: How long.
+            keep_on: Asked before each of several transactions whether there shall be another.
+            by_hand: Somebody wants it now. Else it waits for a whole such time after the clock seems to have leapt.
         """
 
     def prune_to_quota(self, max_bytes: int, keep_on: KeepOn = always) -> int:

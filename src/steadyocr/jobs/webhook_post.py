@@ -24,6 +24,9 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r|\n)")
 _READ_MAX_BYTES: Final = 16 << 10
 _READ_REST_S: Final = 0.5
 _BASE64_MARK: Final = "whsec_"
+# What a name's addresses beyond the first are worth, and how long each is given before the next one is tried.
+_MAX_ADDRESSES: Final = 4
+_NEXT_ADDRESS_S: Final = 3.0
 
 
 class RefusedAddress(Exception):
@@ -72,15 +75,8 @@ async def post(
         BadAnswer: What came back is not HTTP/1.
         OSError: It cannot be reached, or its certificate is not right.
     """
-    address = await _checked_address(target, names, networks)
-    tls = ssl.create_default_context() if target.secure else None
-    reader, writer = await asyncio.open_connection(
-        address,
-        target.port,
-        ssl=tls,
-        server_hostname=target.host if tls else None,
-        limit=_READ_MAX_BYTES,
-    )
+    addresses = await _checked_addresses(target, names, networks)
+    reader, writer = await _connect(addresses, target)
     try:
         writer.write(_request(target, headers, body))
         await writer.drain()
@@ -90,12 +86,35 @@ async def post(
         writer.transport.abort()
 
 
-async def _checked_address(target: Target, names: Names, networks: Sequence[Network]) -> str:
+async def _connect(addresses: Sequence[str], target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first address that answers: a name may have one of a network that does not lead here."""
+    tls = ssl.create_default_context() if target.secure else None
+    *others, last = addresses
+    for address in others:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_NEXT_ADDRESS_S):
+                return await _open(address, target, tls)
+    return await _open(last, target, tls)
+
+
+async def _open(
+    address: str, target: Target, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(
+        address,
+        target.port,
+        ssl=tls,
+        server_hostname=target.host if tls else None,
+        limit=_READ_MAX_BYTES,
+    )
+
+
+async def _checked_addresses(target: Target, names: Names, networks: Sequence[Network]) -> Sequence[str]:
     addresses = await names.look_up(target.host, target.port)
     # One that is not public among them is reason enough: names of honest receivers do not mix.
     if not addresses or not all(is_allowed(as_address(address), networks) for address in addresses):
         raise RefusedAddress
-    return addresses[0]
+    return addresses[:_MAX_ADDRESSES]
 
 
 def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:

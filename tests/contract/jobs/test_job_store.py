@@ -612,6 +612,27 @@ def test_results_come_in_order_and_none_is_skipped(store: JobStore) -> None:
     assert store.items(job.id)[0].result is None
 
 
+def test_results_taken_while_a_job_is_retried_are_results(store: JobStore) -> None:
+    job, over = submit(store, 4), threading.Event()
+
+    def fail_and_retry() -> None:
+        for _ in range(60):
+            while lease := next(iter(store.claim("me")), None):
+                store.fail(lease, DAMAGED)
+            store.retry(job.id)
+        over.set()
+
+    retrying = threading.Thread(target=fail_and_retry, name="retrying")
+    retrying.start()
+    unfinished = []
+    while not over.is_set():
+        unfinished += [
+            item.state for item in store.results(job.id) if item.state in (ItemState.QUEUED, ItemState.LEASED)
+        ]
+    retrying.join()
+    assert unfinished == []
+
+
 def test_events_are_numbered_without_gaps_and_tell_how_the_job_stands(store: JobStore, clock: FakeClock) -> None:
     job = submit(store, 2)
     finish(store, claim_one(store))

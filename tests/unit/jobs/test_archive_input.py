@@ -102,6 +102,12 @@ def test_names_are_read_as_they_were_packed(blobs: LocalBlobs, raw: bytes, name:
     assert refused.name == name
 
 
+def test_a_file_without_a_name_is_refused_and_its_neighbours_are_not(blobs: LocalBlobs) -> None:
+    """zipfile cuts names at a zero byte."""
+    data = zip_of(("xyz.png", b"x"), ("good.png", b"y"))
+    assert codes(unpacked(data.replace(b"xyz.png", b"\0yz.png"), blobs)) == ["invalid_request", None]
+
+
 def test_links_are_refused(blobs: LocalBlobs) -> None:
     link = zipfile.ZipInfo("link.png")
     link.external_attr = 0o120777 << 16

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from steadyocr.errors import (
     Unavailable,
     UndecodableImage,
 )
+from steadyocr.jobs import runner
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.blobs import Blob, BlobWriter, put_bytes
 from steadyocr.jobs.config import RetentionConfig, RunnerConfig, StoreConfig
@@ -545,12 +547,14 @@ class Outage:
     def __init__(self, store: InMemoryJobStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.down = False
         self.reaped: list[float] = []
+        self.refused: set[str] = set()
         for name in ("claim", "complete", "heartbeat", "reap", "expire_overdue", "release"):
             monkeypatch.setattr(store, name, self._failing(name, getattr(store, name)))
 
     def _failing(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
         def guarded(*args: object, **kwargs: object) -> object:
             if self.down:
+                self.refused.add(name)
                 raise Unavailable("down", retry_after_s=0.02)
             if name == "reap":
                 self.reaped.append(time.monotonic())
@@ -577,6 +581,41 @@ async def test_an_outcome_survives_an_outage_of_the_store(tmp_path: Path) -> Non
             outage.down = False
             (item,) = await rig.finished(job)
             assert (item.result["text"], rig.front.seen) == ("kept", [b"a"])
+
+
+@pytest.mark.parametrize("swept", [False, True], ids=["kept", "swept"])
+@in_real_time
+async def test_what_waits_for_the_store_is_nobodys_and_is_kept(tmp_path: Path, swept: bool) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(runner, "_RENEW_S", 0.0)
+        async with running(tmp_path, start=False) as rig:
+            outage = Outage(rig.store, monkeypatch)
+            text = "x" * 1000
+
+            async def cut(data: bytes) -> Reply:
+                outage.down = len(rig.front.seen) == 1
+                return Reply({"page": {"text": text}}, b"overlay")
+
+            rig.front.acts[b"a"] = cut
+            rig.runner.start(rig.loops)
+            job = rig.submit(b"a")
+            old = time.time() - 7200
+            await until(lambda: len(list(rig.blobs.list_older(0.0))) == 3)
+            waiting = [blob.key for blob in rig.blobs.list_older(0.0) if blob.size_bytes > 1]
+            for key in waiting:
+                if swept:
+                    rig.blobs.delete(key)
+                else:
+                    os.utime(tmp_path / key[:2] / key, (old, old))
+            if swept:
+                await until(lambda: "release" in outage.refused)
+            else:
+                await until(lambda: not list(rig.blobs.list_older(3600.0)))
+            outage.down = False
+            (item,) = await rig.finished(job)
+            assert (item.state, item.losses, len(rig.front.seen)) == (ItemState.DONE, 0, 2 if swept else 1)
+            assert rig.content(item.overlay_ref) == b"overlay"
+            assert text in rig.content(item.result_ref).decode()
 
 
 @in_real_time

@@ -20,6 +20,15 @@ def test_a_machine_that_is_off_at_weekends_deletes_too() -> None:
     assert max(later - earlier for earlier, later in zip(weeks, [*weeks[1:], 26], strict=True)) <= 2
 
 
+def test_a_machine_that_is_on_once_a_week_deletes_too() -> None:
+    at: Pruning | None = None
+    allowed = []
+    for week in range(26):
+        at = Pruning.after(at, 1e9 + week * 7 * DAY, KEEP)
+        allowed.append(at.allowed)
+    assert sum(allowed) >= 5
+
+
 def test_after_a_leap_ahead_a_whole_time_of_keeping_has_to_pass() -> None:
     at = Pruning.after(None, 0.0, KEEP)
     at = Pruning.after(at, 0.0 + HOUR, KEEP)

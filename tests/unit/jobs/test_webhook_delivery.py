@@ -280,6 +280,18 @@ async def test_the_name_is_looked_up_once_and_the_address_that_was_checked_is_us
 
 
 @in_real_time
+async def test_an_address_that_does_not_answer_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = InMemoryJobStore(clock=time.monotonic)
+    monkeypatch.setattr(webhook_names, "_addresses", lambda _host, _port: ["127.0.0.2", "127.0.0.1"])
+    async with receiver(OK) as there:
+        job = ended_job(store, f"http://both.example:{there.port}/")
+        await deliver_all(store, job)
+        assert len(there.seen) == 1
+    delivery = known(store, job)
+    assert (delivery.state, delivery.attempts) == (WebhookState.DELIVERED, 1)
+
+
+@in_real_time
 async def test_a_name_with_one_bad_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     store = InMemoryJobStore(clock=time.monotonic)
     monkeypatch.setattr(webhook_names, "_addresses", lambda _host, _port: ["127.0.0.1", "192.168.0.1"])
