@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
-from steadyocr.errors import InsufficientStorage, NotFoundError
+from steadyocr.errors import InsufficientStorage, NotFoundError, Unavailable
 from steadyocr.service.shelf import Bounds, Shelf
 
 
@@ -49,6 +50,24 @@ def test_what_is_put_is_read_until_it_is_deleted(tmp_path: Path, clock: Clock) -
     shelf.delete(entry.id)
     with pytest.raises(NotFoundError):
         shelf.read(entry.id, "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_not_said_to_be(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = shelf_in(tmp_path, clock)
+    entry = shelf.put({"a": b"one"}, {})
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("steadyocr.service.shelf.shutil.rmtree", refuse)
+        with pytest.raises(Unavailable):
+            shelf.delete(entry.id)
+    assert ids(shelf) == [entry.id]
+    shelf.delete(entry.id)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,9 +234,10 @@ def test_what_a_restart_finds_in_the_future_counts_as_new_and_goes_before_what_c
     assert ids(after) == []
 
 
-def test_an_entry_without_a_time_is_damaged(tmp_path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("at", ["NaN", "1" + "0" * 400])
+def test_an_entry_without_a_time_is_damaged(tmp_path: Path, clock: Clock, at: str) -> None:
     (tmp_path / "never").mkdir()
-    (tmp_path / "never" / "entry.json").write_text('{"at": NaN, "facts": {}}', encoding="utf-8")
+    (tmp_path / "never" / "entry.json").write_text(f'{{"at": {at}, "facts": {{}}}}', encoding="utf-8")
     shelf = shelf_in(tmp_path, clock)
     shelf.load()
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from steadyocr.errors import InsufficientStorage, NotFoundError
+from steadyocr.errors import InsufficientStorage, NotFoundError, Unavailable
 from steadyocr.jobs.disk import refuse_low_disk
 
 _log = logging.getLogger("steadyocr.shelf")
@@ -222,11 +222,19 @@ class Shelf:
 
         Raises:
             NotFoundError: It is not there.
+            Unavailable: Its files cannot be removed now. It is still there: whoever has something forgotten relies
+                on that.
         """
         with self._lock:
             if entry_id not in self._entries:
                 raise self._missing()
-            self._drop(entry_id)
+            try:
+                shutil.rmtree(self._root / entry_id)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise Unavailable("it cannot be deleted now: its files stay", retry_after_s=60.0) from error
+            del self._entries[entry_id]
 
     def newest_first(self) -> list[Entry]:
         """Return all entries that are still there."""
@@ -285,7 +293,7 @@ class Shelf:
             values = json.loads((folder / _FACTS_NAME).read_text(encoding="utf-8"))
             size = sum(path.stat().st_size for path in folder.iterdir() if path.name != _FACTS_NAME)
             at, facts = _moment(values["at"]), dict(values["facts"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             _log.warning("A kept entry is damaged and is removed")
             return None
         age_s = max(0.0, self._clock() - at)

@@ -76,7 +76,7 @@ def test_a_level_never_falls_by_more_than_one(shares: list[float]) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_the_share_is_of_the_cgroups_limit_without_idle_file_pages(tmp_path: Path, version: int) -> None:
+def test_the_share_is_of_the_cgroups_limit_without_what_the_kernel_gives_back(tmp_path: Path, version: int) -> None:
     membership = tmp_path / "membership"
     proc = tmp_path / "proc"
     (proc / "pressure").mkdir(parents=True)
@@ -85,17 +85,23 @@ def test_the_share_is_of_the_cgroups_limit_without_idle_file_pages(tmp_path: Pat
     if version == 1:
         box = tmp_path / "root/memory/box"
         membership.write_text("4:memory:/box\n")
-        names, idle = ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file 100\n"
+        names, idle = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            "total_inactive_file 100\ntotal_active_file 90\ntotal_mapped_file 40\n",
+        )
     else:
         box = tmp_path / "root/box"
         membership.write_text("0::/box\n")
-        names, idle = ("memory.max", "memory.current"), "inactive_file 100\n"
+        names, idle = (
+            ("memory.max", "memory.current"),
+            "inactive_file 100\nactive_file 80\nfile_mapped 40\nslab_reclaimable 10\n",
+        )
     box.mkdir(parents=True)
     (box / names[0]).write_text("1000\n")
     (box / names[1]).write_text("900\n")
     (box / "memory.stat").write_text(idle)
     signals = read_signals(tmp_path / "root", membership, proc)
-    assert signals == MemorySignals(0.8, 0.25)
+    assert signals == MemorySignals(0.75, 0.25)
 
 
 def test_without_a_cgroup_limit_the_machine_counts(tmp_path: Path) -> None:
