@@ -24,7 +24,8 @@ def find_port(environ: Mapping[str, str]) -> str:
         return port
     path = environ.get("STEADYOCR_CONFIG") or Path(environ.get("STEADYOCR_DATA_DIR", "/data"), "steadyocr.toml")
     try:
-        return str(tomllib.loads(Path(path).read_text(encoding="utf-8"))["server"]["port"])
+        # Some editors begin a file with a mark of its encoding.
+        return str(tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))["server"]["port"])
     except (OSError, ValueError, LookupError, TypeError):
         # No file, or one that says nothing of it; what is wrong with it is the service's to tell.
         return _DEFAULT_PORT

@@ -218,6 +218,7 @@ def test_settings_named_in_the_files_exist() -> None:
         ({}, None, 7860),
         ({}, "[server]\nport = 8001\n", 8001),
         ({}, "[queue]\nmax_size = 5\n", 7860),
+        ({}, "\ufeff[server]\nport = 8001\n", 8001),
         ({"STEADYOCR_SERVER__PORT": "8002"}, "[server]\nport = 8001\n", 8002),
         ({"STEADYOCR_CONFIG": "{data}/other.toml"}, "[server]\nport = 8001\n", 8003),
     ],

@@ -31,6 +31,7 @@ def settings_with(tmp_path: Path, **sections: dict[str, Any]) -> Settings:
     ("text", "status", "said"),
     [
         ("[queue]\nmax_size = 3\n", Status.OK, ""),
+        ("\ufeff[queue]\nmax_size = 3\n", Status.OK, ""),
         ("[queue]\nmaxsize = 3\n", Status.FAIL, "queue.maxsize (did you mean queue.max_size?)"),
         ("[engine]\ncount = 3\n", Status.FAIL, "engine.count (did you mean engines.count?)"),
         ("[zebra]\nstripes = 3\n", Status.FAIL, "zebra.stripes"),

@@ -49,7 +49,8 @@ def misspelt_settings(file: Path) -> Iterator[tuple[str, str]]:
         ValueError: It is not valid TOML.
     """
     known = list(known_settings())
-    for name in _leaves(tomllib.loads(file.read_text(encoding="utf-8"))):
+    # As the service reads it: some editors begin a file with a mark of its encoding.
+    for name in _leaves(tomllib.loads(file.read_text(encoding="utf-8-sig"))):
         if name not in known:
             yield name, nearest(name, known)
 
