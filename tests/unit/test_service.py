@@ -97,6 +97,13 @@ def engine_of(service: Service) -> ScriptedEngine:
     return engine
 
 
+@pytest.mark.parametrize(("refused_below", "floor"), [(0, 1 << 30), (20 << 30, 20 << 30)])
+def test_the_disk_counts_as_low_before_jobs_are_refused(tmp_path: Path, refused_below: int, floor: int) -> None:
+    jobs = {"jobs": {"min_free_bytes": refused_below}}
+    service = Service(load_settings(jobs, environ={"STEADYOCR_DATA_DIR": str(tmp_path)})[0])
+    assert service.watch.floor_bytes == floor
+
+
 @without_waiting
 async def test_without_traffic_health_rests_on_the_golden_picture(
     tmp_path: Path, golden_reader: type[GoldenReader]

@@ -60,7 +60,9 @@ class Service:
         self._with_page = with_page
         self.started_at = time.time()
         self.events = Events()
-        self.watch = Watch(self.events, self.unready_reason, settings.data_dir, floor_bytes=_DISK_FLOOR_BYTES)
+        # Not below what makes jobs refused: somebody is to be told before, or at least then.
+        floor_bytes = max(_DISK_FLOOR_BYTES, settings.jobs.min_free_bytes)
+        self.watch = Watch(self.events, self.unready_reason, settings.data_dir, floor_bytes=floor_bytes)
         self._loops = Loops(self.events)
         self._scheduler: Scheduler | None = None
         self._companions: list[Companion] = []

@@ -109,7 +109,7 @@ def mounted(folder: Path, kind: str) -> str:
 )
 def test_the_kind_of_disk(tmp_path: Path, kind: str, status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
     with_free(monkeypatch, 100 * GIB)
-    finding = machine.disk(tmp_path, mounted(tmp_path.resolve(), kind))
+    finding = machine.disk(settings_with(tmp_path), mounted(tmp_path.resolve(), kind))
     assert (finding.status, kind in finding.message) == (status, True), finding
 
 
@@ -121,23 +121,33 @@ def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 @pytest.mark.parametrize(("free", "status"), [(6 * GIB, Status.OK), (4 * GIB, Status.WARN), (100 << 20, Status.FAIL)])
 def test_room_on_the_disk(tmp_path: Path, free: int, status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
     with_free(monkeypatch, free)
-    assert machine.disk(tmp_path, mounted(tmp_path.resolve(), "ext4")).status is status
+    assert machine.disk(settings_with(tmp_path), mounted(tmp_path.resolve(), "ext4")).status is status
+
+
+@pytest.mark.parametrize(("free", "status"), [(21 * GIB, Status.OK), (19 * GIB, Status.FAIL)])
+def test_less_room_than_jobs_are_taken_with(
+    tmp_path: Path, free: int, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_free(monkeypatch, free)
+    settings = settings_with(tmp_path, jobs={"min_free_bytes": 20 * GIB})
+    finding = machine.disk(settings, mounted(tmp_path.resolve(), "ext4"))
+    assert (finding.status, "20480 MiB" in finding.advice) == (status, status is Status.FAIL), finding
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    finding = machine.disk(tmp_path / "file" / "below")
+    finding = machine.disk(settings_with(tmp_path / "file" / "below"))
     assert (finding.status, bool(finding.advice)) == (Status.FAIL, True)
 
 
 def test_the_check_of_the_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    machine.disk(tmp_path)
+    machine.disk(settings_with(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there_yet_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_free(monkeypatch, 100 * GIB)
-    finding = machine.disk(tmp_path / "state" / "steadyocr", mounted(tmp_path.resolve(), "ext4"))
+    finding = machine.disk(settings_with(tmp_path / "state" / "steadyocr"), mounted(tmp_path.resolve(), "ext4"))
     assert (finding.status, "made at the first start" in finding.message) == (Status.OK, True), finding
     assert list(tmp_path.iterdir()) == []
 

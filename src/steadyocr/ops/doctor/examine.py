@@ -37,7 +37,7 @@ def _checks_with(settings: Settings) -> dict[str, Callable[[], Finding]]:
     return {
         "cores": lambda: machine.cores(settings),
         "memory": lambda: machine.memory(settings),
-        "disk": lambda: machine.disk(settings.data_dir),
+        "disk": lambda: machine.disk(settings),
         "job pictures": lambda: machine.job_pictures(settings),
         "port": lambda: machine.port(settings),
         "models": lambda: installation.models(settings),

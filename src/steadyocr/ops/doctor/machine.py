@@ -34,7 +34,6 @@ _GIB: Final = 1 << 30
 _FRONT_BYTES: Final = 128 * _MIB
 _ENGINE_BYTES: Final = 512 * _MIB
 _COMFORTABLE_DISK_BYTES: Final = 5 * _GIB
-_MIN_DISK_BYTES: Final = 512 * _MIB
 _MIN_FREE_INODES: Final = 10_000
 _MIN_DESCRIPTORS: Final = 1024
 _PORT_PATIENCE_S: Final = 2.0
@@ -127,12 +126,12 @@ def memory(
     return ok("memory", text)
 
 
-def disk(folder: Path, mountinfo: str | None = None) -> Finding:
+def disk(settings: Settings, mountinfo: str | None = None) -> Finding:
     """Check that state can be written, that there is room, and that the file system suits a database.
 
     A folder that is not there yet is not made: it would belong to whoever looks, and not to the service.
     """
-    place = folder
+    folder = place = settings.data_dir
     try:
         place = _place_of(folder)
         _write_in(place)
@@ -152,8 +151,8 @@ def disk(folder: Path, mountinfo: str | None = None) -> Finding:
         refuse_network_file_system(folder, mounts)
     except ConfigError as error:
         return fail("disk", text, error.message)
-    if usage.free < _MIN_DISK_BYTES:
-        return fail("disk", text, "free some space; jobs are refused below jobs.min_free_bytes (512 MiB)")
+    if usage.free < settings.jobs.min_free_bytes:
+        return fail("disk", text, _refused_below(settings))
     if inodes.f_files and inodes.f_favail < _MIN_FREE_INODES:
         return warn("disk", f"{text}, only {inodes.f_favail} inodes", "delete small files, or use another file system")
     if usage.free < _COMFORTABLE_DISK_BYTES:
@@ -185,12 +184,16 @@ def job_pictures(settings: Settings) -> Finding:
             "set jobs.blobs to a folder that the service's user may write, or free some space",
         )
     text = f"{free / _GIB:.1f} GiB free on {folder}" + ("" if place == folder else ", made at the first start")
-    floor = settings.jobs.min_free_bytes
-    if free < floor:
-        return fail(name, text, f"free some space; jobs are refused below {floor / _MIB:.0f} MiB (jobs.min_free_bytes)")
+    if free < settings.jobs.min_free_bytes:
+        return fail(name, text, _refused_below(settings))
     if free < _COMFORTABLE_DISK_BYTES:
         return warn(name, text, "keep 5 GiB free, or lower jobs.max_stored_bytes and jobs.keep_s")
     return ok(name, text)
+
+
+def _refused_below(settings: Settings) -> str:
+    floor = settings.jobs.min_free_bytes / _MIB
+    return f"free some space; jobs are refused below {floor:.0f} MiB (jobs.min_free_bytes)"
 
 
 def _place_of(folder: Path) -> Path:
