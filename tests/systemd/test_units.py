@@ -337,6 +337,31 @@ def test_the_command_prints_for_the_service_not_for_this_shell(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("line", "options", "message"),
+    [
+        ("STEADYOCR_DATA_DIR=/srv/ocr", [], "wins over --data-dir /var/lib/steadyocr"),
+        ("STEADYOCR_DATA_DIR=", [], "to '', which wins over --data-dir"),
+        ("STEADYOCR_DATA_DIR=/srv/ocr", ["--data-dir", "/srv/ocr/", "--user", "daemon"], ""),
+        ("STEADYOCR_CONFIG=/srv/other.toml", ["--config", "{given}"], "wins over --config"),
+        ("STEADYOCR_CONFIG={given}", ["--config", "{given}"], ""),
+        ("STEADYOCR_CONFIG={given}", [], ""),
+    ],
+)
+def test_an_environment_file_that_would_win_over_the_command_line_is_refused(
+    tmp_path: Path, line: str, options: list[str], message: str
+) -> None:
+    given, environment = tmp_path / "given.toml", tmp_path / "environment"
+    given.touch()
+    environment.write_text(line.format(given=given) + "\n")
+    done = call_cli(
+        "systemd", "print", "--environment-file", str(environment), "--memory", "1.5g", "--cpus", "1",
+        *(option.format(given=given) for option in options), data_dir=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == (4 if message else 0), done.stderr
+    assert message in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
     ("option", "text", "status"),
     [("--memory", "lots", 2), ("--memory", "-1G", 2), ("--memory", "0", 4), ("--cpus", "-1", 4)],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,8 +114,12 @@ def _plan(
     from steadyocr.ops.systemd.plan import Wishes, make_plan
     from steadyocr.settings import load_settings
 
+    said = read_environment_file(environment_file)
+    _refuse_overruling(environment_file, said, "STEADYOCR_DATA_DIR", "--data-dir", data_dir)
+    if config_file is not None:
+        _refuse_overruling(environment_file, said, "STEADYOCR_CONFIG", "--config", config_file.absolute())
     # What the service will see, not what this shell has.
-    environ = {**read_environment_file(environment_file), "STEADYOCR_DATA_DIR": str(data_dir)}
+    environ = {**said, "STEADYOCR_DATA_DIR": str(data_dir)}
     if channels_file is not None and _CHANNELS_SETTING in environ:
         raise ConfigError(f"{environment_file} sets {_CHANNELS_SETTING}, which wins over --channels-file; take it out")
     settings, _ = load_settings(config_file=config_file, environ=environ)
@@ -128,3 +133,11 @@ def _plan(
         cpus=cpus,
     )
     return make_plan(settings, wishes)
+
+
+def _refuse_overruling(file: Path, said: Mapping[str, str], name: str, option: str, path: Path) -> None:
+    """Refuse an environment file that names another path than the units: systemd lets the file win."""
+    if name in said and Path(said[name]) != path:
+        raise ConfigError(
+            f"{file} sets {name} to {said[name]!r}, which wins over {option} {path}; take it out, or make them agree"
+        )
