@@ -170,6 +170,32 @@ async def test_a_unit_that_failed_is_over_once_the_service_is_ready_again(tmp_pa
     assert rig.told == [("unit_failed", "recovered")]
 
 
+@in_real_time
+async def test_a_unit_that_failed_is_not_over_by_a_moment_of_readiness(tmp_path: Path) -> None:
+    (tmp_path / "incidents.json").write_text(json.dumps({"unit_failed": {"began_at": 1.0}}))
+    rig = Rig(tmp_path, unready_s=1000)
+    rig.alerts._inbox.take()
+    rig.events.emit("readiness_changed", ready=True, reason="")
+    await rig.run(10)
+    rig.events.emit("readiness_changed", ready=False, reason="no engine is ready")
+    await rig.run(100)
+    assert rig.told == [], "it was ready for 10 s only"
+    rig.events.emit("readiness_changed", ready=True, reason="")
+    await rig.run(20)
+    assert rig.told == [], "the time counts from the last time that it became ready"
+    await rig.run(20)
+    assert rig.told == [("unit_failed", "recovered")]
+
+
+@in_real_time
+async def test_a_unit_that_failed_is_never_raised_by_the_service_itself(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, unready_s=60)
+    for ready in (True, False):
+        rig.events.emit("readiness_changed", ready=ready, reason="")
+        await rig.run(1000)
+    assert rig.told == [("not_ready", "raised")]
+
+
 def at_local(hour: int, minute: int = 0) -> float:
     return time.mktime((2026, 3, 4, hour, minute, 0, 0, 0, -1))
 

@@ -58,7 +58,7 @@ def build_rules(settings: AlertSettings, now: float) -> list[Rule]:
         StateRule(_LOOP_DIED, lambda _: True),
         MemorySlopeRule(_MEMORY_SLOPE, settings.memory_slope_bytes_per_hour, settings.memory_slope_window_s),
         # Raised by the command that systemd runs, never from here; here it ends.
-        StateRule(_UNIT, _unit_is_up, math.inf, _CALM_S, bad_since=now),
+        StateRule(_UNIT, _unit_is_down, math.inf, _CALM_S, bad_since=now),
     ]
 
 
@@ -77,8 +77,9 @@ def _is_without_store(event: Event) -> bool:
     return not event.fields.get("ok")
 
 
-def _unit_is_up(event: Event) -> bool | None:
-    return False if event.fields.get("ready") else None
+def _unit_is_down(event: Event) -> bool:
+    # After a stop on purpose as well, being ready has to last anew.
+    return not event.fields.get("ready")
 
 
 def _say_death(event: Event) -> str:
