@@ -71,6 +71,19 @@ def test_the_variables_of_commands_are_no_misspelt_settings() -> None:
     assert list(misspelt_variables({"STEADYOCR_CONFIG": "x", "STEADYOCR_API_KEY": "x"})) == []
 
 
+@pytest.mark.parametrize("name", ["STEADYOCR_server__port", "STEADYOCR_Server__Port"])
+def test_a_setting_in_small_letters_is_known_since_the_service_obeys_it(name: str) -> None:
+    assert load_settings(environ={name: "7867"})[0].server.port == 7867
+    assert list(misspelt_variables({name: "7867"})) == []
+
+
+@pytest.mark.parametrize("name", ["STEADYOCR_config", "STEADYOCR_api_key"])
+def test_a_name_that_is_no_setting_is_refused_in_small_letters_as_by_the_service(name: str) -> None:
+    with pytest.raises(ConfigError):
+        load_settings(environ={name: "x"})
+    assert list(misspelt_variables({name: "x"})) == [(name, name.upper())]
+
+
 def test_every_right_name_is_accepted() -> None:
     names = [environment_name(setting) for setting in known_settings()]
     assert len(names) > 50

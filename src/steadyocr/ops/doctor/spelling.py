@@ -35,9 +35,12 @@ def environment_name(setting: str) -> str:
 
 def misspelt_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield variables that look like ours and are not, each with the name that was probably meant, or an empty text."""
-    known = [environment_name(setting) for setting in known_settings()] + sorted(OTHER_NAMES)
+    settings = [environment_name(setting) for setting in known_settings()]
+    known = settings + sorted(OTHER_NAMES)
     for name in sorted(environ):
-        if _OURS.match(name) and name not in known:
+        # After the prefix the service takes small letters as well, but for settings only.
+        obeyed = name in OTHER_NAMES or (name.startswith(ENV_PREFIX) and name.upper() in settings)
+        if _OURS.match(name) and not obeyed:
             yield name, nearest(name.upper(), known)
 
 
