@@ -6,6 +6,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -152,6 +153,25 @@ def test_a_server_works_a_batch_off_and_may_die_meanwhile(tmp_path: Path, pictur
             assert shell.call("jobs", "list", *to[:2]) == (ExitCode.ACCESS, "unauthorized")
     finally:
         del os.environ["LIGHT_ENGINE_WORK_S"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_upload_that_is_broken_off_ends_with_its_process(tmp_path: Path, how: signal.Signals) -> None:
+    """A thread that went on sending would keep the process from ending, for as long as the server takes it."""
+    with (tmp_path / "large.png").open("wb") as stream:
+        stream.truncate(64 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE_S)
+        to = f"http://127.0.0.1:{server.getsockname()[1]}"
+        process = Shell(tmp_path / "data").start("batch", tmp_path / "large.png", "--to", to)
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1000)
+            process.send_signal(how)
+            # Less than what makes the client give up by itself.
+            _, said = process.communicate(timeout=20)
+    assert process.returncode == ExitCode.INTERRUPTED, said
+    assert said == "Broken off. The same command goes on where this one stopped.\n"
 
 
 def test_what_cannot_be_a_batch_is_refused_before_anything_starts(tmp_path: Path, pictures: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -225,6 +226,36 @@ def test_who_waits_for_a_server_is_called_off() -> None:
         remote.close()
         with pytest.raises(Unavailable):
             asking.result(10)
+
+
+@pytest.mark.parametrize("part", ["upload", "answer", "rest of the answer"])
+def test_a_request_under_way_is_called_off(tmp_path: Path, part: str) -> None:
+    """So is a thread that sends to a slow server, or waits for what it says."""
+    path = tmp_path / "a.png"
+    with path.open("wb") as stream:
+        stream.truncate(64 << 20 if part == "upload" else 1)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        remote = Remote(f"http://127.0.0.1:{server.getsockname()[1]}")
+        sending = pool.submit(remote.upload, "/v1/jobs", Form([Source(path, "a.png")]), {})
+        connection, _ = server.accept()
+        with connection:
+            taken = connection.recv(1000)
+            while part != "upload" and not taken.endswith(b"\r\n0\r\n\r\n"):
+                taken += connection.recv(1000)
+            if part == "rest of the answer":
+                connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{")
+            time.sleep(0.2)  # for it to wait, or to read what came
+            remote.close()
+            with pytest.raises(Unavailable):
+                sending.result(10)
+
+
+def test_a_request_that_comes_late_is_called_off_as_well() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        remote = Remote(f"http://127.0.0.1:{server.getsockname()[1]}")
+        remote.close()
+        with pytest.raises(Unavailable):
+            pool.submit(remote.json, "GET", "/v1/jobs").result(10)
 
 
 def test_a_form_is_what_it_says_whatever_files_are_called(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ async def _target(run: BatchRun, settings: Settings, say: Callable[[str], None])
         try:
             yield RemoteTarget(remote)
         finally:
-            # A thread that waits for a server that is away would keep the process from ending.
+            # A thread that sends to a server, or waits for it, would keep the process from ending.
             remote.close()
         return
     service = Service(settings, with_jobs=True)

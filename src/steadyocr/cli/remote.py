@@ -91,6 +91,7 @@ class Remote:
         self._host, self._port, self._prefix = parts.hostname, port, parts.path.rstrip("/")
         self._say = say
         self._over = threading.Event()
+        self._sockets: set[socket.socket] = set()
         self._sleep = sleep or self._over.wait
         self._answered_ever = False
         self._headers = {"User-Agent": f"steadyocr/{__version__}", "Accept": "*/*"}
@@ -98,8 +99,12 @@ class Remote:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
     def close(self) -> None:
-        """End the wait of all who wait for the server now; their requests fail."""
+        """End what is sent and all waiting for the server, from any thread; those requests fail."""
         self._over.set()
+        for sock in list(self._sockets):
+            with contextlib.suppress(OSError):  # nobody is at the other end any more
+                # Not TLS's own shutdown: it drops the cipher first, and another thread would send on without it.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def json(self, method: str, path: str, **query: object) -> Any:  # noqa: ANN401 - any JSON value
         """Send a request without a body and return the JSON of the answer.
@@ -152,7 +157,9 @@ class Remote:
         given = {name: _plain(value) for name, value in query.items() if value is not None}
         target = f"{self._prefix}{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
         try:
-            answer = _exchange(connection, method, target, {**self._headers, **(headers or {})}, body)
+            connection.connect()
+            with self._until_closed(connection.sock):
+                answer = _exchange(connection, method, target, {**self._headers, **(headers or {})}, body)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{self._host} does not answer: {_reason(error)}") from error
         finally:
@@ -162,6 +169,17 @@ class Remote:
         if status not in _OK:
             raise _problem(status, content)
         return content
+
+    @contextlib.contextmanager
+    def _until_closed(self, sock: socket.socket) -> Iterator[None]:
+        # The socket, not its connection: that lets go of it while the answer is still read.
+        self._sockets.add(sock)
+        try:
+            if self._over.is_set():  # closed while it was connecting: then nobody has seen the socket
+                raise ConnectionAbortedError
+            yield
+        finally:
+            self._sockets.discard(sock)
 
 
 def _exchange(
