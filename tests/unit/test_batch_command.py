@@ -208,12 +208,49 @@ def test_patience_with_a_server_that_is_away_has_an_end(monkeypatch: pytest.Monk
         remote.json("GET", "/v1/jobs")
     assert sum(slept) <= 15, "an address where nobody has ever answered may be wrong"
     assert said == ["127.0.0.1 does not answer: the connection failed or broke off; trying again"]
-    remote._answered_ever = True
+    remote._there_before = True
     slept.clear()
     with pytest.raises(Unavailable, match="does not answer"):
         remote.json("GET", "/v1/jobs")
     assert 200 < sum(slept) <= 300
     assert max(slept) <= 15
+
+
+def test_a_server_restarted_during_a_long_upload_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request of all may be the upload, and be under way for longer than a server is waited for."""
+    (tmp_path / "a.png").write_bytes(b"x")
+    now = [0.0]
+    monkeypatch.setattr("steadyocr.cli.remote.time.monotonic", lambda: now[0])
+    servers = [socket.create_server(("127.0.0.1", 0))]
+    address = servers[0].getsockname()
+
+    def break_off() -> None:
+        with servers[0] as server, server.accept()[0] as connection:
+            connection.recv(1000)
+            now[0] = 400.0
+            server.close()
+
+    def answer() -> None:
+        servers[1].settimeout(20)
+        with servers[1] as server, server.accept()[0] as connection:
+            while (piece := connection.recv(1000)) and not piece.endswith(b"0\r\n\r\n"):
+                pass
+            connection.sendall(b'HTTP/1.1 202 Accepted\r\nContent-Length: 11\r\n\r\n{"id": "1"}')
+
+    with ThreadPoolExecutor(2) as pool:
+
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+            if now[0] > 500 and len(servers) == 1:
+                servers.append(socket.create_server(address))
+                pool.submit(answer)
+
+        pool.submit(break_off)
+        said: list[str] = []
+        remote = Remote(f"http://127.0.0.1:{address[1]}", say=said.append, sleep=sleep)
+        assert remote.upload("/v1/jobs", Form([Source(tmp_path / "a.png", "a.png")]), {}) == {"id": "1"}
+    assert 500 < now[0] < 600
+    assert len(said) == 1
 
 
 def test_who_waits_for_a_server_is_called_off() -> None:

@@ -24,7 +24,7 @@ _FIRST_PAUSE_S: Final = 0.5
 _MAX_PAUSE_S: Final = 15.0
 # A server that is restarted is back by then; a batch at it goes on either way.
 _PATIENCE_S: Final = 300.0
-# Nobody has ever answered there: the address may be wrong.
+# Nobody has ever taken a connection there: the address may be wrong.
 _FIRST_PATIENCE_S: Final = 15.0
 _OK: Final = (200, 201, 202, 204)
 
@@ -93,7 +93,7 @@ class Remote:
         self._over = threading.Event()
         self._sockets: set[socket.socket] = set()
         self._sleep = sleep or self._over.wait
-        self._answered_ever = False
+        self._there_before = False
         self._headers = {"User-Agent": f"steadyocr/{__version__}", "Accept": "*/*"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -129,14 +129,18 @@ class Remote:
         return json.loads(self._patiently(lambda: self._once("POST", path, query, {**headers, **kind}, form)))
 
     def _patiently(self, attempt: Callable[[], bytes]) -> bytes:
-        since, pause_s, told = time.monotonic(), _FIRST_PAUSE_S, False
+        since: float | None = None
+        pause_s, told = _FIRST_PAUSE_S, False
         while True:
             try:
                 return attempt()
             except Unavailable as error:
+                now = time.monotonic()
+                # Not before: an upload may have gone well for longer than a server is waited for.
+                since = now if since is None else since
                 wait_s = max(pause_s, error.retry_after_s or 0.0)
-                patience_s = _PATIENCE_S if self._answered_ever else _FIRST_PATIENCE_S
-                if self._over.is_set() or time.monotonic() + wait_s > since + patience_s:
+                patience_s = _PATIENCE_S if self._there_before else _FIRST_PATIENCE_S
+                if self._over.is_set() or now + wait_s > since + patience_s:
                     raise
                 if not told:
                     self._say(f"{error.message}; trying again")
@@ -158,13 +162,14 @@ class Remote:
         target = f"{self._prefix}{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
         try:
             connection.connect()
+            # An upload may be the first request of all, and be broken off long before there is an answer.
+            self._there_before = True
             with self._until_closed(connection.sock):
                 answer = _exchange(connection, method, target, {**self._headers, **(headers or {})}, body)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{self._host} does not answer: {_reason(error)}") from error
         finally:
             connection.close()
-        self._answered_ever = True
         status, content = answer
         if status not in _OK:
             raise _problem(status, content)
