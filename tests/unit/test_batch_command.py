@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,6 +61,41 @@ def test_what_leads_to_nothing_is_refused(folder: Path, nothing: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(EmptyInput, match="no file is there"):
         collect([str(folder / nothing)])
+
+
+def lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make a folder one that may not be read; whoever is root may read all that there is."""
+    scandir = os.scandir
+
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+@pytest.mark.parametrize("locked", [".", "sub"])
+def test_a_folder_that_cannot_be_read_is_refused_by_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    lock(monkeypatch, folder / locked)
+    with pytest.raises(EmptyInput, match=f"^{re.escape(str(folder / locked))}: cannot be read: Permission denied$"):
+        collect([str(folder)])
+
+
+def test_a_folder_that_cannot_be_entered_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(EmptyInput, match=r"a\.JPG: cannot be read: Permission denied$"):
+        collect([str(folder)])
+
+
+def test_what_is_hidden_need_not_be_readable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock(monkeypatch, folder / ".hidden")
+    assert names(collect([str(folder)])) == ["a.JPG", "b.png", "sub/c.webp"]
 
 
 def test_a_batch_is_known_by_names_contents_and_options(folder: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from steadyocr.errors import EmptyInput
 
@@ -34,7 +35,7 @@ def collect(given: Iterable[str]) -> list[Source]:
     A folder gives all pictures below it, told by their endings; a file that is named is taken whatever it ends in.
 
     Raises:
-        EmptyInput: One of them leads to nothing.
+        EmptyInput: One of them leads to nothing, or a folder cannot be read.
     """
     found: dict[Path, Source] = {}
     for text in given:
@@ -59,10 +60,24 @@ def _expand(text: str) -> Iterator[Source]:
 
 
 def _below(folder: Path) -> Iterator[Source]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in _PICTURES and path.is_file() and not hidden:
+    for path in sorted(_visible(folder)):
+        try:
+            is_picture = path.suffix.lower() in _PICTURES and path.is_file()
+        except PermissionError as error:  # a folder may be one to list and not to enter
+            _refuse(error)
+        if is_picture:
             yield Source(path, path.relative_to(folder).as_posix())
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    # Path.rglob leaves out what it may not read, and says nothing.
+    for place, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise EmptyInput(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def fingerprint(sources: Iterable[Source], options: Mapping[str, Any]) -> str:
