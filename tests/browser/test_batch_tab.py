@@ -47,6 +47,18 @@ def test_from_pictures_to_archive(
     expect(page.locator(".items tbody tr")).to_have_count(1)
 
 
+def test_what_was_left_out_of_a_page_is_said_in_a_batch_too(open_page: OpenPage, english: KnownPicture) -> None:
+    large, stream = english.image.convert("RGB").resize((2600, 1600)), io.BytesIO()
+    large.save(stream, "TIFF", compression="tiff_deflate", save_all=True, append_images=[large])
+    page = open_page()
+    send(page, [picture("pages.tif", stream.getvalue(), "image/tiff")])
+    row(page, "pages.tif").get_by_role("button", name="Open").click()
+    notes = page.locator("dialog.reader .notes")
+    expect(notes).to_contain_text("Only the first of 2 pages was read")
+    expect(notes).to_contain_text("of its size")
+    expect(notes.get_by_role("button")).to_have_count(0)
+
+
 def test_a_zip_becomes_rows_and_a_reload_loses_nothing(open_page: OpenPage, english: KnownPicture) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:

@@ -180,7 +180,7 @@ def test_a_refusal_says_why(open_page: OpenPage) -> None:
 
 def test_without_the_training_packages_the_tabs_say_so(open_page: OpenPage) -> None:
     page = open_tab(open_page, "tune", FakeLab(available=False))
-    expect(page.locator("#panel-tune")).to_contain_text("not installed")
+    expect(page.locator("#panel-tune")).to_contain_text("There is no training")
     expect(page.locator("#panel-tune form")).to_be_hidden()
     page.locator("#tab-export").click()
     expect(page.locator("#panel-export")).to_contain_text("the training extra is missing")
@@ -304,6 +304,30 @@ def test_what_is_said_of_one_data_set_is_not_said_of_another(open_page: OpenPage
     order.fulfill(status=409, json={"code": "conflict", "detail": "another run is under way"})
     expect(page.locator("#panel-tune form").get_by_role("alert").last).to_contain_text("does not fit")
     expect(start).to_be_disabled()
+
+
+def test_who_leaves_waits_for_no_report(open_page: OpenPage) -> None:
+    page = open_page()
+    FakeLab().attach(page)
+    page.route("**/v1/lab/datasets/*/report", lambda _: None)
+    with page.expect_request("**/report"):
+        page.locator("#tab-tune").click()
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/report")):
+        page.locator("#tab-single").click()
+    with page.expect_request("**/report"):
+        page.locator("#tab-tune").click()
+    expect(page.locator(".report")).to_contain_text("Checking the data set")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_double_click_orders_once(open_page: OpenPage) -> None:
+    lab = FakeLab()
+    page = open_tab(open_page, "tune", lab)
+    page.get_by_role("button", name="Start training").click()
+    page.locator("#panel-tune[data-run=finished]").wait_for()
+    page.get_by_role("button", name="Use this model").dblclick()
+    expect(page.locator(".run .note").last).to_contain_text("The service reads with lab-run-0 now")
+    assert lab.asked_for("POST", "runs/run-0/use") == [{}]
 
 
 def test_the_model_to_start_from_stays_chosen(open_page: OpenPage) -> None:

@@ -172,6 +172,20 @@ def test_two_clicks_ask_once_and_open_one_reader_which_going_back_closes(open_pa
     expect(page.locator("dialog:modal")).to_have_count(0)
 
 
+def test_two_clicks_on_history_open_one_drawer(open_page: OpenPage) -> None:
+    page = open_page(fresh=True)
+    waiting: list[Route] = []
+    page.route("**/parts/history.js", lambda route: waiting.append(route))
+    page.locator("#history-button").dblclick()
+    wait_for(page, waiting).continue_()
+    drawer = page.locator(".drawer")
+    expect(drawer.get_by_label("Keep what I read")).to_be_visible()
+    page.wait_for_timeout(100)
+    expect(drawer).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+
+
 def test_a_wait_is_over_when_nothing_waits(open_page: OpenPage) -> None:
     page = open_page()
     job = {"id": "1", "created_at": 1_795_480_000, "state": "finished", "done": 2, "total": 2}
@@ -191,6 +205,6 @@ def test_a_missing_laboratory_changes_its_language(open_page: OpenPage) -> None:
     page = open_page()
     FakeLab(available=False).attach(page)
     page.locator("#tab-tune").click()
-    expect(page.locator("#panel-tune")).to_contain_text("Training is not installed")
+    expect(page.locator("#panel-tune")).to_contain_text("There is no training")
     page.locator("#language-button").click()
-    expect(page.locator("#panel-tune")).not_to_contain_text("Training is not installed")
+    expect(page.locator("#panel-tune")).not_to_contain_text("There is no training")

@@ -122,6 +122,27 @@ def test_a_choice_lasts_as_long_as_the_page_where_nothing_may_be_stored(open_pag
     assert sorted(modes) == ["auto", "dark", "light"]
 
 
+def test_a_choice_lasts_as_long_as_the_page_where_the_store_is_full(open_page: OpenPage) -> None:
+    page = open_page(fresh=True)
+    page.evaluate(
+        """() => {
+            for (const size of [1 << 20, 1 << 10, 1]) {
+                for (let n = 0; ; n += 1) {
+                    try { localStorage.setItem(`full-${size}-${n}`, 'x'.repeat(size)); } catch { break; }
+                }
+            }
+        }"""
+    )
+    page.locator("#history-button").click()
+    page.get_by_label("Keep what I read").uncheck()
+    page.keyboard.press("Escape")
+    with requests_of(page, "/v1/ocr?") as asked:
+        read_one(page)
+    assert "keep=false" in asked[0]
+    page.locator("#history-button").click()
+    expect(page.get_by_label("Keep what I read")).not_to_be_checked()
+
+
 def test_another_tab_s_choice_is_shown_when_the_history_is_opened(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("#history-button").click()

@@ -7,7 +7,7 @@ import json
 from playwright.sync_api import Route, expect
 
 from browser_support import OpenPage, needs_chromium, requests_of
-from single_support import DONE, as_file, content, download, held, lines_of, read, set_slider, wait_for
+from single_support import DONE, ENGLISH, as_file, content, download, held, lines_of, read, set_slider, wait_for
 from support import KnownPicture, encoded
 
 pytestmark = needs_chromium
@@ -91,6 +91,17 @@ def test_a_slider_moved_while_the_picture_is_read_again_counts(open_page: OpenPa
         page.locator(DONE).wait_for()
         expect(quad).not_to_have_attribute("points", before)
     assert asked == []
+
+
+def test_a_preset_chosen_while_the_first_picture_is_read_counts(open_page: OpenPage) -> None:
+    page = open_page()
+    waiting = held(page, "**/v1/ocr?*")
+    page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
+    wait_for(page, waiting)
+    with page.expect_request("**/v1/ocr?*unclip_ratio=*"):
+        page.get_by_role("button", name="Handwriting").click()
+    page.locator(DONE).wait_for()
+    expect(page.locator("#panel-single .lines .line").first).to_be_visible()
 
 
 def test_after_a_stopped_reading_the_page_before_is_still_adjusted(open_page: OpenPage) -> None:

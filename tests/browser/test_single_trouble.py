@@ -100,6 +100,13 @@ def test_too_large_is_said_with_the_limit_and_not_tried_again(open_page: OpenPag
         expect(problem.get_by_role("button")).to_have_count(0)
 
 
+def test_a_proxys_refusal_is_told_with_its_status(open_page: OpenPage) -> None:
+    page = open_page()
+    page.route("**/v1/ocr?*", lambda route: route.fulfill(status=413, body="<html><h1>Request too large</h1></html>"))
+    page.locator("#panel-single input[data-role=files]").set_input_files(ENGLISH)
+    expect(page.get_by_role("alert")).to_contain_text("HTTP 413")
+
+
 # The browser takes as long to decode a picture as the test wants; what is sent and how it goes is written down.
 SLOW_DECODING = """() => {
     const decode = HTMLImageElement.prototype.decode;

@@ -160,8 +160,8 @@ function furnishHistory() {
   let drawer = null;
   byId('history-button').addEventListener('click', () =>
     attempt(async () => {
-      drawer ??= new (await late(() => import('./parts/history.js'))).History();
-      drawer.open();
+      const { History } = await late(() => import('./parts/history.js'));
+      (drawer ??= new History()).open();
     }),
   );
 }

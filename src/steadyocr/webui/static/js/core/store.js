@@ -2,12 +2,12 @@
 
 const PREFIX = 'steadyocr.';
 
-// Private windows may refuse; a choice then lasts as long as the page.
+// Private windows may refuse, and so does a full store; a choice then lasts as long as the page.
 const chosen = {};
 
 export function recall(name, fallback = null) {
   try {
-    return localStorage.getItem(PREFIX + name) ?? fallback;
+    return chosen[name] ?? localStorage.getItem(PREFIX + name) ?? fallback;
   } catch {
     return chosen[name] ?? fallback;
   }
@@ -17,11 +17,11 @@ export function recall(name, fallback = null) {
 export const keepsHistory = () => recall('history') !== 'off';
 
 export function keep(name, value) {
-  chosen[name] = value;
   try {
+    chosen[name] = null;
     if (value === null) localStorage.removeItem(PREFIX + name);
     else localStorage.setItem(PREFIX + name, value);
   } catch {
-    // See above.
+    chosen[name] = value;
   }
 }

@@ -2,7 +2,7 @@
 
 import { h, show } from '../core/dom.js';
 import { renderers, withLines } from '../core/formats.js';
-import { duration, say } from '../core/i18n.js';
+import { duration, percent, say } from '../core/i18n.js';
 import { annotate, saveBlob, stem } from '../core/save.js';
 import { attempt, copyOut, menu, note, toast } from './widgets.js';
 import './lines.js';
@@ -46,12 +46,22 @@ export class Result extends HTMLElement {
     return this.#page;
   }
 
-  /** Show a page. `again` fetches the server's annotated picture where the browser cannot draw the format. */
-  setPage(page, { name = 'picture', again = null } = {}) {
+  /**
+   * Show a page. `again` fetches the server's annotated picture where the browser cannot draw the format, `full` reads
+   * at full size what was shrunk.
+   */
+  setPage(page, { name = 'picture', again = null, full } = {}) {
     this.#page = page;
     this.#name = name;
     this.#again = again;
-    this.viewer.resize(page.image.width, page.image.height);
+    const { degraded, image } = page;
+    this.viewer.resize(image.width, image.height);
+    this.notes.replaceChildren();
+    if (degraded) {
+      const key = degraded.reason === 'memory_pressure' ? 'single.short_of_memory' : 'single.shrunk';
+      this.notes.append(note('warn', [key, { share: percent(degraded.effective_scale) }], full && h('button', { t: 'single.full', on: { click: full } })));
+    }
+    if (image.frames > 1) this.notes.append(note('info', ['single.frames', { n: image.frames }]));
     this.setLines(page.lines);
   }
 

@@ -28,7 +28,7 @@ export const copyOut = async (text) => toast((await copy(text)) ? 'copied' : 'co
 export function note(kind, what, ...actions) {
   const text = what instanceof Node ? what : h('span', { t: what });
   const box = h('div', { class: `note ${kind}`, role: kind === 'bad' ? 'alert' : 'status' }, icon(kind === 'info' ? 'info' : 'warn'), h('div', { class: 'note-text' }, text));
-  if (actions.length) box.append(h('div', { class: 'actions' }, ...actions));
+  if (actions[0]) box.append(h('div', { class: 'actions' }, ...actions));
   return box;
 }
 
@@ -41,7 +41,7 @@ export function failure(error, retry) {
   const id = error.body?.request_id;
   // The server's own words, where the page has a shorter sentence, may name the number that matters.
   // A sentence with the numbers in it needs no other.
-  const own = known && !/\d/.test(sentence) && error.body.detail;
+  const own = known && !/\d/.test(sentence) && error.message;
   const detail = own && own !== sentence ? h('small', { class: 'block muted' }, own) : null;
   const text = h('span', { t: words }, detail, id ? h('small', { class: 'id' }, ` ${id.slice(0, 12)}`) : null);
   const again = retry && (!known || error.retryable) ? [h('button', { icon: 'retry', t: 'again', on: { click: retry } })] : [];
@@ -68,8 +68,8 @@ export async function attempt(work) {
   }
 }
 
-/** A button that does something; what goes wrong is told in a toast. */
-export const act = (icon, key, work, kind) => h('button', { icon, t: key, class: kind, on: { click: () => attempt(work) } });
+/** A button that does something, a double click too once; what goes wrong is told in a toast. */
+export const act = (icon, key, work, kind) => h('button', { icon, t: key, class: kind, on: { click: ({ detail }) => detail < 2 && attempt(work) } });
 
 /** A wait that counts down: the server is busy, and this goes on by itself. */
 export class Wait {

@@ -2,7 +2,7 @@
 
 import { ApiError, getJson, isAbort, post, request, upload } from '../core/api.js';
 import { h, keepFocus, show, tell } from '../core/dom.js';
-import { bytes, percent, say } from '../core/i18n.js';
+import { bytes, say } from '../core/i18n.js';
 import { keepsHistory } from '../core/store.js';
 import { dropZone } from '../parts/drop.js';
 import { attempt, bar, failure, note, toast, Wait } from '../parts/widgets.js';
@@ -198,29 +198,15 @@ export class Single {
   #show(page) {
     this.#mapId = page.map_id ?? null;
     this.result.classList.remove('blank');
-    this.result.setPage(page, { name: this.#file.name, again: () => this.#drawnByServer() });
+    const full = () => {
+      this.tile.checked = true;
+      this.read();
+    };
+    this.result.setPage(page, { name: this.#file.name, again: () => this.#drawnByServer(), full });
     this.result.setFacts(page);
-    this.result.notes.prepend(...this.#notices(page));
     this.panel.dataset.state = 'done';
     this.#heat(page).catch(() => {});
     tell(this.panel, 'read', page);
-  }
-
-  #notices({ degraded, image }) {
-    const notices = [];
-    if (degraded) {
-      const full = h('button', { t: 'single.full', on: { click: () => this.#inFull() } });
-      const key = degraded.reason === 'memory_pressure' ? 'single.short_of_memory' : 'single.shrunk';
-      notices.push(note('warn', [key, { share: percent(degraded.effective_scale) }], full));
-    }
-    if (image.frames > 1) notices.push(note('info', ['single.frames', { n: image.frames }]));
-    this.result.notes.replaceChildren(...(this.result.emptyNote ? [this.result.emptyNote] : []));
-    return notices;
-  }
-
-  #inFull() {
-    this.tile.checked = true;
-    this.read();
   }
 
   async #heat(page) {
@@ -242,7 +228,6 @@ export class Single {
 
   /** A knob was turned: new quads from the kept map; without one the picture is read again once the hand is off. */
   async #turn(final) {
-    if (!this.result.page) return;
     this.#texts?.abort();
     if (!this.#map) {
       if (final) this.read();

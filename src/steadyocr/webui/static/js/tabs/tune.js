@@ -120,9 +120,9 @@ export class Tune {
     let report;
     try {
       // All its files are looked at.
-      report = await getJson(`v1/lab/datasets/${encodeURIComponent(name)}/report`, { limitS: 0 });
+      report = await getJson(`v1/lab/datasets/${encodeURIComponent(name)}/report`, { limitS: 0, signal: this.#watch.signal });
     } catch (error) {
-      if (this.#reportOf === name) this.report.replaceChildren(failure(error, () => attempt(() => this.#check())));
+      if (!isAbort(error) && this.#reportOf === name) this.report.replaceChildren(failure(error, () => attempt(() => this.#check())));
       return;
     }
     if (this.#reportOf !== name) return;
