@@ -124,9 +124,10 @@ def decoding_bytes(header: ImageHeader) -> float:
     own = 4.0 if colour or alpha or header.bit_depth > 16 else 2.0 if header.bit_depth > 8 else 1.5
     if header.format == "webp":
         own = 4.0 if alpha else 3.0
-    # Coefficients of two bytes are gone before the RGB copy is made.
-    besides = max(3.0 + (4.0 if alpha else 0.0), 2.0 * header.kept_samples)
-    return 1.1 * (own + besides) * header.pixels
+    # Coefficients of two bytes, and tiles and strips, are gone before the RGB copy is made.
+    copies = 3.0 + (4.0 if alpha else 0.0)
+    besides = max(copies * header.pixels, 2.0 * header.kept_samples * header.pixels, header.piece_bytes)
+    return 1.1 * (own * header.pixels + besides)
 
 
 def largest_fitting_side(max_side: int, fits: Callable[[int], bool]) -> int | None:

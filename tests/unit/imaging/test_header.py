@@ -19,6 +19,7 @@ from steadyocr.errors import (
     UnsupportedMediaType,
 )
 from steadyocr.imaging.header import ImageHeader, ImageLimits, check_limits, check_size, probe
+from tiff_support import tiff_file
 
 
 def saved(name: str, size: tuple[int, int] = (30, 20), **options: Any) -> bytes:
@@ -207,3 +208,48 @@ def test_side_ratio(size: tuple[int, int]) -> None:
 def test_a_progressive_jpeg_says_what_its_decoder_keeps(subsampling: str, samples: float) -> None:
     assert probe(saved("JPEG", subsampling=subsampling, progressive=True)).kept_samples == samples
     assert probe(saved("JPEG", subsampling=subsampling)).kept_samples == 0
+
+
+def tiled(width: int, height: int, *tile: int, kind: int = 4) -> bytes:
+    tags: dict[int, int | tuple[int, ...]] = {256: width, 257: height, 258: (8, 8, 8), 262: 2, 277: 3}
+    return tiff_file(tags | dict(zip((322, 323), tile, strict=False)), b"", kind=kind)
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (1024, 256), (4096, 4096)])
+def test_a_tile_may_be_larger_than_the_picture_and_is_counted_whole(tile: tuple[int, int]) -> None:
+    assert probe(tiled(200, 100, *tile)).piece_bytes == tile[0] * tile[1] * 3
+    assert probe(tiled(5000, 3000, 8192, 4096)).piece_bytes == 8192 * 4096 * 3
+
+
+@pytest.mark.parametrize("tile", [(16_384, 16_384), (4097, 16), (16, 4097), (2**32 - 1, 1), (0, 2**32 - 1), (5000,)])
+def test_a_tile_far_larger_than_the_picture_is_refused(tile: tuple[int, ...]) -> None:
+    with pytest.raises(UndecodableImage, match="tiles of"):
+        probe(tiled(200, 100, *tile))
+
+
+def test_a_tile_without_size_takes_nothing() -> None:
+    assert probe(tiled(200, 100, 0, 0)).piece_bytes == 0
+
+
+def test_no_size_hides_behind_a_type_that_only_the_decoder_reads() -> None:
+    with pytest.raises(UndecodableImage, match="type 9"):
+        probe(tiled(200, 100, 4096, 4096, kind=9))
+
+
+def test_no_size_hides_behind_a_second_one() -> None:
+    data = tiled(200, 100, 16_384, 16)
+    place = data.index(struct.pack("<HHI", 323, 4, 1))
+    repeated = data[:place] + struct.pack("<HHII", 322, 4, 1, 16) + data[place + 12 :]
+    with pytest.raises(UndecodableImage, match="two values"):
+        probe(repeated)
+
+
+@pytest.mark.parametrize(("rows", "counted"), [(10, 10), (20, 20), (2**31, 20)])
+def test_a_strip_is_at_most_the_picture(rows: int, counted: int) -> None:
+    data = tiff_file({256: 30, 257: 20, 258: (16, 16, 16), 262: 2, 277: 3, 278: rows}, b"")
+    assert probe(data).piece_bytes == 30 * counted * 6
+    assert probe(saved("PNG")).piece_bytes == 0
+
+
+def test_big_tiff_counts_its_strips_as_well() -> None:
+    assert probe(saved("TIFF", big_tiff=True)).piece_bytes == probe(saved("TIFF")).piece_bytes == 30 * 20 * 3

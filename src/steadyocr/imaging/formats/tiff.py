@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from steadyocr.errors import UndecodableImage
@@ -14,11 +14,27 @@ _HEIGHT: Final = 257
 _BITS_PER_SAMPLE: Final = 258
 _ORIENTATION: Final = 274
 _SAMPLES_PER_PIXEL: Final = 277
+_ROWS_PER_STRIP: Final = 278
+_TILE_WIDTH: Final = 322
+_TILE_LENGTH: Final = 323
+# All that memory depends on. Of a repeated one Pillow takes the last and libtiff the first.
+_OF_MEMORY: Final = (
+    _WIDTH,
+    _HEIGHT,
+    _BITS_PER_SAMPLE,
+    _SAMPLES_PER_PIXEL,
+    _ROWS_PER_STRIP,
+    _TILE_WIDTH,
+    _TILE_LENGTH,
+)
 
 # BYTE, SHORT, LONG, LONG8: the only types these tags may have.
 _INTEGER_CODES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MAX_ENTRIES: Final = 4096
 _MAX_PAGES: Final = 4096
+# Tiles of 256 to 1024 are usual however small the picture; some programs put the whole picture into one, rounded up.
+_MAX_SIDE_OF_ANY_TILE: Final = 4096
+_MOST_TIMES_THE_PICTURE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +80,18 @@ def probe_tiff(data: bytes) -> ImageHeader:
     """Read the first directory of a TIFF file and count the others."""
     layout, first = _open(data)
     entries, following = _directory(data, layout, first)
-    width, height = (_integer(data, layout, entries.get(tag), 0) for tag in (_WIDTH, _HEIGHT))
-    return ImageHeader(
+    width, height = (_measure(data, layout, entries.get(tag), 0) for tag in (_WIDTH, _HEIGHT))
+    header = ImageHeader(
         format="tiff",
         width=width,
         height=height,
         frames=_count_pages(data, layout, first, following),
         exif_orientation=_valid_orientation(_integer(data, layout, entries.get(_ORIENTATION), 1)),
-        bit_depth=_integer(data, layout, entries.get(_BITS_PER_SAMPLE), 1),
-        channels=_integer(data, layout, entries.get(_SAMPLES_PER_PIXEL), 1),
+        bit_depth=_measure(data, layout, entries.get(_BITS_PER_SAMPLE), 1),
+        channels=_measure(data, layout, entries.get(_SAMPLES_PER_PIXEL), 1),
     )
+    piece_width, piece_height = _piece(data, layout, entries, header)
+    return replace(header, piece_bytes=piece_width * piece_height * header.bytes_per_pixel)
 
 
 def exif_orientation(block: bytes) -> int:
@@ -106,7 +124,12 @@ def _directory(data: bytes, layout: _Layout, offset: int) -> tuple[dict[int, _En
     end = begin + count * layout.entry.size
     if end > len(data):
         raise damaged("tiff", "the directory ends too early")
-    entries = {tag: _Entry(kind, values, raw) for tag, kind, values, raw in layout.entry.iter_unpack(data[begin:end])}
+    entries: dict[int, _Entry] = {}
+    for tag, kind, values, raw in layout.entry.iter_unpack(data[begin:end]):
+        entry = _Entry(kind, values, raw)
+        if tag in _OF_MEMORY and entries.get(tag, entry) != entry:
+            raise damaged("tiff", f"two values of tag {tag}")
+        entries[tag] = entry
     # Many EXIF blocks leave out the closing offset.
     following = layout.offset.unpack_from(data, end)[0] if end + layout.offset.size <= len(data) else 0
     return entries, following
@@ -121,6 +144,26 @@ def _integer(data: bytes, layout: _Layout, entry: _Entry | None, default: int) -
         return int(value.unpack_from(entry.raw)[0])
     (place,) = layout.offset.unpack(entry.raw)
     return unpack(value, data, place, "tiff")[0]
+
+
+def _piece(data: bytes, layout: _Layout, entries: dict[int, _Entry], header: ImageHeader) -> tuple[int, int]:
+    """Width and height of what is unpacked at once: a strip, or a whole tile, also where it leaves the picture."""
+    if _TILE_WIDTH not in entries and _TILE_LENGTH not in entries:
+        rows = _measure(data, layout, entries.get(_ROWS_PER_STRIP), header.height)
+        return header.width, min(rows, header.height)
+    sides = tuple(_measure(data, layout, entries.get(tag), 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    for side, of_picture in zip(sides, (header.width, header.height), strict=True):
+        if side > max(_MAX_SIDE_OF_ANY_TILE, _MOST_TIMES_THE_PICTURE * of_picture):
+            raise damaged("tiff", f"tiles of {sides[0]} x {sides[1]} pixels")
+    return sides[0], sides[1]
+
+
+def _measure(data: bytes, layout: _Layout, entry: _Entry | None, default: int) -> int:
+    """First value of an entry that memory depends on."""
+    # libtiff reads signed types as well, so what is not read here must not pass for something small.
+    if entry is not None and entry.type not in _INTEGER_CODES:
+        raise damaged("tiff", f"a size of type {entry.type}")
+    return _integer(data, layout, entry, default)
 
 
 def _valid_orientation(value: int) -> int:
