@@ -27,6 +27,7 @@ from steadyocr.imaging.colour import UInt8Array, converter_to_rgb, flatten_on_wh
 from steadyocr.imaging.formats.png import without_side_notes
 from steadyocr.imaging.header import ImageHeader, ImageLimits, check_limits, check_size, probe
 from steadyocr.imaging.orientation import stored_to_viewed, write_strip
+from steadyocr.imaging.tiff_mends import open_tiff
 from steadyocr.types import ImageInfo
 
 # Our own header check comes first and is the stricter one; Pillow's would only add a second, unconfigurable
@@ -95,8 +96,7 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> DecodedImage:
 def _decode_pixels(data: bytes | memoryview, header: ImageHeader) -> UInt8Array:
     if header.format == "webp" and header.frames == 1:
         return _assemble(header.viewed_size, header.height, header.exif_orientation, _webp_strips(data, header))
-    needed = without_side_notes(data) if header.format == "png" else data
-    with Image.open(io.BytesIO(needed), formats=[header.format]) as image:
+    with _open(data, header) as image:
         # TIFF alone is turned by Pillow itself, while it is loaded.
         turned = header.format == "tiff"
         # An orientation that only the XMP block knows is not followed, here as elsewhere.
@@ -108,6 +108,13 @@ def _decode_pixels(data: bytes | memoryview, header: ImageHeader) -> UInt8Array:
             raise _undecodable(header)
         orientation = 1 if turned else header.exif_orientation
         return _assemble(header.viewed_size, image.height, orientation, _pillow_strips(image))
+
+
+def _open(data: bytes | memoryview, header: ImageHeader) -> Image.Image:
+    if header.format == "tiff":
+        return open_tiff(data)
+    needed = without_side_notes(data) if header.format == "png" else data
+    return Image.open(io.BytesIO(needed), formats=[header.format])
 
 
 def _check_size_known(size: tuple[int, int], header: ImageHeader) -> None:

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from steadyocr.imaging import decode as decode_module
 from steadyocr.imaging.colour import flatten_on_white
 from steadyocr.imaging.decode import DecodedImage, decode
 from steadyocr.imaging.header import ImageLimits, probe
+from tiff_support import tiff_file
 
 LIMITS = ImageLimits()
 WIDTH, HEIGHT = 60, 40
@@ -199,6 +201,14 @@ def test_sixteen_bit_gray_png() -> None:
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
 
 
+# As TIFF counts them: none, and deflate.
+PACKERS: dict[int, Callable[[bytes], bytes]] = {1: bytes, 8: zlib.compress}
+
+
+def gray_tags(bits: int, compression: int) -> dict[int, int | tuple[int, ...]]:
+    return {256: WIDTH, 257: HEIGHT, 258: bits, 259: compression, 262: 1, 277: 1, 278: HEIGHT}
+
+
 @pytest.mark.parametrize("mode", ["I;16", "I;16B"])
 def test_sixteen_bit_gray_tiff(mode: str) -> None:
     picture = Image.new(mode, (WIDTH, HEIGHT), 257 * 77)
@@ -325,6 +335,49 @@ def test_wide_integer_tiff(low: int, high: int, black: int, white: int) -> None:
 def test_a_blank_page_of_wide_samples_is_a_blank_page(value: float, kind: type[np.generic]) -> None:
     values = np.full((HEIGHT, WIDTH), value, kind)
     np.testing.assert_array_equal(decoded(Image.fromarray(values), "TIFF").pixels, 0)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_whose_channels_lie_apart(bits: int, compression: int, order: str) -> None:
+    stored = (np.asarray(scene()).astype(np.uint32) * (257 if bits == 16 else 1)).astype(f"{order}u{bits // 8}")
+    planes = [stored[..., channel].tobytes() for channel in range(3)]
+    tags = gray_tags(bits, compression) | {258: (bits,) * 3, 262: 2, 277: 3, 284: 2}
+    data = tiff_file(tags, *map(PACKERS[compression], planes), order=order)
+    np.testing.assert_array_equal(decode(data, LIMITS).pixels, np.asarray(scene()))
+
+
+@pytest.mark.parametrize("zero_is", ["black", "white"])
+@pytest.mark.parametrize("bits", [1, 8])
+def test_a_single_channel_is_apart_from_nothing(bits: int, zero_is: str) -> None:
+    gray = np.asarray(scene().convert("L")) // (1 if bits == 8 else 128)
+    rows = gray.tobytes() if bits == 8 else np.packbits(gray, axis=1).tobytes()
+    tags = gray_tags(bits, 1) | {262: int(zero_is == "black"), 284: 2}
+    shown = gray if bits == 8 else gray * np.uint8(255)
+    pixels = decode(tiff_file(tags, rows), LIMITS).pixels
+    np.testing.assert_array_equal(pixels[..., 0], shown if zero_is == "black" else 255 - shown)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize(("kind", "bits", "sample_format"), [("f4", 32, 3), ("i4", 32, 2), ("i2", 16, 2)])
+def test_wide_tiff_in_every_byte_order(kind: str, bits: int, sample_format: int, compression: int, order: str) -> None:
+    values = np.asarray(scene().convert("L")).astype(np.float32)
+    rows = PACKERS[compression](values.astype(order + kind).tobytes())
+    data = tiff_file(gray_tags(bits, compression) | {339: sample_format}, rows, order=order, kind=3)
+    np.testing.assert_array_equal(decode(data, LIMITS).pixels[..., 0], values)
+
+
+@pytest.mark.parametrize("step", [257, 1])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_tiff_palette_of_wide_and_of_narrow_colours(bits: int, step: int) -> None:
+    colours = np.array([[index, 255 - index, index // 2] for index in range(2**bits)])
+    tags = gray_tags(bits, 1) | {262: 3, 320: tuple((colours.T.ravel() * step).tolist())}
+    indices = np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH) % 2**bits
+    rows = indices if bits == 8 else indices[:, 0::2] << 4 | indices[:, 1::2]
+    data = tiff_file(tags, rows.astype(np.uint8).tobytes(), kind=4 if step == 1 else 3)
+    np.testing.assert_array_equal(decode(data, LIMITS).pixels, colours[indices])
 
 
 def test_lab_tiff() -> None:
