@@ -101,6 +101,7 @@ def _decode_pixels(data: bytes | memoryview, header: ImageHeader) -> UInt8Array:
         turned = header.format == "tiff"
         # An orientation that only the XMP block knows is not followed, here as elsewhere.
         image.info.pop("xmp", None)
+        _widen_clear_gray(image, header)
         _check_size_known(image.size, header)
         image.load()
         expected = header.viewed_size if turned else (header.width, header.height)
@@ -115,6 +116,15 @@ def _open(data: bytes | memoryview, header: ImageHeader) -> Image.Image:
         return open_tiff(data)
     needed = without_side_notes(data) if header.format == "png" else data
     return Image.open(io.BytesIO(needed), formats=[header.format])
+
+
+def _widen_clear_gray(image: Image.Image, header: ImageHeader) -> None:
+    """Pillow widens grays of 2 and 4 bits to 8, but not the one that a PNG says is nothing at all."""
+    clear = image.info.get("transparency")
+    if header.format == "png" and image.mode == "L" and header.bit_depth in (2, 4) and isinstance(clear, int):
+        most = 2**header.bit_depth - 1
+        # Of its two bytes only the lowest bits count.
+        image.info["transparency"] = (clear & most) * 255 // most
 
 
 def _check_size_known(size: tuple[int, int], header: ImageHeader) -> None:

@@ -261,6 +261,25 @@ def test_sixteen_bit_rgb_png() -> None:
     np.testing.assert_array_equal(decode(data, LIMITS).pixels, np.broadcast_to([255, 128, 0], (4, 4, 3)))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_gray_png_of_any_depth_with_a_gray_that_is_nothing(bits: int) -> None:
+    grays = np.arange(2**bits, dtype=np.uint8)
+    places = (grays[:, None] >> np.arange(bits)[::-1]) & 1
+    row = b"\0" + np.packbits(places).tobytes()
+    clear = 2**bits // 2
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", len(grays), 1, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", clear)),
+        (b"IDAT", zlib.compress(row)),
+        (b"IEND", b""),
+    ]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    shown = np.where(grays == clear, 255, grays.astype(int) * 255 // (2**bits - 1))
+    np.testing.assert_array_equal(decode(data, ImageLimits(max_side_ratio=1000)).pixels[0, :, 0], shown)
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "flaw"),
     [
