@@ -27,6 +27,9 @@ _TILED_MAP_BYTES: Final = 3.0
 _PAYLOAD_COPIES: Final = 2
 _PAYLOAD_COPIES_OF_PNG: Final = 3
 
+# Two canvases of libwebp, the frame as bytes and the picture, all of four bytes a pixel.
+_ANIMATED_WEBP_BYTES: Final = 16.0
+
 # No machine has so much; a figure beyond it is damage.
 _MOST: Final = 1e15
 
@@ -118,16 +121,25 @@ def tiled_network_pixels(header: ImageHeader, max_side: int) -> int:
 
 def decoding_bytes(header: ImageHeader) -> float:
     """Predict the peak of unpacking a picture: the RGB copy, the decoder's own, and a flattened one with alpha."""
+    if header.format == "webp" and header.frames != 1:
+        return 1.1 * _ANIMATED_WEBP_BYTES * header.pixels
+    own = _own_bytes(header)
+    # Pillow turns a TIFF itself, into a second picture, while it still holds the strip or tile.
+    turned = own if header.format == "tiff" and header.exif_orientation != 1 else 0.0
+    # Coefficients of two bytes, and tiles and strips, are gone before the RGB copy is made.
+    copies = 7.0 if header.channels in (2, 4) else 3.0
+    while_unpacked = max(2.0 * header.kept_samples, turned) * header.pixels + header.piece_bytes
+    return 1.1 * (own * header.pixels + max(copies * header.pixels, while_unpacked))
+
+
+def _own_bytes(header: ImageHeader) -> float:
+    """Bytes a pixel in the hands of the decoder."""
     colour, alpha = header.channels >= 3, header.channels in (2, 4)
+    if header.format == "webp":
+        return 4.0 if alpha else 3.0
     # Pillow keeps colour pixels and wide grays in four bytes each, grays of 16 bits in two, other grays and palettes in
     # one, which is copied in strips.
-    own = 4.0 if colour or alpha or header.bit_depth > 16 else 2.0 if header.bit_depth > 8 else 1.5
-    if header.format == "webp":
-        own = 4.0 if alpha else 3.0
-    # Coefficients of two bytes, and tiles and strips, are gone before the RGB copy is made.
-    copies = 3.0 + (4.0 if alpha else 0.0)
-    besides = max(copies * header.pixels, 2.0 * header.kept_samples * header.pixels, header.piece_bytes)
-    return 1.1 * (own * header.pixels + besides)
+    return 4.0 if colour or alpha or header.bit_depth > 16 else 2.0 if header.bit_depth > 8 else 1.5
 
 
 def largest_fitting_side(max_side: int, fits: Callable[[int], bool]) -> int | None:

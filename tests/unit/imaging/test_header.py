@@ -210,6 +210,16 @@ def test_a_progressive_jpeg_says_what_its_decoder_keeps(subsampling: str, sample
     assert probe(saved("JPEG", subsampling=subsampling)).kept_samples == 0
 
 
+@pytest.mark.parametrize(("subsampling", "samples"), [("4:4:4", 3.0), ("4:2:0", 1.5)])
+def test_a_jpeg_with_a_scan_for_each_channel_is_kept_as_well(subsampling: str, samples: float) -> None:
+    data = bytearray(saved("JPEG", subsampling=subsampling))
+    start = data.index(b"\xff\xda")
+    assert data[start + 4] == 3
+    # The first scan names one channel only.
+    data[start + 2 : start + 14] = b"\0\x08\x01\x01\0\0\x3f\0"
+    assert probe(bytes(data)).kept_samples == samples
+
+
 def tiled(width: int, height: int, *tile: int, kind: int = 4) -> bytes:
     tags: dict[int, int | tuple[int, ...]] = {256: width, 257: height, 258: (8, 8, 8), 262: 2, 277: 3}
     return tiff_file(tags | dict(zip((322, 323), tile, strict=False)), b"", kind=kind)

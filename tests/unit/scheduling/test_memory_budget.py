@@ -83,6 +83,19 @@ def test_decoding_a_tiff_costs_its_whole_tile() -> None:
     )
     strip = ImageHeader("tiff", 3000, 2000, 1, 1, 16, 3, piece_bytes=6 * picture)
     assert decoding_bytes(strip) == pytest.approx(11.0 * picture)
+    # 11.0 bytes a pixel for a picture in one strip that Pillow turns, and 4.5 in gray.
+    turned = ImageHeader("tiff", 3000, 2000, 1, 6, 8, 3, piece_bytes=3 * picture)
+    assert decoding_bytes(turned) == pytest.approx(12.1 * picture)
+    gray = ImageHeader("tiff", 3000, 2000, 1, 6, 8, 1, piece_bytes=picture)
+    assert decoding_bytes(gray) == pytest.approx(4.95 * picture)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("frames", [2, None])
+def test_decoding_an_animated_webp_costs_the_animation_decoder(frames: int | None, channels: int) -> None:
+    # Measured on 6 MP: 16.2 bytes a pixel, with alpha and without.
+    header = ImageHeader("webp", 3000, 2000, frames, 1, 8, channels)
+    assert 16.2 * header.pixels < decoding_bytes(header) < 18 * header.pixels
 
 
 @pytest.mark.parametrize("values", [{}, {"base": "much", "more": 1}, {"base": None, "per_pixel": [1]}])

@@ -21,7 +21,7 @@ class ImageHeader:
         bit_depth: Bits of one stored sample.
         channels: Samples of one stored pixel; 1 for a palette.
         kept_samples: Samples of each pixel that the decoder keeps as coefficients until it has seen the whole file, as
-            for a progressive JPEG; 0 for what is decoded as it comes.
+            for a JPEG that is progressive or has several scans; 0 for what is decoded as it comes.
         piece_bytes: Size of one unpacked tile or strip of a TIFF, which the decoder holds besides the picture and
             which may be larger than it; 0 for formats without such pieces.
     """

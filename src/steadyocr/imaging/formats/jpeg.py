@@ -34,7 +34,7 @@ def probe_jpeg(data: bytes) -> ImageHeader:
     """Read the segments before the first scan."""
     offset, skipped = 2, 0
     frame: tuple[int, ...] | None = None
-    kept_samples = 0.0
+    samples, progressive = 0.0, False
     orientation: int | None = None
     for _ in range(_MAX_SEGMENTS):
         marker, segment = _next_marker(data, offset)
@@ -45,7 +45,10 @@ def probe_jpeg(data: bytes) -> ImageHeader:
             offset = segment
             continue
         if marker in (_EOI, _SOS):
-            return replace(_header(data, segment, marker, frame, orientation), kept_samples=kept_samples)
+            header = _header(data, segment, marker, frame, orientation)
+            # libjpeg keeps coefficients also where channels come in scans of their own.
+            kept = progressive or data[segment + 2 : segment + 3] < bytes((header.channels,))
+            return replace(header, kept_samples=samples if kept else 0.0)
         (length,) = unpack(_LENGTH, data, segment, "jpeg")
         if length < 2:
             raise damaged("jpeg", "a segment without length")
@@ -53,7 +56,7 @@ def probe_jpeg(data: bytes) -> ImageHeader:
             if frame is not None:
                 raise damaged("jpeg", "two frames")
             frame = unpack(_FRAME, data, segment + 2, "jpeg")
-            kept_samples = _samples(data, segment + 2 + _FRAME.size, frame[3]) if marker in _PROGRESSIVE else 0.0
+            samples, progressive = _samples(data, segment + 2 + _FRAME.size, frame[3]), marker in _PROGRESSIVE
         elif marker == _APP1 and orientation is None and data[segment + 2 : segment + 8] == b"Exif\0\0":
             orientation = exif_orientation(data[segment + 2 : segment + length])
         offset = segment + length
