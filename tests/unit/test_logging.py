@@ -35,6 +35,14 @@ def test_a_json_line_holds_the_sentence_and_the_fields() -> None:
     }
 
 
+def test_a_field_cannot_take_the_place_of_what_every_json_line_says() -> None:
+    extra = {"level": "SHED", "time": "now", "logger": "other", "before": "FULL"}
+    entry = json.loads(JsonFormatter().format(record(**extra)))
+    assert list(entry) == ["time", "level", "logger", "message", "before"]
+    assert (entry["level"], entry["logger"], entry["before"]) == ("warning", "steadyocr.test", "FULL")
+    assert entry["time"] != "now"
+
+
 def test_a_json_line_stays_one_line_whatever_is_logged() -> None:
     entry = json.loads(line := JsonFormatter().format(record("one\ntwo", text="a\nb", thing=object())))
     assert "\n" not in line

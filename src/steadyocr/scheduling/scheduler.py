@@ -436,7 +436,7 @@ class Scheduler:
                 self.governor.one_at_a_time = level >= PressureLevel.ONE_AT_A_TIME
                 self.governor.wake()
                 self.queue.wake()
-                extra = {"before": before.name, "level": level.name, "used": round(signals.used, 3)}
+                extra = {"before": before.name, "after": level.name, "used": round(signals.used, 3)}
                 _log.warning("The memory pressure level changed", extra=extra)
                 self.reports.pressure_changed(before, level, signals.used)
             await asyncio.sleep(_PRESSURE_PERIOD_S)

@@ -87,13 +87,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record; its time is the event's, not the formatting's."""
-        entry = {
+        own = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_fields(record),
         }
+        # In front for whoever reads, and once more behind: a field by the same name must not take the place of these.
+        entry = {**own, **_fields(record), **own}
         if trace := _trace(self, record):
             entry["trace"] = trace
         try:

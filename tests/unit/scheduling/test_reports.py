@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 from collections import Counter
@@ -21,6 +22,7 @@ from steadyocr.scheduling.pressure import MemorySignals
 from steadyocr.scheduling.scheduler import Scheduler, SchedulerConfig
 from steadyocr.scheduling.slot import SlotConfig
 from steadyocr.telemetry.events import Event, Events
+from steadyocr.telemetry.logging import JsonFormatter
 from steadyocr.telemetry.loops import Loops
 from steadyocr.types import OcrOptions
 from support import without_waiting
@@ -266,7 +268,7 @@ async def test_a_full_queue_is_told() -> None:
 
 
 @without_waiting
-async def test_steps_in_an_engines_life_and_on_the_ladder_are_told() -> None:
+async def test_steps_in_an_engines_life_and_on_the_ladder_are_told(caplog: pytest.LogCaptureFixture) -> None:
     async with staged() as stage:
         stage.signals = MemorySignals(0.9)
         await asyncio.sleep(2)
@@ -275,6 +277,8 @@ async def test_steps_in_an_engines_life_and_on_the_ladder_are_told() -> None:
     steps = [(fields["before"], fields["after"]) for fields in stage.of("engine_state")]
     assert steps[:3] == [("starting", "ready"), ("ready", "busy"), ("busy", "ready")]
     assert stage.of("pressure_changed") == [{"before": "full", "after": "one_at_a_time", "used": 0.9}]
+    logged = [json.loads(JsonFormatter().format(each)) for each in caplog.records if "pressure" in each.message]
+    assert [(line["level"], line["before"], line["after"]) for line in logged] == [("warning", "FULL", "ONE_AT_A_TIME")]
 
 
 @without_waiting
