@@ -256,6 +256,16 @@ def test_engines_fit_the_memory_and_the_card_too(
     assert config.slot.engine.device_memory_share == pytest.approx(0.9 / count)
 
 
+@pytest.mark.parametrize(
+    ("cores", "engines", "share"), [(0.4, "1", 0.4), (0.4, "2", 0.2), (1.0, "2", 0.5), (8.0, "4", 1.0)]
+)
+def test_engines_know_what_they_can_count_on_of_a_core(
+    monkeypatch: pytest.MonkeyPatch, cores: float, engines: str, share: float
+) -> None:
+    monkeypatch.setattr("steadyocr.settings.tree.available_cores", lambda: cores)
+    assert from_env(ENGINES__COUNT=engines).scheduler_config().slot.engine.core_share == pytest.approx(share)
+
+
 def test_what_is_set_reaches_the_engines() -> None:
     settings = from_env(LIMITS__MAX_PIXELS="5000", QUEUE__MAX_SIZE="3", ENGINES__ITEM_LIMIT_S="7", DATA_DIR="/d")
     config: Any = settings.scheduler_config()

@@ -23,9 +23,19 @@ def available_threads(root: Path = _CGROUP_ROOT, membership: Path = _PROC_CGROUP
         root: Where the cgroup file systems are mounted.
         membership: This process's cgroup membership file.
     """
+    return max(1, math.floor(available_cores(root, membership) + 0.01))
+
+
+def available_cores(root: Path = _CGROUP_ROOT, membership: Path = _PROC_CGROUP) -> float:
+    """Return how much of the processor this process and its children may take, in cores; a quota may leave parts.
+
+    Args:
+        root: Where the cgroup file systems are mounted.
+        membership: This process's cgroup membership file.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root, membership)
-    return max(1, min(cores, math.floor(quota + 0.01))) if quota is not None else max(1, cores)
+    return min(cores, quota) if quota is not None else cores
 
 
 def cpu_model(cpuinfo: Path = _CPUINFO) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-# With less than this share of one core for the time it was silent, a process that wants to run is starved.
+# With less than this part of its share of a core for the time it was silent, a process that wants to run is starved.
 _ENOUGH_SHARE = 0.5
 # R: running or waiting for a core; D: waiting for a disk, as a process does whose pages were swapped out.
 _WILLING = frozenset("RD")
@@ -23,9 +23,12 @@ class CpuClock:
     Args:
         pid: The process; ``None`` for none.
         proc: Where the system tells about processes.
+        core_share: What it can count on with nobody else about, in cores. Under a quota of less than one, a process
+            that computes without an end never gets a whole one, and is not starved by that.
     """
 
-    def __init__(self, pid: int | None, proc: Path = Path("/proc")) -> None:
+    def __init__(self, pid: int | None, proc: Path = Path("/proc"), *, core_share: float = 1.0) -> None:
+        self._enough = _ENOUGH_SHARE * core_share
         self._folder = proc / str(pid) if pid is not None else None
         self.restart()
 
@@ -34,12 +37,12 @@ class CpuClock:
         self._since, self._used_s = time.monotonic(), self._cpu_seconds()
 
     def starved(self) -> bool:
-        """Whether it would have worked since the last restart if it had been given a core."""
+        """Whether it would have worked since the last restart if it had been given its share."""
         used_s = self._cpu_seconds()
         if used_s is None or self._used_s is None:
             return False
         given = used_s - self._used_s
-        return given < _ENOUGH_SHARE * (time.monotonic() - self._since) and self._willing()
+        return given < self._enough * (time.monotonic() - self._since) and self._willing()
 
     def _cpu_seconds(self) -> float | None:
         fields = _stat(self._folder) if self._folder is not None else None

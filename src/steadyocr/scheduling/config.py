@@ -20,6 +20,7 @@ class EngineConfig:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         device_memory_share: Of the card's memory, that one engine may take, from 0 to 1.
         threads: Threads of one inference.
+        core_share: What it can count on of one core while all engines work: less than 1 under a small quota.
         max_bytes: Largest encoded picture, in bytes.
         max_pixels: Largest picture, in pixels.
         max_side_ratio: Longest side over shortest.
@@ -39,6 +40,7 @@ class EngineConfig:
     device: str = "cpu"
     device_memory_share: float = 1.0
     threads: int = 1
+    core_share: float = 1.0
     max_bytes: int = 32 << 20
     max_pixels: int = 64_000_000
     max_side_ratio: float = 100.0

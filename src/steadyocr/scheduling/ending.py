@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from steadyocr.errors import EngineDied
-from steadyocr.runtime.starvation import CpuClock
 from steadyocr.scheduling.deaths import Death, DeathCause, classify, is_stopped, memory_kills
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.patience import Hung, Overdue
@@ -50,7 +49,7 @@ async def end_if_deaf(engine: EngineProcess, heartbeat_s: float) -> Death | None
     Raises:
         EngineDied: It had ended by itself.
     """
-    clock = CpuClock(engine.pid)
+    clock = engine.cpu_clock()
     pinging = asyncio.create_task(engine.ping(), name="engine-ping")
     try:
         await asyncio.wait({pinging}, timeout=heartbeat_s / 2)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from steadyocr.errors import EngineDied, MemoryPressure, ModelError, SteadyOCRError, from_wire
+from steadyocr.runtime.starvation import CpuClock
 from steadyocr.scheduling.child import Child
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import signal_name
@@ -111,6 +112,10 @@ class EngineProcess:
     def pid(self) -> int | None:
         """Process id, once started."""
         return self._process.pid if self._process else None
+
+    def cpu_clock(self) -> CpuClock:
+        """Start watching how much processor time it gets, of what it can count on."""
+        return CpuClock(self.pid, core_share=self._config.core_share)
 
     @property
     def golden_yardstick(self) -> str | None:

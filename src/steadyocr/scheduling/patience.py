@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from steadyocr.runtime.starvation import CpuClock
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.items import WorkItem
 
@@ -62,7 +61,7 @@ async def run_patiently(engine: EngineProcess, item: WorkItem, patience: Patienc
     """
     try:
         async with asyncio.timeout(None) as limit:
-            watch = _Watch(engine.pid, item, patience, limit)
+            watch = _Watch(engine, item, patience, limit)
             try:
                 await engine.run(item, on_frame=watch.hear)
             finally:
@@ -74,7 +73,7 @@ async def run_patiently(engine: EngineProcess, item: WorkItem, patience: Patienc
 class _Watch:
     """Lets a time limit expire as soon as one of the bounds is passed, and knows which."""
 
-    def __init__(self, pid: int | None, item: WorkItem, patience: Patience, limit: asyncio.Timeout) -> None:
+    def __init__(self, engine: EngineProcess, item: WorkItem, patience: Patience, limit: asyncio.Timeout) -> None:
         self._loop = asyncio.get_running_loop()
         now = self._began_at = self._loop.time()
         self.verdict: Overdue | Hung = Hung(starved=False)
@@ -85,7 +84,7 @@ class _Watch:
         self._hung_at = now + patience.item_limit_s
         # The one also moves on while the engine gets no processor; the other is what it has really said.
         self._silent_since = self._heard_at = now
-        self._recent, self._whole = CpuClock(pid), CpuClock(pid)
+        self._recent, self._whole = engine.cpu_clock(), engine.cpu_clock()
         self._timer = self._loop.call_at(self._next_bound(), self._check)
 
     def hear(self) -> None:

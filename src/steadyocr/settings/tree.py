@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from steadyocr.errors import ConfigError
 from steadyocr.imaging.header import ImageLimits
-from steadyocr.runtime.cpu import available_threads
+from steadyocr.runtime.cpu import available_cores, available_threads
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.governor import detect_budget_bytes
 from steadyocr.scheduling.pressure import LadderParams
@@ -139,6 +139,7 @@ class Settings(Section):
             device_memory_share=self.engines.device_memory_share / count,
             precision=self.engines.precision,
             threads=threads,
+            core_share=min(1.0, available_cores() / count),
             max_bytes=self.limits.max_bytes,
             max_pixels=self.limits.max_pixels,
             max_side_ratio=self.limits.max_side_ratio,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyocr.runtime.cpu import available_threads, cpu_quota
+from steadyocr.runtime.cpu import available_cores, available_threads, cpu_quota
 from steadyocr.runtime.memory import memory_limit_bytes
 
 V1_UNLIMITED = "9223372036854771712"
@@ -122,6 +122,13 @@ def test_no_cgroups_no_limit(folder: Path) -> None:
     made = Cgroups(folder / "nothing", folder / "nothing either")
     assert made.quota is None
     assert made.memory is None
+
+
+@pytest.mark.parametrize(("quota", "available"), [("max 100000", 4), ("40000 100000", 0.4), ("800000 100000", 4)])
+def test_parts_of_a_core_count(folder: Path, monkeypatch: pytest.MonkeyPatch, quota: str, available: float) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    made = cgroups(folder, "0::/a\n", {"a/cpu.max": quota})
+    assert available_cores(made.root, made.membership) == available
 
 
 @pytest.mark.parametrize(

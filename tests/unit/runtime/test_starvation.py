@@ -91,6 +91,15 @@ def test_who_wants_to_run_and_gets_no_core_is_starved(told: Path, monkeypatch: p
     assert clock.starved(), "counted from the restart"
 
 
+def test_under_a_small_quota_who_has_got_most_of_it_is_not_starved(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = CpuClock(7, told, core_share=0.4)
+    passed(monkeypatch, 10)
+    tell(told, "R", 3 * os.sysconf("SC_CLK_TCK"))
+    assert not clock.starved(), "it cannot ever have had half a core"
+    tell(told, "R", 1 * os.sysconf("SC_CLK_TCK"))
+    assert clock.starved(), "others took most of its share"
+
+
 def test_who_waits_for_its_pages_is_starved_too(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = CpuClock(7, told)
     passed(monkeypatch, 10)

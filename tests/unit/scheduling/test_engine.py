@@ -308,3 +308,10 @@ def test_no_thread_of_an_engine_keeps_freed_pieces_for_itself(monkeypatch: pytes
     assert kept(os.environ) > 150_000, "they are not kept, or there is nothing to mend"
     assert kept(module.engine_environment()) < 50_000
     assert "glibc.malloc.mxfast=0" in module.engine_environment()["GLIBC_TUNABLES"], "what a user asks for stays"
+
+
+def test_an_engine_is_measured_by_what_it_can_count_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr("steadyocr.scheduling.engine.CpuClock", lambda _, *, core_share: shares.append(core_share))
+    EngineProcess(EngineConfig(detector="d", recogniser="r", core_share=0.4)).cpu_clock()
+    assert shares == [0.4]

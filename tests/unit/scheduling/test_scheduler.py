@@ -657,7 +657,7 @@ async def test_a_wrong_model_is_not_tried_again_at_once() -> None:
 
 @pytest.fixture
 def starved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steadyocr.scheduling.patience.CpuClock.starved", lambda _: True)
+    monkeypatch.setattr("steadyocr.scheduling.engine.CpuClock.starved", lambda _: True)
 
 
 @without_waiting
@@ -698,7 +698,7 @@ async def test_a_picture_that_gets_on_for_longer_than_any_may_is_given_up_and_no
 class StarvedForAWhile:
     """In the place of a processor clock: the engine got too little at first, and enough in all."""
 
-    def __init__(self, pid: int | None) -> None:
+    def __init__(self, pid: int | None, *, core_share: float) -> None:
         self._enough_at = asyncio.get_running_loop().time() + 59
 
     def restart(self) -> None:
@@ -710,7 +710,7 @@ class StarvedForAWhile:
 
 @without_waiting
 async def test_time_without_a_processor_is_no_sign_of_life_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steadyocr.scheduling.patience.CpuClock", StarvedForAWhile)
+    monkeypatch.setattr("steadyocr.scheduling.engine.CpuClock", StarvedForAWhile)
     async with lab(heartbeat_s=10.0, item_limit_s=60.0) as made:
         with pytest.raises(Quarantined, match="hang"):
             await made.read("hang", allowed_s=1000)
