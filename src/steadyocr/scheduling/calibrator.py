@@ -34,12 +34,12 @@ _LATER = (QueueFull, RateLimited, NotReady, MemoryPressure, DeadlineExceeded)
 
 
 class Calibrator:
-    """Measures once, step by step; what was measured before a pause is kept.
+    """Measures once for each model, step by step; what was measured before a pause is kept.
 
     Args:
         submit: The way in.
         contract: Told the fitted model.
-        idle: Whether nobody waits for an engine.
+        idle: Whether nobody waits for an engine, and all engines have the same model.
     """
 
     def __init__(
@@ -53,18 +53,29 @@ class Calibrator:
         self._idle = idle
         self._samples: list[dict[str, Any]] = []
         self._steps = 1
+        self._other_model = asyncio.Event()
 
     async def run(self) -> None:
-        """Measure, then rest for ever: a loop that ends counts as dead, and one without a measurement serves well."""
-        try:
-            await self._measure()
-        except Exception:  # noqa: BLE001 - whatever is wrong here, pictures are read as before
-            _log.exception("Memory could not be measured; a cautious guess stays")
-        await asyncio.Event().wait()
+        """Measure what is not known, and rest until there is another model.
+
+        It never ends: a loop that does counts as dead, and a service without a measurement serves well.
+        """
+        while True:
+            self._other_model.clear()
+            try:
+                await self._measure()
+            except Exception:  # noqa: BLE001 - whatever is wrong here, pictures are read as before
+                _log.exception("Memory could not be measured; a cautious guess stays")
+            await self._other_model.wait()
+
+    def start_over(self) -> None:
+        """Forget what was measured: it was another model."""
+        self._samples, self._steps = [], 1
+        self._other_model.set()
 
     async def _measure(self) -> None:
         failures, pause_s = 0, _FIRST_PAUSE_S
-        while True:
+        while not self._contract.fit.samples:
             try:
                 await self._go_on()
             except (Draining, Cancelled):
@@ -79,19 +90,25 @@ class Calibrator:
                     )
                     return
             else:
-                _log.info("Memory is measured", extra={"fit": self._contract.fit.to_wire()})
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _go_on(self) -> None:
-        while len(self._samples) < self._steps:
+        samples = self._samples
+        while len(samples) < self._steps:
             while not self._idle():  # noqa: ASYNC110 - it never is for long, and nothing hangs on the moment
                 await asyncio.sleep(_LOOK_EVERY_S)
-            reply = await self._ask("calibrate", step=len(self._samples))
-            self._samples.append(reply["sample"])
+            reply = await self._ask("calibrate", step=len(samples))
+            if samples is not self._samples:
+                return
+            samples.append(reply["sample"])
             self._steps = reply["steps"]
-        self._contract.learn_fit((await self._ask("fit", samples=self._samples))["memory_fit"])
+        fit = (await self._ask("fit", samples=samples))["memory_fit"]
+        # Of engines that are gone by now it says nothing.
+        if samples is self._samples:
+            self._contract.learn_fit(fit)
+            _log.info("Memory is measured", extra={"fit": self._contract.fit.to_wire()})
 
     async def _ask(self, kind: Literal["calibrate", "fit"], **extra: object) -> dict[str, Any]:
         """One small item at a time and at batch priority, so that nobody waits for it."""

@@ -72,6 +72,7 @@ class MemoryContract:
         self._governor = governor
         self.fit = MemoryFit()
         self.book = PredictionBook()
+        self._models: object = None
         # What each slot's engine holds with nothing in hand. It rises for the first pictures, as kernels for new
         # shapes are compiled and kept, so the start-up value would predict a warm engine too low.
         self._idle_bytes: dict[int, int] = {}
@@ -81,13 +82,20 @@ class MemoryContract:
         """Share of items whose peak was predicted within 20 %, smoothed; ``None`` before the first."""
         return self.book.recent
 
-    def learn(self, facts: Mapping[str, Any], slot: int = 0) -> None:
-        """Take an engine's measurements over when it becomes ready in a slot."""
+    def learn(self, facts: Mapping[str, Any], slot: int = 0) -> bool:
+        """Take an engine's measurements over when it becomes ready in a slot.
+
+        Returns:
+            Whether it has other models than the one before: what was measured with those says nothing any more.
+        """
         fit = MemoryFit.from_wire(facts.get("memory_fit"))
-        # A file that got damaged since must not undo what was measured.
-        if fit.samples:
-            self.fit = fit
+        models_before, self._models = self._models, facts.get("models")
+        changed = models_before is not None and self._models != models_before
+        # A file that got damaged since must not undo what was measured with the same models.
+        if fit.samples or changed:
+            self.fit = fit if fit.samples else MemoryFit()
         self._learn_idle(slot, int(facts.get("rss_bytes", 0)))
+        return changed
 
     def learn_fit(self, values: object) -> None:
         """Take a fitted model over."""

@@ -116,6 +116,7 @@ class Scheduler:
         self.aftermath = Aftermath(self.queue, self.quarantine, self.contract, self.reports, self._outstanding)
         self._nothing_outstanding = asyncio.Event()
         self._nothing_outstanding.set()
+        self._calibrator = Calibrator(self.submit, self.contract, self._may_measure)
         self._first_ready: asyncio.Future[None] | None = None
         self._served_at = -math.inf
 
@@ -158,9 +159,8 @@ class Scheduler:
             running.add_done_callback(self._slot_ended)
         self._loops.start("memory-pressure", self._watch_pressure())
         await self._first_ready
-        if self.config.calibrate and not self.contract.fit.samples:
-            calibrator = Calibrator(self.submit, self.contract, lambda: not len(self.queue))
-            self._loops.start("memory-calibration", calibrator.run())
+        if self.config.calibrate:
+            self._loops.start("memory-calibration", self._calibrator.run())
 
     def _slot_ended(self, running: asyncio.Task[None]) -> None:
         """Give the start up when the loop of a slot dies in it: no engine may ever come, and somebody waits."""
@@ -354,6 +354,10 @@ class Scheduler:
         """Whether an item for which memory was short would only run into the same wall; it waits in the queue."""
         return item.short_of_memory and self.ladder.level is PressureLevel.SHED
 
+    def _may_measure(self) -> bool:
+        """Whether nobody waits for an engine, and none is about to give way to one with another model."""
+        return not len(self.queue) and not self._changing.locked()
+
     def _scratch_may_stay(self) -> bool:
         """Whether engines may keep scratch memory: the next item uses it again at once, and there is room."""
         scratch_bytes = self.config.slot.engine.scratch_bytes
@@ -368,7 +372,8 @@ class Scheduler:
     def slot_ready(self, slot: Slot) -> None:
         """See :class:`~steadyocr.scheduling.slot_owner.SlotOwner`."""
         facts = slot.engine.ready if slot.engine else {}
-        self.contract.learn(facts, slot.index)
+        if self.contract.learn(facts, slot.index):
+            self._calibrator.start_over()
         extra = {"slot": slot.index, "engine_pid": facts.get("pid"), "start_ms": facts.get("start_ms")}
         _log.info("An engine is ready", extra=extra)
         if facts.get("golden", {}).get("yardstick") == "self":

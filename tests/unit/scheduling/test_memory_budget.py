@@ -347,3 +347,16 @@ async def test_a_file_that_got_damaged_does_not_undo_what_was_measured() -> None
     for damaged in ([1], None, {"base": "much"}):
         contract.learn({"memory_fit": damaged})
         assert contract.fit == measured
+
+
+@without_waiting
+async def test_what_was_measured_with_another_model_says_nothing() -> None:
+    contract = MemoryContract(MemoryGovernor(100_000_000_000, engines=1))
+    measured = MemoryFit(base=3e8, per_pixel=2.0, per_network_pixel=5.0, samples=6)
+    assert not contract.learn({"models": {"detector": "light"}, "memory_fit": measured.to_wire()})
+    assert not contract.learn({"models": {"detector": "light"}, "memory_fit": None})
+    assert contract.fit == measured
+    assert contract.learn({"models": {"detector": "heavy"}, "memory_fit": None})
+    assert contract.fit == MemoryFit(), "the cautious guess"
+    assert contract.learn({"models": {"detector": "light"}, "memory_fit": measured.to_wire()})
+    assert contract.fit == measured
