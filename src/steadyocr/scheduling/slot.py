@@ -247,8 +247,10 @@ class Slot:
                 else:
                     old, engine = engine, successor
                     self._install(engine)
-                    await stop_for_good(old)
-                    self._standby.settle()
+                    try:
+                        await stop_for_good(old)
+                    finally:
+                        self._standby.settle(engine)
                 self.retirements += 1
         finally:
             try:

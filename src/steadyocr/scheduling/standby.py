@@ -29,8 +29,10 @@ class Standby:
         self._index = index
         self._expect = expect
         self._gone = gone
-        self._expected = False
+        # Of which memory is kept for two engines: the one that comes, and one that is here until the old one has ended.
+        self._expected: set[EngineProcess] = set()
         self._pause_until = 0.0
+        self._successor: EngineProcess | None = None
         self._coming: asyncio.Future[EngineProcess | None] | None = None
 
     @property
@@ -45,7 +47,8 @@ class Standby:
 
     def warm_up(self, engine: EngineProcess, timeout_s: float) -> None:
         """Start a successor in the background; one that fails is only logged."""
-        self._begin()
+        self._begin(engine)
+        self._successor = engine
         self._coming = asyncio.create_task(self._start(engine, timeout_s), name=f"engine-{self._index}-standby")
 
     async def prove(self, engine: EngineProcess, timeout_s: float) -> None:
@@ -54,43 +57,47 @@ class Standby:
         Raises:
             SteadyOCRError: It could not be started; nothing is left of it.
         """
-        await self.discard()
-        self._begin()
+        # Before anything is waited for, so that none is warmed up meanwhile.
+        self._begin(engine)
         try:
+            await self.discard()
             await engine.start(timeout_s)
         except BaseException:
             await self._end(engine)
             raise
+        self._successor = engine
         self._coming = asyncio.get_running_loop().create_future()
         self._coming.set_result(engine)
 
     def take(self) -> EngineProcess | None:
-        """Return the successor once it is ready; the caller says :meth:`settle` when the old engine has ended."""
+        """Return the successor once it is ready; the caller says :meth:`settle` when the old one has ended."""
         if self._coming is None or not self._coming.done():
             return None
         coming, self._coming = self._coming, None
         return coming.result()
 
-    def settle(self) -> None:
-        """There is one engine again."""
-        self._expected = False
-        self._gone()
+    def settle(self, successor: EngineProcess) -> None:
+        """A successor has the place for itself, or is no more; another one may be on its way already."""
+        self._expected.discard(successor)
+        if not self._expected:
+            self._gone()
 
     async def discard(self) -> None:
         """End the successor, if there is one."""
         coming, self._coming = self._coming, None
-        if coming is None:
+        if coming is None or self._successor is None:
             return
+        engine = self._successor
         coming.cancel()
         if not coming.done():
             await asyncio.wait({coming})
         if coming.cancelled():
-            self.settle()
-        elif (engine := coming.result()) is not None:
+            self.settle(engine)
+        elif coming.result() is not None:
             await self._end(engine)
 
-    def _begin(self) -> None:
-        self._expected = True
+    def _begin(self, engine: EngineProcess) -> None:
+        self._expected.add(engine)
         self._expect()
 
     async def _start(self, engine: EngineProcess, timeout_s: float) -> EngineProcess | None:
@@ -110,4 +117,4 @@ class Standby:
         try:
             await engine.kill()
         finally:
-            self.settle()
+            self.settle(engine)

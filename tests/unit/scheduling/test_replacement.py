@@ -27,11 +27,12 @@ NEW = dataclasses.replace(ENGINE, detector="new")
 class Bench:
     """A scheduler whose engines remember what they were told."""
 
-    def __init__(self, engines: int, start: Callable[[EngineConfig, int], None]) -> None:
+    def __init__(self, engines: int, start: Callable[[EngineConfig, int], None], retire_items: int = 0) -> None:
         self.made: list[tuple[EngineConfig, ScriptedEngine]] = []
         self.loops = Loops()
         self._start = start
-        config = SchedulerConfig(slot=SlotConfig(engine=ENGINE), engines=engines, budget_bytes=1 << 40)
+        slot = SlotConfig(engine=ENGINE, retire_items=retire_items)
+        config = SchedulerConfig(slot=slot, engines=engines, budget_bytes=1 << 40)
         self.scheduler = Scheduler(config, self.loops, self._make, lambda: MemorySignals(0.1))
 
     def _make(self, config: EngineConfig) -> EngineProcess:
@@ -62,8 +63,10 @@ def never_fails(config: EngineConfig, number: int) -> None:
 
 
 @asynccontextmanager
-async def bench(engines: int = 2, start: Callable[[EngineConfig, int], None] = never_fails) -> AsyncIterator[Bench]:
-    made = Bench(engines, start)
+async def bench(
+    engines: int = 2, start: Callable[[EngineConfig, int], None] = never_fails, retire_items: int = 0
+) -> AsyncIterator[Bench]:
+    made = Bench(engines, start, retire_items)
     await made.scheduler.start()
     await asyncio.sleep(5)
     try:
@@ -221,6 +224,32 @@ async def test_an_engine_whose_place_is_taken_ends_even_when_the_loop_is_stopped
     change.cancel()
     await loops.stop()
     assert all(engine.exit_code is not None for engine in made)
+
+
+@without_waiting
+async def test_a_successor_that_proves_itself_while_an_engine_still_leaves_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def takes_its_time() -> None:
+        await asyncio.sleep(2)
+        await old.kill()
+
+    async with bench(engines=1, retire_items=1) as lab:
+        old = lab.made[0][1]
+        monkeypatch.setattr(old, "stop", takes_its_time)
+        await lab.read()
+        while lab.scheduler.slots[0].engine is old:  # noqa: ASYNC110 - the clock is a fake
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1.7)
+        assert old.exit_code is None
+        change = asyncio.create_task(lab.scheduler.change_engines(NEW))
+        # The engine that has just come is to be replaced after this as well.
+        await lab.read()
+        assert not change.done()
+        await change
+        await asyncio.sleep(5)
+        assert lab.serving() == ["new"]
+        assert lab.alive() == 1
 
 
 @without_waiting
