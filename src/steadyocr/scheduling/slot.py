@@ -90,6 +90,7 @@ class Slot:
         self._owner = owner
         self._new_engine = new_engine
         self._standby = Standby(index, lambda: owner.expect_standby(self), lambda: owner.standby_gone(self))
+        # The engine in its place is to leave before the next one is made.
         self._to_restart = False
         self._proven = False
         self._ready_since = 0.0
@@ -156,8 +157,9 @@ class Slot:
             failure = InternalError(f"an unexpected fault: {type(error).__name__}")
             self.death = Death(DeathCause.EXIT, None, engine.stage)
         finally:
-            self.paused = self._to_restart = False
-        if self._fallback is not None and not self._proven:
+            self.paused = False
+        # One that was to leave says nothing about the configuration of the next.
+        if self._fallback is not None and not self._proven and not self._to_restart:
             self._config, self._fallback = self._fallback, None
             self._failed_start = failure
             self._news.set()
@@ -187,16 +189,15 @@ class Slot:
         Raises:
             SteadyOCRError: The new engine could not be started, and there is one as before; or it ended right away.
         """
-        old, before = self.engine, self._config
+        before = self._config
         self._failed_start = None
-        if in_place:
-            await self._standby.discard()
-            self._fallback = before
-        else:
+        if not in_place:
             await self._standby.prove(self._observed_engine(config), self._config.start_timeout_s)
         # Whatever engine follows is told the same: this one, or a new one should the old one die just now.
-        self._config = dataclasses.replace(before, engine=config)
-        self._to_restart = in_place
+        old, self._config = self.engine, dataclasses.replace(before, engine=config)
+        self._to_restart, self._fallback = in_place, before if in_place else None
+        if in_place:
+            await self._standby.discard()
         self._nudge.set()
         try:
             failed = await self._until_served(lambda: self.engine is not old)
@@ -260,13 +261,16 @@ class Slot:
                 await (self.engine or engine).kill()
 
     def _install(self, engine: EngineProcess) -> None:
-        self.engine, self.engine_since, self._proven = engine, time.monotonic(), False
+        self.engine, self.engine_since = engine, time.monotonic()
+        self._proven = self._to_restart = False
 
     def _serve(self) -> None:
         self.starts += 1
         self._proven = True
-        self.paused = self._to_restart = False
-        self._fallback = None
+        self.paused = False
+        if not self._to_restart:
+            # Otherwise the next one was asked for while this one started, and may still need it.
+            self._fallback = None
         self._ready_since = asyncio.get_running_loop().time()
         self._owner.slot_ready(self)
         self._news.set()

@@ -202,6 +202,40 @@ async def test_without_memory_for_one_more_a_model_that_cannot_serve_changes_not
         await lab.read()
 
 
+@pytest.mark.parametrize("comes_up", [True, False])
+@without_waiting
+async def test_without_memory_for_one_more_an_engine_that_is_just_starting_is_replaced_as_well(comes_up: bool) -> None:
+    def start(config: EngineConfig, number: int) -> None:
+        if number == 1 and not comes_up:
+            raise EngineDied("no")
+
+    async with bench(engines=1, start=start) as lab:
+        lab.scheduler.governor.budget_bytes = 0
+        lab.made[0][1].die()
+        await asyncio.sleep(0.5)
+        assert not lab.scheduler.slots[0].ready
+        await lab.scheduler.change_engines(NEW)
+        assert lab.serving() == ["new"]
+        await asyncio.sleep(5)
+        assert len(lab.made) == 3, "and none is replaced for nothing"
+
+
+@without_waiting
+async def test_without_memory_for_one_more_a_model_that_cannot_serve_gives_way_to_the_one_that_was_starting() -> None:
+    def start(config: EngineConfig, number: int) -> None:
+        if config == NEW:
+            raise ModelError("the models misread the golden picture")
+
+    async with bench(engines=1, start=start) as lab:
+        lab.scheduler.governor.budget_bytes = 0
+        lab.made[0][1].die()
+        await asyncio.sleep(0.5)
+        with pytest.raises(ModelError, match="golden"):
+            await lab.scheduler.change_engines(NEW)
+        assert lab.serving() == ["d"]
+        await lab.read()
+
+
 @without_waiting
 async def test_an_engine_whose_place_is_taken_ends_even_when_the_loop_is_stopped_meanwhile() -> None:
     class Stubborn(ScriptedEngine):
