@@ -27,7 +27,8 @@ async def replace_engines(
         room: Whether memory allows one engine more for the time of a swap.
 
     Raises:
-        SteadyOCRError: Why a new engine could not be had; nothing is changed.
+        SteadyOCRError: Why a new engine could not be had; nothing is changed. An engine that is at work for too long
+            goes back when it is done.
     """
     changed: list[Slot] = []
     try:
@@ -37,5 +38,13 @@ async def replace_engines(
     except SteadyOCRError as error:
         _log.warning("The engines stay as they were: a new one failed", extra={"reason": error.message})
         for slot in changed:
-            await slot.adopt(before, in_place=not room())
+            await _go_back(slot, before, room)
         raise
+
+
+async def _go_back(slot: Slot, before: EngineConfig, room: Callable[[], bool]) -> None:
+    try:
+        await slot.adopt(before, in_place=not room())
+    except SteadyOCRError as error:
+        _log.warning("An engine goes back later", extra={"slot": slot.index, "reason": error.message})
+        await slot.insist(before)

@@ -18,7 +18,7 @@ from steadyocr.scheduling.ending import end_if_deaf, put_down, stop_for_good
 from steadyocr.scheduling.engine import EngineProcess, EngineState
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.patience import Hung, Overdue, Patience, run_patiently
-from steadyocr.scheduling.retirement import note_golden, why_retire
+from steadyocr.scheduling.retirement import Retirement, note_golden, why_retire
 from steadyocr.scheduling.slot_owner import SlotOwner
 from steadyocr.scheduling.standby import Standby
 
@@ -92,6 +92,8 @@ class Slot:
         self._standby = Standby(index, lambda: owner.expect_standby(self), lambda: owner.standby_gone(self))
         # The engine in its place is to leave before the next one is made.
         self._to_restart = False
+        # Its successor is to be told something else; it serves until that one is there, where there is room for two.
+        self._outdated = False
         self._proven = False
         self._ready_since = 0.0
         # What engines are told again should the first one with another configuration not come up.
@@ -187,7 +189,8 @@ class Slot:
                 like the old one. Otherwise the old one serves until the new one is proven.
 
         Raises:
-            SteadyOCRError: The new engine could not be started, and there is one as before; or it ended right away.
+            SteadyOCRError: The new engine could not be started, and there is one as before; or it ended right away, or
+                did not take over in time. What follows is told the same as before.
         """
         before = self._config
         self._failed_start = None
@@ -196,18 +199,31 @@ class Slot:
         # Whatever engine follows is told the same: this one, or a new one should the old one die just now.
         old, self._config = self.engine, dataclasses.replace(before, engine=config)
         self._to_restart, self._fallback = in_place, before if in_place else None
-        if in_place:
-            await self._standby.discard()
-        self._nudge.set()
         try:
+            if in_place:
+                await self._standby.discard()
+            self._nudge.set()
             failed = await self._until_served(lambda: self.engine is not old)
-        except EngineDied:
-            self._config, self._fallback = before, None
+        except BaseException:
+            # Nothing of it may happen later; a new engine that is in its place already does not stay.
+            await self.insist(before.engine, outdated=self.engine is not old)
             raise
         if failed is not None:
             with contextlib.suppress(EngineDied):
                 await self._until_served(lambda: True)
             raise failed
+
+    async def insist(self, config: EngineConfig, *, outdated: bool = True) -> None:
+        """Decide what engines are told from now on, without waiting for one.
+
+        Args:
+            config: What they are told.
+            outdated: The present one was told something else; it is replaced as soon as may be.
+        """
+        self._config = dataclasses.replace(self._config, engine=config)
+        self._fallback, self._to_restart, self._outdated = None, False, outdated
+        await self._standby.discard()
+        self._nudge.set()
 
     async def _until_served(self, by_the_right_one: Callable[[], bool]) -> SteadyOCRError | None:
         """Wait until a certain engine serves; returns why not when another configuration has failed instead.
@@ -262,7 +278,7 @@ class Slot:
 
     def _install(self, engine: EngineProcess) -> None:
         self.engine, self.engine_since = engine, time.monotonic()
-        self._proven = self._to_restart = False
+        self._proven = self._to_restart = self._outdated = False
 
     def _serve(self) -> None:
         self.starts += 1
@@ -390,6 +406,12 @@ class Slot:
             note_golden(engine, item.outcome.result().message["golden"])
         return engine.peak_rss_bytes
 
+    def _why_retire(self, engine: EngineProcess) -> Retirement | None:
+        if self._outdated:
+            return Retirement("configuration", urgent=True)
+        age_s = asyncio.get_running_loop().time() - self._ready_since
+        return why_retire(engine, self._config, age_s, self._owner.headroom_bytes())
+
     def _consider_retiring(self, engine: EngineProcess, *, idle: bool) -> None:
         """See to a successor when this engine has grown, is old or has run out of memory once.
 
@@ -398,8 +420,7 @@ class Slot:
         """
         if not self._standby.may_begin or self._to_restart:
             return
-        age_s = asyncio.get_running_loop().time() - self._ready_since
-        why = why_retire(engine, self._config, age_s, self._owner.headroom_bytes())
+        why = self._why_retire(engine)
         if why is None:
             return
         room = self._owner.room_for_standby()

@@ -236,6 +236,73 @@ async def test_without_memory_for_one_more_a_model_that_cannot_serve_gives_way_t
         await lab.read()
 
 
+@asynccontextmanager
+async def all_at_work(lab: Bench) -> AsyncIterator[None]:
+    """Every engine has a picture in hand, which waits for memory until this is over."""
+    async with lab.scheduler.governor.reserve(1, alone=True):
+        reading = [asyncio.create_task(lab.read(within_s=900)) for _ in lab.scheduler.slots]
+        await asyncio.sleep(0.1)
+        yield
+    await asyncio.gather(*reading)
+    await asyncio.sleep(30)
+
+
+@pytest.mark.parametrize("room", [True, False])
+@pytest.mark.parametrize("cancelled", [True, False])
+@without_waiting
+async def test_a_change_that_was_given_up_does_not_happen_later(room: bool, cancelled: bool) -> None:
+    async with bench(engines=1) as lab:
+        if not room:
+            lab.scheduler.governor.budget_bytes = 0
+        async with all_at_work(lab):
+            change = asyncio.create_task(lab.scheduler.change_engines(NEW))
+            await asyncio.sleep(10)
+            if cancelled:
+                change.cancel()
+            with pytest.raises(asyncio.CancelledError if cancelled else EngineDied):
+                await change
+            assert lab.alive() == 1
+        assert lab.serving() == ["d"]
+        assert lab.scheduler.slots[0].retirements == 0, "and nothing else happens instead"
+
+
+@without_waiting
+async def test_an_engine_that_cannot_go_back_in_time_goes_back_later() -> None:
+    async with bench() as lab:
+        first, second = lab.scheduler.slots
+        change = asyncio.create_task(lab.scheduler.change_engines(NEW))
+        while lab.serving() != ["new", "d"]:  # noqa: ASYNC110 - the clock is a fake
+            await asyncio.sleep(0.1)
+        async with all_at_work(lab):
+            with pytest.raises(EngineDied, match="in time"):
+                await change
+            assert lab.serving() == ["new", "d"]
+        assert lab.serving() == ["d", "d"]
+        assert (first.restarts, second.restarts) == (0, 0), "each served until its successor was there"
+        for slot in (first, second):
+            assert isinstance(slot.engine, ScriptedEngine)
+            slot.engine.die()
+        await asyncio.sleep(30)
+        assert lab.serving() == ["d", "d"]
+        assert lab.alive() == 2
+
+
+@without_waiting
+async def test_a_new_engine_that_takes_over_too_late_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def takes_its_time() -> None:
+        await asyncio.sleep(200)
+        await old.kill()
+
+    async with bench(engines=1) as lab:
+        old = lab.made[0][1]
+        monkeypatch.setattr(old, "stop", takes_its_time)
+        with pytest.raises(EngineDied, match="in time"):
+            await lab.scheduler.change_engines(NEW)
+        await asyncio.sleep(200)
+        assert lab.serving() == ["d"]
+        assert lab.alive() == 1
+
+
 @without_waiting
 async def test_an_engine_whose_place_is_taken_ends_even_when_the_loop_is_stopped_meanwhile() -> None:
     class Stubborn(ScriptedEngine):
