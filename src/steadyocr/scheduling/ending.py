@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import Final
 
 from steadyocr.errors import EngineDied
 from steadyocr.scheduling.deaths import Death, DeathCause, classify, is_stopped, memory_kills
 from steadyocr.scheduling.engine import EngineProcess
 from steadyocr.scheduling.patience import Hung, Overdue
+
+# The channel of a killed engine closes at once; that all of a large one is gone is told later.
+_END_KNOWN_S: Final = 3.0
 
 
 async def put_down(engine: EngineProcess, why: Overdue | Hung | EngineDied, kills_before: int) -> Death:
@@ -31,6 +36,14 @@ async def put_down(engine: EngineProcess, why: Overdue | Hung | EngineDied, kill
     if isinstance(why, Overdue):
         return Death(DeathCause.OVERDUE, engine.exit_code, engine.stage, why.silent)
     return Death(DeathCause.STARVED if why.starved else DeathCause.HANG, engine.exit_code, engine.stage)
+
+
+async def has_ended(engine: EngineProcess) -> bool:
+    """Tell whether an engine that has gone silent has ended; it may take a moment until that is known."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_KNOWN_S):
+            await engine.exited()
+    return engine.exit_code is not None
 
 
 async def stop_for_good(engine: EngineProcess) -> None:

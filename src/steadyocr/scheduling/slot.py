@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from steadyocr.errors import DeadlineExceeded, EngineDied, InternalError, ModelError, SteadyOCRError
 from steadyocr.scheduling.config import EngineConfig
 from steadyocr.scheduling.deaths import Death, DeathCause, classify, memory_kills
-from steadyocr.scheduling.ending import end_if_deaf, put_down, stop_for_good
+from steadyocr.scheduling.ending import end_if_deaf, has_ended, put_down, stop_for_good
 from steadyocr.scheduling.engine import EngineProcess, EngineState
 from steadyocr.scheduling.items import WorkItem
 from steadyocr.scheduling.patience import Hung, Overdue, Patience, run_patiently
@@ -323,7 +323,7 @@ class Slot:
                 self._consider_retiring(engine, idle=item is None)
         finally:
             exited.cancel()
-        if engine.exit_code is None:
+        if not await has_ended(engine):
             # It lives, and what it says cannot be understood; the kill that follows is ours.
             self.death = Death(DeathCause.EXIT, None, None)
         raise EngineDied(f"the engine ended while idle (exit code {engine.exit_code})")

@@ -7,7 +7,7 @@ import json
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -202,6 +202,25 @@ async def test_an_idle_engine_that_is_killed_is_told_without_a_picture() -> None
         await stage.settled()
         (told,) = stage.of("engine_died")
     assert (told["cause"], told["item"], told["signal"]) == ("outside", None, "SIGKILL")
+
+
+@pytest.mark.parametrize(("known_after_s", "cause", "code"), [(0.5, "outside", -9), (60.0, "exit", None)])
+@without_waiting
+async def test_who_killed_an_engine_that_tidied_up_is_told_even_if_its_end_is_known_a_moment_later(
+    monkeypatch: pytest.MonkeyPatch, known_after_s: float, cause: str, code: int | None
+) -> None:
+    async def run(item: WorkItem, on_frame: Callable[[], None]) -> None:
+        await Reader.run(engine, item, on_frame)
+        engine.state = EngineState.DEAD
+        asyncio.get_running_loop().call_later(known_after_s, engine.die, -signal.SIGKILL)
+
+    async with staged() as stage:
+        engine = stage.engines[0]
+        monkeypatch.setattr(engine, "run", run)
+        assert await stage.read("page") == "ok"
+        await stage.settled()
+        (told,) = stage.of("engine_died")
+    assert (told["cause"], told["exit_code"]) == (cause, code)
 
 
 @without_waiting
