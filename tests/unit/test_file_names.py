@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from python_multipart.multipart import parse_options_header
 
-from steadyocr.api.file_names import with_plain_name
+from steadyocr.api.file_names import as_chosen, with_plain_name
 
 START = b'form-data; name="files"'
 
@@ -37,6 +37,10 @@ def test_a_name_arrives(sent: bytes, name: str) -> None:
     _, options = parse_options_header(with_plain_name(START + b"; " + sent))
     assert options[b"name"] == b"files"
     assert options[b"filename"].decode() == name
+
+
+def test_what_browsers_write_with_percent_signs_is_read_back() -> None:
+    assert as_chosen("a%22quote%0Aline%0D%0A50%25.png") == 'a"quote_line_50%25.png'
 
 
 @pytest.mark.parametrize("sent", [b"", b"; filename*=nothing", b"; filename*", b"; filename*=''"])

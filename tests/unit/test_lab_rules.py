@@ -276,7 +276,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_verdicts(tmp_path: Path) -> None:
     ("ending", "state", "words"),
     [
         (Ending(0, ""), State.FINISHED, ""),
-        (Ending(130, "asked"), State.CANCELLED, "stopped"),
+        (Ending(130, "asked"), State.CANCELLED, ""),
         (Ending(130, ""), State.INTERRUPTED, "outside"),
         (Ending(-9, "memory"), State.FAILED, "memory"),
         (Ending(-15, "time"), State.FAILED, "max_hours"),

@@ -29,6 +29,15 @@ def with_plain_name(disposition: bytes) -> bytes:
     return disposition + b'; filename="' + quoted + b'"'
 
 
+def as_chosen(name: str) -> str:
+    """Return a file's name as it was before a browser put it into a form.
+
+    There a quotation mark and the ends of lines are written with percent signs, and nothing else is, a percent sign
+    neither (HTML standard, "multipart form data"); what only looks like it is taken for it too.
+    """
+    return name.replace("%22", '"').replace("%0D%0A", "_").replace("%0D", "_").replace("%0A", "_")
+
+
 def _decoded(value: bytes, charset: str) -> str:
     try:
         return value.decode(charset or "utf-8")

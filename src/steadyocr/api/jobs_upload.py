@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from steadyocr.api.file_names import with_plain_name
+from steadyocr.api.file_names import as_chosen, with_plain_name
 from steadyocr.errors import Cancelled, InvalidRequest
 from steadyocr.service.intake import Intake
 
@@ -103,7 +103,7 @@ class _Part:
         if kind != b"form-data" or b"name" not in options:
             raise InvalidRequest("a part of the form has no name")
         name = _text(options[b"name"])
-        filename = _text(options[b"filename"]) if b"filename" in options else None
+        filename = as_chosen(_text(options[b"filename"])) if b"filename" in options else None
         if filename is not None and name != FILES_FIELD:
             raise InvalidRequest(f"files must be in the form fields named '{FILES_FIELD}'")
         return cls(name, filename)

@@ -112,7 +112,7 @@ def end_export(record: Record, ending: Ending, folder: Path) -> None:
     """Write down how an export ended and what came out."""
     _remove_scratch(folder)
     if ending.reason == "asked":
-        record.end(State.CANCELLED, "stopped")
+        record.end(State.CANCELLED)
     elif ending.reason == "disk":
         record.end(State.FAILED, NOT_WRITTEN)
     elif ending.reason:

@@ -137,7 +137,7 @@ def refuse_resume(record: Record, folder: Path) -> None:
 def end_run(record: Record, ending: Ending, folder: Path) -> None:
     """Write down how a run ended."""
     if ending.reason == "asked":
-        record.end(State.CANCELLED, "stopped; its last checkpoint is kept" if _has_checkpoint(folder) else "stopped")
+        record.end(State.CANCELLED, "its last checkpoint is kept" if _has_checkpoint(folder) else "")
     elif ending.reason == "memory":
         record.end(State.FAILED, "it was stopped because it held more memory than lab.max_memory_bytes allows")
     elif ending.reason == "time":

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from steadyocr.errors import SteadyOCRError
 from steadyocr.training.checker import Problem, Report, check_folder
+from steadyocr.training.label_lines import Finding
 
 _MAX_PROBLEMS: Final = 200
 _ORDER: Final = {"error": 0, "warning": 1, "note": 2}
@@ -22,16 +23,26 @@ def report_of(folder: Path) -> dict[str, Any]:
         DatasetError: Nothing in it is a data set.
     """
     report = check_folder(folder)
-    problems = sorted(report.problems, key=lambda problem: _ORDER[problem.finding.severity])
+    notes = _unjudged(folder)
+    problems = sorted((*report.problems, *notes), key=lambda problem: _ORDER[problem.finding.severity])
     return {
         "pictures": report.pictures,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
-        "notes": report.count("note"),
+        "notes": report.count("note") + len(notes),
         "usable": _usable(report),
         "problems": [_plain(problem, folder) for problem in problems[:_MAX_PROBLEMS]],
         "left_out": max(0, len(problems) - _MAX_PROBLEMS),
     }
+
+
+def _unjudged(folder: Path) -> list[Problem]:
+    """A run's curve of H-mean would stay empty, and nothing would say why."""
+    path = folder / "test_list.txt"
+    if path.is_file():
+        return []
+    message = "no pictures to judge by, so that no H-mean is measured; 'steadyocr dataset split' sets some aside"
+    return [Problem(path, None, Finding("not_judged", "note", message))]
 
 
 def _usable(report: Report) -> bool:
