@@ -651,6 +651,9 @@ class InMemoryJobStore:
                 deleted += 1
             return deleted
 
+    def try_writing(self) -> None:
+        """See :meth:`JobStore.try_writing`."""
+
     def watch(self) -> _MemoryWatch:
         """See :meth:`JobStore.watch`."""
         watch = _MemoryWatch()

@@ -37,7 +37,7 @@ class AsyncJobStore:
     Attributes:
         changes: Counts the changes seen in the store so far, whoever made them.
         trouble: Why the store could not be used when it was last tried; ``None`` while it works. That reading works
-            does not end trouble with writing, and a damaged file stays one.
+            does not end trouble with writing, nor does a call that had nothing to write, and a damaged file stays one.
     """
 
     def __init__(self, store: JobStore, *, threads: int = 2, max_pending: int = _MAX_PENDING) -> None:
@@ -45,6 +45,7 @@ class AsyncJobStore:
         self.changes = 0
         self.trouble: Unavailable | None = None
         self._only_reading = False
+        self._proof: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job-store")
         self._pending = 0
@@ -85,14 +86,28 @@ class AsyncJobStore:
             return
         # Whoever waited has had it, or has gone.
         error = running.exception()
-        if self.trouble is not None and self.trouble.details.get("damaged"):
+        if self._is_damaged():
             return
         if isinstance(error, Unavailable) and not isinstance(error, NoRoom):
             # Trouble with writing is the greater one.
             if self.trouble is None or self._only_reading or not reads:
                 self.trouble, self._only_reading = error, reads
-        elif not isinstance(error, InternalError) and (self._only_reading or not reads):
+        elif self.trouble is None or isinstance(error, InternalError) or (reads and not self._only_reading):
+            return
+        elif self._only_reading or error is not None or running.result():
             self.trouble = None
+        elif self._proof is None and not self._closing.is_set():
+            # It had nothing to write: on a full disk, asking for work that is not there goes on working.
+            self._proof = self._loop.run_in_executor(self._threads, self.store.try_writing)
+            self._proof.add_done_callback(self._note_proof)
+
+    def _note_proof(self, proof: asyncio.Future[None]) -> None:
+        self._proof = None
+        if not proof.cancelled() and proof.exception() is None and not self._only_reading and not self._is_damaged():
+            self.trouble = None
+
+    def _is_damaged(self) -> bool:
+        return self.trouble is not None and bool(self.trouble.details.get("damaged"))
 
     async def changed(self, since: int, timeout_s: float) -> None:
         """Wait until :attr:`changes` is no more what it was, or until the time is up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -76,13 +77,16 @@ def _next_round(tx: Tx, older_than_s: float) -> Pruning:
     known = {row.name: float(row.value) for row in rows}
     last = Pruning(known[_AT], known[_FROM]) if len(known) == 2 else None
     pruning = Pruning.after(last, tx.now, older_than_s)
-    # Nodes clean up side by side.
+    keep_facts(tx, {_AT: pruning.at, _FROM: pruning.begins})
+    return pruning
+
+
+def keep_facts(tx: Tx, facts: Mapping[str, float]) -> None:
+    """Keep numbers by their names, in the place of older ones. Nodes may do so side by side."""
     store = text(
         "INSERT INTO fact (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     )
-    rounds = {_AT: pruning.at, _FROM: pruning.begins}
-    tx.connection.execute(store, [{"name": name, "value": repr(value)} for name, value in sorted(rounds.items())])
-    return pruning
+    tx.connection.execute(store, [{"name": name, "value": repr(value)} for name, value in sorted(facts.items())])
 
 
 def prune_to_quota(tx: Tx, max_bytes: int) -> int:

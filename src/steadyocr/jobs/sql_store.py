@@ -211,6 +211,10 @@ class SqlJobStore:
             deleted += some
         return deleted
 
+    def try_writing(self) -> None:
+        """See :meth:`JobStore.try_writing`."""
+        self._database.write(lambda tx: retention.keep_facts(tx, {"tried_at": tx.now}))
+
     def watch(self) -> Watch:
         """See :meth:`JobStore.watch`."""
         return open_watch(self._database)

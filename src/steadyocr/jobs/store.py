@@ -233,6 +233,9 @@ class JobStore(Protocol):
         It can be broken off like :meth:`prune`.
         """
 
+    def try_writing(self) -> None:
+        """Write what nobody sees, to know whether that works."""
+
     def watch(self) -> Watch:
         """Return something that waits for changes."""
 

@@ -527,6 +527,36 @@ async def test_that_reading_works_does_not_end_trouble_with_writing(monkeypatch:
     await jobs.close()
 
 
+@in_real_time
+async def test_a_call_that_had_nothing_to_write_does_not_end_trouble_with_writing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = AsyncJobStore(store := InMemoryJobStore())
+    tries: list[str] = []
+    full = ["the disk is full"]
+
+    def write() -> None:
+        tries.append("")
+        if full:
+            raise Unavailable(full[0])
+
+    monkeypatch.setattr(store, "reap", write)
+    monkeypatch.setattr(store, "try_writing", write)
+
+    def in_trouble() -> bool:
+        return jobs.trouble is not None
+
+    await fails(jobs, store.reap)
+    async with asyncio.timeout(PATIENCE_S):
+        while len(tries) < 4:
+            assert await jobs.run(store.claim, "me") == []
+            assert in_trouble()
+        full.clear()
+        while in_trouble():
+            assert await jobs.run(store.claim, "me") == []
+    await jobs.close()
+
+
 # --- a commit whose answer was lost
 
 
