@@ -36,7 +36,9 @@ Settlement = Literal["done", "failed", "retried", "released", "lost"]
 
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0
-# What is stored and referred to by nobody is swept after an hour or more.
+# What is stored and referred to by nobody is swept after an hour or more. So much is seen to at each try, and the
+# thousands of an archive, each of which may be a request, now and then.
+_FEW_BLOBS: Final = 8
 _RENEW_S: Final = 300.0
 _FULL_PAUSE_S: Final = 60.0
 _STOP_S: Final = 10.0
@@ -269,7 +271,7 @@ class _Waiting:
 
     async def is_whole(self) -> bool:
         """Keep them young, now and then; returns whether they are all there."""
-        if not self._keys or time.monotonic() < self._renew_at:
+        if not self._keys or (len(self._keys) > _FEW_BLOBS and time.monotonic() < self._renew_at):
             return True
         self._renew_at = time.monotonic() + _RENEW_S
         return await asyncio.to_thread(self._reader.renew, self._keys)

@@ -583,11 +583,16 @@ async def test_an_outcome_survives_an_outage_of_the_store(tmp_path: Path) -> Non
             assert (item.result["text"], rig.front.seen) == ("kept", [b"a"])
 
 
+@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
 @pytest.mark.parametrize("swept", [False, True], ids=["kept", "swept"])
 @in_real_time
-async def test_what_waits_for_the_store_is_nobodys_and_is_kept(tmp_path: Path, swept: bool) -> None:
+async def test_what_waits_for_the_store_is_nobodys_and_is_kept(tmp_path: Path, swept: bool, few: bool) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(runner, "_RENEW_S", 0.0)
+        if few:
+            monkeypatch.setattr(runner, "_RENEW_S", 3600.0)
+        else:
+            monkeypatch.setattr(runner, "_FEW_BLOBS", 0)
+            monkeypatch.setattr(runner, "_RENEW_S", 0.0)
         async with running(tmp_path, start=False) as rig:
             outage = Outage(rig.store, monkeypatch)
             text = "x" * 1000
