@@ -254,6 +254,28 @@ def test_patience_with_a_server_that_is_away_has_an_end(monkeypatch: pytest.Monk
     assert max(slept) <= 15
 
 
+def test_each_long_try_has_the_whole_patience_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, tries = [0.0], 0
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("steadyocr.cli.remote.time.monotonic", lambda: now[0])
+    remote = Remote("http://127.0.0.1:1", sleep=sleep)
+    remote._there_before = True
+
+    def upload() -> bytes:
+        nonlocal tries
+        tries += 1
+        if tries in (1, 10):
+            now[0] += 400.0
+        if tries < 20:
+            raise Unavailable("broken off")
+        return b"taken"
+
+    assert remote._patiently(upload) == b"taken"
+
+
 def test_a_server_restarted_during_a_long_upload_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first request of all may be the upload, and be under way for longer than a server is waited for."""
     (tmp_path / "a.png").write_bytes(b"x")

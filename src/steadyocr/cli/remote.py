@@ -132,12 +132,14 @@ class Remote:
         since: float | None = None
         pause_s, told = _FIRST_PAUSE_S, False
         while True:
+            began = time.monotonic()
             try:
                 return attempt()
             except Unavailable as error:
                 now = time.monotonic()
-                # Not before: an upload may have gone well for longer than a server is waited for.
-                since = now if since is None else since
+                # Not before: an upload may have gone well for longer than a server is waited for, the next one too.
+                if since is None or now - began > _PATIENCE_S:
+                    since, pause_s, told = now, _FIRST_PAUSE_S, False
                 wait_s = max(pause_s, error.retry_after_s or 0.0)
                 patience_s = _PATIENCE_S if self._there_before else _FIRST_PATIENCE_S
                 if self._over.is_set() or now + wait_s > since + patience_s:
@@ -163,13 +165,14 @@ class Remote:
         try:
             connection.connect()
             # An upload may be the first request of all, and be broken off long before there is an answer.
-            self._there_before = True
+            self._there_before |= body is not None
             with self._until_closed(connection.sock):
                 answer = _exchange(connection, method, target, {**self._headers, **(headers or {})}, body)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{self._host} does not answer: {_reason(error)}") from error
         finally:
             connection.close()
+        self._there_before = True
         status, content = answer
         if status not in _OK:
             raise _problem(status, content)

@@ -94,10 +94,10 @@ class AsyncJobStore:
                 self.trouble, self._only_reading = error, reads
         elif self.trouble is None or isinstance(error, InternalError) or (reads and not self._only_reading):
             return
-        elif self._only_reading or error is not None or running.result():
+        elif self._only_reading or (error is None and running.result()):
             self.trouble = None
         elif self._proof is None and not self._closing.is_set():
-            # It had nothing to write: on a full disk, asking for work that is not there goes on working.
+            # It had nothing to write, or refused to: on a full disk, asking for work that is not there goes on working.
             self._proof = self._loop.run_in_executor(self._threads, self.store.try_writing)
             self._proof.add_done_callback(self._note_proof)
 

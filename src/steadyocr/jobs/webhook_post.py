@@ -90,11 +90,22 @@ async def _connect(addresses: Sequence[str], target: Target) -> tuple[asyncio.St
     """Connect to the first address that answers: a name may have one of a network that does not lead here."""
     tls = ssl.create_default_context() if target.secure else None
     *others, last = addresses
+    slow: str | None = None
     for address in others:
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             async with asyncio.timeout(_NEXT_ADDRESS_S):
                 return await _open(address, target, tls)
-    return await _open(last, target, tls)
+        except TimeoutError:
+            slow = slow or address
+        except OSError:
+            continue
+    try:
+        return await _open(last, target, tls)
+    except OSError:
+        if slow is None:
+            raise
+        # Slow is better than none.
+        return await _open(slow, target, tls)
 
 
 async def _open(

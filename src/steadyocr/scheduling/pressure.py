@@ -156,25 +156,24 @@ def with_own_share(
 
 
 def _cgroup_used(root: Path, membership: Path, limit: int) -> float | None:
-    for controller, usage in (("", "memory.current"), ("memory", "memory.usage_in_bytes")):
+    for controller, usage, names in (
+        ("", "memory.current", ("inactive_file", "active_file", "file_mapped")),
+        ("memory", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file", "total_mapped_file")),
+    ):
         for folder in cgroup_folders(root, membership, controller):
             current = _number(folder / usage)
             if current is not None and _own_limit(folder) == limit:
-                return max(0.0, (current - _given_back(folder / "memory.stat")) / limit)
+                return max(0.0, (current - _given_back(folder / "memory.stat", names)) / limit)
     return None
 
 
-def _given_back(stat: Path) -> int:
+def _given_back(stat: Path, names: tuple[str, str, str]) -> int:
     """Return what the kernel takes back as soon as somebody needs it, in bytes.
 
     Pages of files, those that were read more than once too: they stay as long as there is room, so that jobs or a
-    neighbour's backup fill a cgroup with them for good. What programs have mapped is in use. The machine's own figure,
-    ``MemAvailable``, is made like this.
+    neighbour's backup fill a cgroup with them for good. What programs have mapped is in use.
     """
-    # The first version of cgroups has the sums over the folders below under names of their own.
-    prefix = "total_" if _field(stat, "total_inactive_file") else ""
-    inactive, active = (_field(stat, f"{prefix}{kind}_file") for kind in ("inactive", "active"))
-    mapped = _field(stat, "file_mapped") or _field(stat, "total_mapped_file")
+    inactive, active, mapped = (_field(stat, name) for name in names)
     return max(inactive, inactive + active - mapped) + _field(stat, "slab_reclaimable")
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from jobs_support import claim_one, postgres, submit  # noqa: F401 - a fixture
 from steadyocr.errors import Unavailable
-from steadyocr.jobs import webhook_names
+from steadyocr.jobs import webhook_names, webhook_post
 from steadyocr.jobs.async_store import AsyncJobStore
 from steadyocr.jobs.config import WebhookConfig
 from steadyocr.jobs.models import ItemOutcome, Job
@@ -289,6 +289,28 @@ async def test_an_address_that_does_not_answer_gives_way_to_the_next(monkeypatch
         assert len(there.seen) == 1
     delivery = known(store, job)
     assert (delivery.state, delivery.attempts) == (WebhookState.DELIVERED, 1)
+
+
+@in_real_time
+async def test_a_slow_address_is_waited_for_where_no_other_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = InMemoryJobStore(clock=time.monotonic)
+    monkeypatch.setattr(webhook_names, "_addresses", lambda _host, _port: ["127.0.0.1", "127.0.0.2"])
+    monkeypatch.setattr(webhook_post, "_NEXT_ADDRESS_S", 0.05)
+    tried: list[str] = []
+    really_open = webhook_post._open
+
+    async def slowly(address: str, *rest: Any) -> Any:
+        tried.append(address)
+        if len(tried) == 1:
+            await asyncio.Event().wait()
+        return await really_open(address, *rest)
+
+    monkeypatch.setattr(webhook_post, "_open", slowly)
+    async with receiver(OK) as there:
+        job = ended_job(store, f"http://slow.example:{there.port}/")
+        await deliver_all(store, job)
+    assert tried == ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
+    assert known(store, job).state is WebhookState.DELIVERED
 
 
 @in_real_time

@@ -87,7 +87,7 @@ def test_the_share_is_of_the_cgroups_limit_without_what_the_kernel_gives_back(tm
         membership.write_text("4:memory:/box\n")
         names, idle = (
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-            "total_inactive_file 100\ntotal_active_file 90\ntotal_mapped_file 40\n",
+            "total_inactive_file 0\ntotal_active_file 190\ntotal_mapped_file 40\n",
         )
     else:
         box = tmp_path / "root/box"
