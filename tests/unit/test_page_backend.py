@@ -110,11 +110,13 @@ async def test_what_could_not_be_read_at_first_is_taken_up_later(tmp_path: Path)
     entry = kept.history.shelf.put({"picture": b"x"}, {"owner": ""})
     folder, aside = tmp_path / "history", tmp_path / "aside"
     folder.rename(aside)
-    folder.write_text("no folder")
+    (tmp_path / "file").write_text("no folder")
+    folder.symlink_to(tmp_path / "file")
     async with running(tmp_path) as made:
         await made.until(lambda: made.rounds >= 1)
-        folder.unlink()
-        aside.rename(folder)
+        # In one step: in between, a new folder would be made and found empty.
+        (tmp_path / "link").symlink_to(aside)
+        (tmp_path / "link").replace(folder)
         await made.until(lambda: [each.id for each in made.backend.history.shelf.newest_first()] == [entry.id])
 
 
