@@ -30,7 +30,7 @@ serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:7860 (ARGS="--port
 test: check ## set up, check and run all tests (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-browser: $(VENV)/.dev ## the tests of the page in a real browser alone (under 2 minutes on 2 cores)
+test-browser: $(VENV)/.dev ## the tests of the page in a real browser alone (about 2 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS) tests/browser
 
 check: $(VENV)/.dev ## formatting, lint, types, layers

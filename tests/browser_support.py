@@ -129,8 +129,7 @@ def open_page(profiles: Profiles, server: RunningServer, outside: Trap, watched:
 def axe() -> Callable[[Page], list[str]]:
     """Run axe on a page, in light and in dark; returns what it has against it, rule and element.
 
-    The two differ in colours alone, so that the dark page is asked about these only; and a phone, which has the same
-    ones, about all else.
+    The two differ in colours alone, so that the dark page is asked about these only; and a phone has the same ones.
     """
     script = Axe().axe_script
 
@@ -144,11 +143,9 @@ def axe() -> Callable[[Page], list[str]]:
         # Half a megabyte: once a page is enough.
         if not page.evaluate("'axe' in window"):
             page.evaluate(script)
-        if page.viewport_size == PHONE:
-            found = violations(page, rules={"color-contrast": {"enabled": False}})
-        else:
-            page.emulate_media(color_scheme="light")
-            found = violations(page)
+        page.emulate_media(color_scheme="light")
+        found = violations(page)
+        if page.viewport_size != PHONE:
             page.emulate_media(color_scheme="dark")
             found += violations(page, runOnly=["color-contrast"])
         return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]

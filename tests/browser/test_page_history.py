@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from browser_support import OpenPage, by_name, needs_chromium, read_one, reload, requests_of
 from support import RunningServer
@@ -75,14 +75,19 @@ def test_copying_works_in_a_dialog_and_over_plain_http(open_page: OpenPage, serv
     expect(reader.locator(".toast").last).to_contain_text("does not allow copying")
 
 
-def test_the_history_can_be_left(open_page: OpenPage) -> None:
-    page = open_page()
+def read_unkept(page: Page) -> str:
+    """Leave the history and read a picture; returns the address that it was sent to."""
     page.locator("#history-button").click()
     page.get_by_label("Keep what I read").uncheck()
     page.keyboard.press("Escape")
     with requests_of(page, "/v1/ocr?") as asked:
         read_one(page)
-    assert "keep=false" in asked[0]
+    return asked[0]
+
+
+def test_the_history_can_be_left(open_page: OpenPage) -> None:
+    page = open_page()
+    assert "keep=false" in read_unkept(page)
 
 
 def test_the_history_speaks_the_new_language_before_it_is_asked_for_again(open_page: OpenPage) -> None:
@@ -109,12 +114,7 @@ def test_the_history_speaks_the_new_language_before_it_is_asked_for_again(open_p
 def test_a_choice_lasts_as_long_as_the_page_where_nothing_may_be_stored(open_page: OpenPage) -> None:
     page = open_page(fresh=True)
     page.evaluate("Object.defineProperty(window, 'localStorage', { get() { throw new Error('refused'); } })")
-    page.locator("#history-button").click()
-    page.get_by_label("Keep what I read").uncheck()
-    page.keyboard.press("Escape")
-    with requests_of(page, "/v1/ocr?") as asked:
-        read_one(page)
-    assert "&keep=false" in asked[0]
+    assert "&keep=false" in read_unkept(page)
     modes = []
     for _ in range(3):
         page.locator("#theme-button").click()
@@ -133,12 +133,7 @@ def test_a_choice_lasts_as_long_as_the_page_where_the_store_is_full(open_page: O
             }
         }"""
     )
-    page.locator("#history-button").click()
-    page.get_by_label("Keep what I read").uncheck()
-    page.keyboard.press("Escape")
-    with requests_of(page, "/v1/ocr?") as asked:
-        read_one(page)
-    assert "keep=false" in asked[0]
+    assert "keep=false" in read_unkept(page)
     page.locator("#history-button").click()
     expect(page.get_by_label("Keep what I read")).not_to_be_checked()
 

@@ -15,10 +15,10 @@ pytestmark = needs_chromium
 
 def test_sliders_and_presets_run_no_network(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
-    read(page)
-    quads = page.locator(".quads polygon")
-    before = quads.first.get_attribute("points")
     with requests_of(page) as asked:
+        read(page)
+        quads = page.locator(".quads polygon")
+        before = quads.first.get_attribute("points")
         set_slider(page, "unclip_ratio", 2.6)
         expect(quads.first).not_to_have_attribute("points", before or "")
         expect(page.locator("#panel-single:not([data-applying])")).to_be_visible()
@@ -31,7 +31,7 @@ def test_sliders_and_presets_run_no_network(open_page: OpenPage, english: KnownP
         expect(quads.first).to_have_attribute("points", before or "")
     assert lines_of(page) == english.texts
     assert any(address.endswith("/lines") for address in asked)
-    assert not any(address.startswith("/v1/ocr") for address in asked)
+    assert len([address for address in asked if address.startswith("/v1/ocr")]) == 1
 
 
 def test_the_keyboard_stays_where_it_is_when_other_lines_come(open_page: OpenPage) -> None:
@@ -131,19 +131,19 @@ def test_what_is_saved_names_the_knobs_it_was_found_with(open_page: OpenPage) ->
 
 def test_a_slider_waits_for_a_busy_server_and_sends_no_picture(open_page: OpenPage, english: KnownPicture) -> None:
     page = open_page()
-    read(page)
     busy = {"code": "queue_full", "detail": "full", "retryable": True}
     path = "**/v1/maps/*/lines"
     page.route(path, lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json=busy), times=3)
-    quad = page.locator(".quads polygon").first
-    before = quad.get_attribute("points") or ""
     with requests_of(page, "/v1/ocr") as asked:
+        read(page)
+        quad = page.locator(".quads polygon").first
+        before = quad.get_attribute("points") or ""
         set_slider(page, "unclip_ratio", 2.6)
         expect(page.locator(".wait")).to_contain_text("busy")
         expect(quad).not_to_have_attribute("points", before)
         expect(page.locator(".wait")).to_be_hidden()
         assert len(lines_of(page)) == len(english.texts)
-    assert asked == []
+    assert len(asked) == 1
 
 
 def test_an_expired_map_is_made_again(open_page: OpenPage, english: KnownPicture) -> None:

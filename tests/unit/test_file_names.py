@@ -43,6 +43,18 @@ def test_what_browsers_write_with_percent_signs_is_read_back() -> None:
     assert as_chosen("a%22quote%0Aline%0D%0A50%25.png") == 'a"quote_line_50%25.png'
 
 
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b"form-data; name=\"a; filename*=utf-8''x\"",
+        b'form-data; name="a\\"; filename*=utf-8\'\'x"',
+        b"form-data; name=\"without an end; filename*=utf-8''x",
+    ],
+)
+def test_what_stands_in_another_value_is_no_name(disposition: bytes) -> None:
+    assert with_plain_name(disposition) == disposition
+
+
 @pytest.mark.parametrize("sent", [b"", b"; filename*=nothing", b"; filename*", b"; filename*=''"])
 def test_where_there_is_none_none_is_made_up(sent: bytes) -> None:
     _, options = parse_options_header(with_plain_name(START + sent))

@@ -6,8 +6,8 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-_PLAIN: Final = re.compile(rb';[ \t]*filename[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)', re.IGNORECASE)
-_EXTENDED: Final = re.compile(rb""";[ \t]*filename\*[ \t]*=[ \t]*"?([^'";]*)'[^'";]*'([^";]*)"?""", re.IGNORECASE)
+# A quoted value may hold what looks like a parameter; one without an end goes on to the last letter.
+_PARAMETER: Final = re.compile(rb';[ \t]*([^=;" \t]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.?)*+(?:"|\Z)|[^;]*)', re.DOTALL)
 _ENCODED_WORD: Final = re.compile(rb'"?=\?')
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -19,11 +19,13 @@ def with_plain_name(disposition: bytes) -> bytes:
     notation of RFC 8187 instead (``filename*``), and .NET's beside an encoded word of RFC 2047, which is no name.
     Without a plain name a picture would be taken for a long text.
     """
-    extended = _EXTENDED.search(disposition)
-    plain = _PLAIN.search(disposition)
-    if extended is None or (plain is not None and not _ENCODED_WORD.match(plain[1])):
+    parameters = {name.lower(): value for name, value in _PARAMETER.findall(disposition)}
+    charset, quote, rest = parameters.get(b"filename*", b"").strip(b'" \t').partition(b"'")
+    plain = parameters.get(b"filename")
+    if not quote or (plain is not None and not _ENCODED_WORD.match(plain)):
         return disposition
-    name = _CONTROL.sub("_", _decoded(unquote_to_bytes(extended[2]), extended[1].decode("latin-1")))
+    value = unquote_to_bytes(rest.partition(b"'")[2])
+    name = _CONTROL.sub("_", _decoded(value, charset.decode("latin-1")))
     quoted = name.replace("\\", "\\\\").replace('"', '\\"').encode()
     # The last one of a name counts.
     return disposition + b'; filename="' + quoted + b'"'
