@@ -68,10 +68,9 @@ class Look(NamedTuple):
 class Profile:
     """One page in a browser profile of its own."""
 
-    def __init__(self, browser: Browser, look: Look, origin: str, *, keep: bool) -> None:
+    def __init__(self, browser: Browser, look: Look, *, keep: bool) -> None:
         size = {"width": look.width, "height": look.height}
         self.look = look
-        self.origin = origin
         self.keep = keep
         self._watched = Watched()
         self._context = browser.new_context(
@@ -83,21 +82,25 @@ class Profile:
             reduced_motion="reduce",
         )
         self._context.set_default_timeout(PATIENCE_MS)
-        if "127.0.0.1" in origin:
-            self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
         self.page = self._context.new_page()
+        self._granted: set[str] = set()
         # What differs in the place only is not loaded again, and a way round by a blank page doubles what it costs.
-        self._addresses = itertools.cycle([f"{origin}/", f"{origin}/?"])
+        self._marks = itertools.cycle(["", "?"])
         # Until a test's own page is there, it is the page of the test before that does something.
+        self._base = ""
         self._address = ""
         self._arrived = False
         self.page.on("framenavigated", self._arrive)
         watch(self._context, lambda: self._watched if self._arrived else Watched())
 
-    def open(self, place: str) -> Page:
-        """Load the page anew, at a place on it."""
+    def open(self, base: str, place: str = "") -> Page:
+        """Load a server's page anew, at a place on it."""
         self._context.set_offline(False)
-        self._address = next(self._addresses)
+        if "127.0.0.1" in base and base not in self._granted:
+            self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=base)
+            self._granted.add(base)
+        self._base = base
+        self._address = f"{base}/{next(self._marks)}"
         self.page.goto(self._address + place)
         self.page.locator(READY).wait_for()
         return self.page
@@ -115,8 +118,11 @@ class Profile:
 
     def clean(self) -> bool:
         """Forget all that a test has left; returns whether it is as good as new."""
-        if not self.keep or self._context.pages != [self.page] or not self.page.url.startswith(self.origin):
+        if not self.keep or self.page.is_closed() or not self.page.url.startswith(f"{self._base}/"):
             return False
+        for page in self._context.pages:
+            if page != self.page:
+                page.close()
         # It is there until the next one loads; what it still wants must not reach the server that others use.
         self._context.set_offline(True)
         dark = self.page.evaluate(_FORGET)
@@ -140,10 +146,10 @@ class Profiles:
         self._browser = browser
         self._free: dict[Look, Profile] = {}
 
-    def take(self, look: Look, origin: str, *, keep: bool) -> Profile:
+    def take(self, look: Look, *, keep: bool = True) -> Profile:
         """Have a clean profile for oneself; one that is not kept is a new one."""
         free = self._free.pop(look, None) if keep else None
-        return free or Profile(self._browser, look, origin, keep=keep)
+        return free or Profile(self._browser, look, keep=keep)
 
     def give_back(self, profile: Profile) -> None:
         """Keep it for the next who wants such a one, or close it."""

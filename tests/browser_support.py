@@ -112,10 +112,10 @@ def open_page(profiles: Profiles, server: RunningServer, outside: Trap, watched:
         fresh: bool = False,
     ) -> Page:
         look = Look(size["width"], size["height"], locale, dark)
-        profile = profiles.take(look, base or server.url, keep=not (fresh or base))
+        profile = profiles.take(look, keep=not fresh)
         opened.append(profile)
         watched.append(profile.watch())
-        return profile.open(place)
+        return profile.open(base or server.url, place)
 
     yield open_one
     for profile in opened:

@@ -7,6 +7,8 @@ comes. Only the models of the package are remembered: whatever else has a name m
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +16,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,13 @@ class Memory:
             return None
         return frames
 
+    @contextlib.contextmanager
+    def one_at_a_time(self, key: str) -> Iterator[None]:
+        """Let the engines that are asked the same at once wait for the first one."""
+        with (self._folder / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def keep(self, key: str, frames: list[_Frame]) -> None:
         unfinished = self._folder / f"{key}.{os.getpid()}"
         unfinished.write_bytes(pickle.dumps(frames))
@@ -70,11 +80,15 @@ class RememberingEngine:
         if message["kind"] == "ping" and self._real is None:
             self._pass_on({"kind": "pong", "rss_bytes": self._configured["rss_bytes"]}, b"", message)
             return
-        key = self._key(message, payload)
-        known = self._memory.recall(key) if self._remembers else None
-        if known is None:
-            self._memory.keep(key, self._ask(message, payload))
+        if not self._remembers:
+            self._ask(message, payload)
             return
+        key = self._key(message, payload)
+        with self._memory.one_at_a_time(key):
+            known = self._memory.recall(key)
+            if known is None:
+                self._memory.keep(key, self._ask(message, payload))
+                return
         for frame, data in known:
             self._pass_on(frame, data, message)
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from browser_profiles import DESKTOP, PHONE, Look, Profiles, Watched
-from browser_support import needs_chromium
+from browser_support import by_name, needs_chromium
 from outside import Trap
 from support import RunningServer
 
@@ -21,9 +21,9 @@ INLINE = "document.body.append(Object.assign(document.createElement('script'), {
 @pytest.fixture
 def seen(profiles: Profiles, server: RunningServer) -> Iterator[tuple[Page, Watched]]:
     """The page as it is, and what is seen of it, which nobody checks but the test."""
-    profile = profiles.take(LOOK, server.url, keep=True)
+    profile = profiles.take(LOOK)
     seen = profile.watch()
-    page = profile.open("")
+    page = profile.open(server.url)
     seen.check()
     yield page, seen
     profiles.give_back(profile)
@@ -64,8 +64,8 @@ def test_an_exception_that_nobody_catches_is_noticed(seen: tuple[Page, Watched])
 
 def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server: RunningServer) -> None:
     profiles = Profiles(browser)
-    first = profiles.take(LOOK, server.url, keep=True)
-    page = first.open("#batch")
+    first = profiles.take(LOOK)
+    page = first.open(server.url, "#batch")
     page.evaluate("localStorage.setItem('a', '1'); sessionStorage.setItem('b', '2'); window.c = 3")
     page.route("**/v1/options", lambda route: route.abort())
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
@@ -73,24 +73,29 @@ def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server
     profiles.give_back(first)
     # What the page before still wants does not reach the server.
     assert page.evaluate("fetch('livez').then(() => 'came', () => 'lost')") == "lost"
-    again = profiles.take(LOOK, server.url, keep=True)
+    again = profiles.take(LOOK)
     assert again is first
-    page = again.open("#batch")
+    page = again.open(server.url, "#batch")
     assert page.evaluate("[localStorage.length, sessionStorage.length, typeof window.c]") == [0, 0, "undefined"]
     assert page.evaluate("fetch('v1/options').then((answer) => answer.status)") == 200
     assert page.viewport_size == DESKTOP
     assert not page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    # One with another page beside it, or without one, is not used again; nor is a fresh one.
+    # A page beside it is closed; and it may have been at another server's.
     page.context.new_page()
+    page = again.open(by_name(server.url))
+    page.evaluate("localStorage.setItem('a', '1')")
     profiles.give_back(again)
-    other = profiles.take(LOOK, server.url, keep=True)
-    assert other is not first
-    other.page.close()
-    profiles.give_back(other)
-    fresh = profiles.take(LOOK, server.url, keep=False)
-    assert fresh is not other
+    assert profiles.take(LOOK) is first
+    assert page.context.pages == [page]
+    page = again.open(by_name(server.url))
+    assert page.evaluate("localStorage.length") == 0
+    # One without its page is not used again; nor is a fresh one.
+    page.close()
+    profiles.give_back(again)
+    fresh = profiles.take(LOOK, keep=False)
+    assert fresh is not first
     profiles.give_back(fresh)
-    last = profiles.take(LOOK, server.url, keep=True)
+    last = profiles.take(LOOK)
     assert last is not fresh
     profiles.give_back(last)
     profiles.close()
@@ -98,18 +103,18 @@ def test_a_profile_that_is_used_again_is_as_good_as_new(browser: Browser, server
 
 def test_what_the_page_of_the_test_before_still_does_is_not_this_tests(browser: Browser, server: RunningServer) -> None:
     profiles = Profiles(browser)
-    first = profiles.take(LOOK, server.url, keep=True)
+    first = profiles.take(LOOK)
     watched = first.watch()
-    page = first.open("")
+    page = first.open(server.url)
     fault = "setInterval(() => { throw new Error('late'); }, 20)"
     with page.expect_event("pageerror"):
         page.evaluate(fault)
     assert watched.faults
     profiles.give_back(first)
     with page.expect_event("pageerror"):
-        again = profiles.take(LOOK, server.url, keep=True).watch()
+        again = profiles.take(LOOK).watch()
     page.evaluate("location.hash = 'batch'")
-    first.open("")
+    first.open(server.url)
     again.check()
     with page.expect_event("pageerror"):
         page.evaluate(fault)
