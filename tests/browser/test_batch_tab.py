@@ -48,7 +48,8 @@ def test_from_pictures_to_archive(
 
 
 def test_what_was_left_out_of_a_page_is_said_in_a_batch_too(open_page: OpenPage, english: KnownPicture) -> None:
-    large, stream = english.image.convert("RGB").resize((2600, 1600)), io.BytesIO()
+    image, stream = english.first_line().image.convert("RGB"), io.BytesIO()
+    large = image.resize((1600, 1600 * image.height // image.width))
     large.save(stream, "TIFF", compression="tiff_deflate", save_all=True, append_images=[large])
     page = open_page()
     send(page, [picture("pages.tif", stream.getvalue(), "image/tiff")])
