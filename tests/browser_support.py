@@ -209,6 +209,14 @@ def read_one(page: Page, name: str = "english.png") -> None:
     page.locator("#panel-single[data-state=done]").wait_for()
 
 
+# What is made and not revoked.
+COUNT_URLS = """() => {
+    window.urls = new Set();
+    const { createObjectURL: make, revokeObjectURL: revoke } = URL;
+    URL.createObjectURL = (blob) => { const url = make(blob); urls.add(url); return url; };
+    URL.revokeObjectURL = (url) => { urls.delete(url); revoke(url); };
+}"""
+
 ENDED = "#panel-batch[data-job=ended]"
 
 

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser_support import OpenPage, needs_chromium, read_one
+from browser_support import COUNT_URLS, OpenPage, needs_chromium, read_one
 from fake_lab import FakeLab
 from single_support import held, wait_for
 
 pytestmark = needs_chromium
-
-# What is made and not revoked.
-COUNT_URLS = """() => {
-    window.urls = new Set();
-    const { createObjectURL: make, revokeObjectURL: revoke } = URL;
-    URL.createObjectURL = (blob) => { const url = make(blob); urls.add(url); return url; };
-    URL.revokeObjectURL = (url) => { urls.delete(url); revoke(url); };
-}"""
 
 
 def press_twice(page: Page, target: Locator) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
-from browser_support import OpenPage, by_name, needs_chromium, read_one, reload, requests_of
-from support import RunningServer
+from browser_support import COUNT_URLS, OpenPage, by_name, needs_chromium, read_one, reload, requests_of
+from support import FIXTURES, RunningServer
 
 pytestmark = needs_chromium
 
@@ -35,6 +36,36 @@ def test_history_brings_a_reading_back(open_page: OpenPage) -> None:
     drawer.get_by_role("button", name="Delete all").click()
     page.get_by_role("dialog", name="Delete").get_by_role("button", name="Delete").click()
     expect(drawer.locator("section").first).to_be_hidden()
+
+
+def test_all_there_is_is_listed_and_a_picture_comes_when_it_is_scrolled_to(open_page: OpenPage) -> None:
+    page = open_page()
+    same = {"at": 1_795_480_000, "lines": 3, "width": 40, "height": 30}
+    entries = [
+        {"id": f"e{number}", "first_line": f"line {number}", "thumb_url": f"v1/history/e{number}/thumb", **same}
+        for number in range(200)
+    ]
+
+    def tell(route: Route) -> None:
+        limit = int(parse_qs(urlsplit(route.request.url).query)["limit"][0])
+        route.fulfill(json={"enabled": True, "shared": True, "keep_s": 60, "entries": entries[:limit]})
+
+    picture = (FIXTURES / "english.png").read_bytes()
+    page.route("**/v1/history?*", tell)
+    page.route("**/v1/history/*/thumb", lambda route: route.fulfill(body=picture, content_type="image/png"))
+    page.evaluate(COUNT_URLS)
+    rows = page.locator(".drawer section").first.locator("li")
+    with requests_of(page, "/thumb") as asked:
+        page.locator("#history-button").click()
+        expect(rows).to_have_count(200)
+        expect(rows.first.locator("img.thumb")).to_be_visible()
+        assert 0 < len(asked) < 50
+        rows.last.scroll_into_view_if_needed()
+        expect(rows.last.locator("img.thumb")).to_be_visible()
+        assert "/v1/history/e199/thumb" in asked
+        assert len(asked) < 100
+    # What is shown is not kept a second time.
+    page.wait_for_function("urls.size === 0")
 
 
 def test_a_history_that_is_busy_waits_and_one_that_is_off_says_so(open_page: OpenPage) -> None:

@@ -7,11 +7,8 @@ import { keep, keepsHistory } from '../core/store.js';
 import { openReader } from './reader.js';
 import { act, attempt, badge, dialog, failure, sure, Wait } from './widgets.js';
 
-const LIMIT = 40;
-
 export class History {
-  #urls = [];
-  #asking = null;
+  #asking;
 
   constructor() {
     this.readings = h('ul', { class: 'entries' });
@@ -27,7 +24,7 @@ export class History {
     this.box = dialog('history.title', this.switch, this.who, this.wait.element, this.problem, this.none,
       h('section', {}, h('div', { class: 'row' }, h('h3', { t: 'tab.single' }), clear), this.readings), h('section', {}, h('h3', { t: 'tab.batch' }), this.jobs));
     this.box.classList.add('drawer');
-    this.box.addEventListener('close', () => this.#forget());
+    this.box.addEventListener('close', () => this.#asking?.abort());
   }
 
   async open() {
@@ -41,8 +38,8 @@ export class History {
     this.problem.replaceChildren();
     show(this.none, false);
     const counts = await Promise.all([
-      this.#load(this.readings, `v1/history?limit=${LIMIT}`, (history) => this.#rules(history)),
-      this.#load(this.jobs, `v1/jobs?limit=${LIMIT}`, ({ jobs }) => jobs.map((job) => this.#job(job))),
+      this.#load(this.readings, 'v1/history?limit=1000', (history) => this.#rules(history)),
+      this.#load(this.jobs, 'v1/jobs?limit=40', ({ jobs }) => jobs.map((job) => this.#job(job))),
     ]);
     show(this.none, counts.every((count) => count === 0));
   }
@@ -117,20 +114,19 @@ export class History {
     return h('li', {}, link);
   }
 
-  async #thumbnail(holder, path) {
-    const url = await objectUrl(path.replace(/^\//, '')).catch(() => null);
-    if (!url) return;
-    this.#urls.push(url);
-    holder.replaceWith(h('img', { class: 'thumb', alt: '', src: url }));
+  /** A thumbnail comes when it is scrolled to: all of a long list at once would hold up what is clicked. */
+  #thumbnail(holder, path) {
+    new IntersectionObserver(async ([seen], eye) => {
+      if (!seen.isIntersecting) return;
+      eye.disconnect();
+      const url = await objectUrl(path).catch(() => null);
+      // What is shown once stays shown.
+      if (url) holder.replaceWith(h('img', { class: 'thumb', alt: '', src: url, on: { load: () => URL.revokeObjectURL(url) } }));
+    }).observe(holder);
   }
 
   async #show(entry) {
-    const image = ({ image_url: path }) => path?.replace(/^\//, '');
-    await openReader(() => getJson(`v1/history/${entry.id}`), { name: entry.first_line || moment(entry.at), image });
-  }
-
-  #forget() {
-    this.#asking?.abort();
-    for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
+    const path = `v1/history/${entry.id}`;
+    await openReader(() => getJson(path), { name: entry.first_line || moment(entry.at), image: `${path}/image` });
   }
 }

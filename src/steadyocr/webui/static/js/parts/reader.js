@@ -8,20 +8,16 @@ import './result.js';
 let asked = null;
 addEventListener('hashchange', () => (asked = null));
 
-/**
- * Show a page, once it is loaded, with its picture: from a file at hand, or from the server, where `image(page)` is its
- * path.
- */
-export async function openReader(load, { name, file = null, image }) {
-  const mine = {};
-  asked = mine;
+/** Show a page, once it is loaded, with its picture: from a file at hand, or from the server, where `image` is its path. */
+export async function openReader(load, { name, file, image }) {
+  const mine = (asked = {});
   const page = await load();
   if (asked !== mine) return;
   const result = h('so-result');
   const close = h('button', { class: 'icon', icon: 'close', label: 'close' });
   const box = h('dialog', { class: 'reader', 'aria-label': name }, h('div', { class: 'stage-head' }, h('h2', { class: 'file-name' }, name), close), result);
   const closed = new AbortController();
-  let url = null;
+  let url;
   close.addEventListener('click', () => box.close());
   box.addEventListener('close', () => {
     closed.abort();
@@ -36,7 +32,7 @@ export async function openReader(load, { name, file = null, image }) {
   result.setFacts(page);
   box.showModal();
   result.viewer.focus();
-  url = file ? URL.createObjectURL(file) : await objectUrl(image(page), closed.signal).catch(() => null);
+  url = file ? URL.createObjectURL(file) : await objectUrl(image, closed.signal).catch(() => null);
   // A picture that is gone, or that the browser cannot draw, leaves the text where it stood.
   if ((await result.viewer.setPicture(url, width, height)) === false) result.viewer.showWords();
 }

@@ -341,7 +341,7 @@ export class Batch {
 
   async #open(item) {
     const path = `v1/jobs/${this.#jobId}/items/${item.position}`;
-    await openReader(() => getJson(`${path}/result`), { name: shortName(item), file: this.#fileOf(item), image: () => `${path}/image` });
+    await openReader(() => getJson(`${path}/result`), { name: shortName(item), file: this.#fileOf(item), image: `${path}/image` });
   }
 }
 
