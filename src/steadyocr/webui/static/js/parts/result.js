@@ -76,7 +76,7 @@ export class Result extends HTMLElement {
     say(this.doubts, ['result.doubtful', { n: doubtful }]);
     show(this.doubts, doubtful > 0);
     if (!this.raw.hidden) this.raw.textContent = JSON.stringify(this.#page, null, 2);
-    show(this.list, !this.raw.hidden ? false : true);
+    show(this.list, this.raw.hidden);
     this.emptyNote?.remove();
     this.emptyNote = lines.length ? null : note('info', 'result.nothing');
     if (this.emptyNote) this.notes.append(this.emptyNote);
