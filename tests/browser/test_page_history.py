@@ -43,7 +43,7 @@ def test_all_there_is_is_listed_and_a_picture_comes_when_it_is_scrolled_to(open_
     same = {"at": 1_795_480_000, "lines": 3, "width": 40, "height": 30}
     entries = [
         {"id": f"e{number}", "first_line": f"line {number}", "thumb_url": f"v1/history/e{number}/thumb", **same}
-        for number in range(200)
+        for number in range(90)
     ]
 
     def tell(route: Route) -> None:
@@ -57,15 +57,16 @@ def test_all_there_is_is_listed_and_a_picture_comes_when_it_is_scrolled_to(open_
     rows = page.locator(".drawer section").first.locator("li")
     with requests_of(page, "/thumb") as asked:
         page.locator("#history-button").click()
-        expect(rows).to_have_count(200)
+        expect(rows).to_have_count(90)
         expect(rows.first.locator("img.thumb")).to_be_visible()
         assert 0 < len(asked) < 50
         rows.last.scroll_into_view_if_needed()
         expect(rows.last.locator("img.thumb")).to_be_visible()
-        assert "/v1/history/e199/thumb" in asked
-        assert len(asked) < 100
+        assert "/v1/history/e89/thumb" in asked
+        assert len(asked) < 80
     # What is shown is not kept a second time.
-    page.wait_for_function("urls.size === 0")
+    while page.evaluate("urls.size"):  # the test's own time limit bounds this
+        page.wait_for_timeout(20)
 
 
 def test_a_history_that_is_busy_waits_and_one_that_is_off_says_so(open_page: OpenPage) -> None:
