@@ -20,9 +20,11 @@ _DEFAULT_PORT = "7860"
 
 def find_port(environ: Mapping[str, str]) -> str:
     """Return the port of the settings: the environment's, else that of the settings file, else the usual one."""
-    if port := environ.get("STEADYOCR_SERVER__PORT"):
+    # After the prefix, the names of settings may be written in small letters.
+    settings = {name.upper(): value for name, value in environ.items() if name.startswith("STEADYOCR_")}
+    if port := settings.get("STEADYOCR_SERVER__PORT"):
         return port
-    path = environ.get("STEADYOCR_CONFIG") or Path(environ.get("STEADYOCR_DATA_DIR", "/data"), "steadyocr.toml")
+    path = environ.get("STEADYOCR_CONFIG") or Path(settings.get("STEADYOCR_DATA_DIR", "/data"), "steadyocr.toml")
     try:
         # Some editors begin a file with a mark of its encoding.
         return str(tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))["server"]["port"])

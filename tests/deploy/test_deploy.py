@@ -220,6 +220,7 @@ def test_settings_named_in_the_files_exist() -> None:
         ({}, "[queue]\nmax_size = 5\n", 7860),
         ({}, "\ufeff[server]\nport = 8001\n", 8001),
         ({"STEADYOCR_SERVER__PORT": "8002"}, "[server]\nport = 8001\n", 8002),
+        ({"STEADYOCR_server__port": "8002"}, None, 8002),
         ({"STEADYOCR_CONFIG": "{data}/other.toml"}, "[server]\nport = 8001\n", 8003),
     ],
 )
