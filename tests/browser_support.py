@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -125,37 +125,29 @@ def open_page(profiles: Profiles, server: RunningServer, outside: Trap, watched:
     assert outside.take() == []
 
 
-class AxeRun(Protocol):
-    """See :func:`axe`."""
-
-    def __call__(self, page: Page, part: str = "html") -> list[str]: ...
-
-
 @pytest.fixture
-def axe() -> AxeRun:
+def axe() -> Callable[[Page], list[str]]:
     """Run axe on a page, in light and in dark; returns what it has against it, rule and element.
 
     The two differ in colours alone, so that the dark page is asked about these only; and a phone has the same ones.
-    Where nothing but a part is new, only that is looked at.
     """
     script = Axe().axe_script
 
-    def violations(page: Page, part: str, **options: Any) -> list[Any]:
+    def violations(page: Page, **options: Any) -> list[Any]:
         found: list[Any] = page.evaluate(
-            "async ([part, options]) => (await axe.run(part, options)).violations",
-            [part, {"resultTypes": ["violations"], **options}],
+            "async (options) => (await axe.run(options)).violations", {"resultTypes": ["violations"], **options}
         )
         return found
 
-    def run(page: Page, part: str = "html") -> list[str]:
+    def run(page: Page) -> list[str]:
         # Half a megabyte: once a page is enough.
         if not page.evaluate("'axe' in window"):
             page.evaluate(script)
         page.emulate_media(color_scheme="light")
-        found = violations(page, part)
+        found = violations(page)
         if page.viewport_size != PHONE:
             page.emulate_media(color_scheme="dark")
-            found += violations(page, part, runOnly=["color-contrast"])
+            found += violations(page, runOnly=["color-contrast"])
         return [f"{rule['id']}: {node['html'][:160]}" for rule in found for node in rule["nodes"]]
 
     return run

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from browser_profiles import DESKTOP, PHONE
-from browser_support import AxeRun, OpenPage, RunningJob, hurry, needs_chromium, read_one
+from browser_support import OpenPage, RunningJob, hurry, needs_chromium, read_one
 from fake_lab import FakeLab
 
 pytestmark = needs_chromium
 
 SIZES = pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 _LOW = {"width": 1360, "height": 130}
+AxeRun = Callable[[Page], list[str]]
 
 
 @SIZES
@@ -23,18 +26,18 @@ def test_axe_finds_nothing_in_readings(open_page: OpenPage, axe: AxeRun, size: d
     wrong = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"this is no picture at all"}
     page.locator("#panel-single input[data-role=files]").set_input_files(wrong)  # type: ignore[arg-type]
     page.get_by_role("alert").wait_for()
-    assert axe(page, "#panel-single") == []
+    assert axe(page) == []
     read_one(page)
     page.locator(".lines .line").first.focus()
     page.locator(".adjust").evaluate("(details) => { details.open = true; }")
     assert axe(page) == []
     page.get_by_role("button", name="Download").click()
     page.get_by_role("menuitem").first.wait_for()
-    assert axe(page, ".menu:popover-open") == []
+    assert axe(page) == []
     page.keyboard.press("Escape")
     page.locator(".pill").click()
     expect(page.locator(".health .fact").first).to_be_visible()
-    assert axe(page, ".menu:popover-open") == []
+    assert axe(page) == []
     page.keyboard.press("Escape")
     page.locator("#history-button").click()
     page.locator(".drawer section").first.locator(".entry").first.wait_for()
@@ -70,14 +73,14 @@ def test_axe_finds_nothing_in_batch_and_laboratory(
     assert axe(page) == []
     page.locator("#panel-batch .card").first.click()
     page.locator("#panel-batch[data-job=open] .items tbody tr").first.wait_for()
-    assert axe(page, "#panel-batch") == []
+    assert axe(page) == []
     page.locator("#tab-tune").click()
     page.locator(".report .note").wait_for()
     page.locator("#panel-tune button[type=submit]").click()
     page.locator("#panel-tune[data-run=finished]").wait_for()
-    assert axe(page, "#panel-tune") == []
+    assert axe(page) == []
     page.locator("#tab-export").click()
     page.get_by_role("button", name="fixed").click()
     page.locator("#panel-export button[type=submit]").click()
     page.locator("#panel-export .figures").wait_for()
-    assert axe(page, "#panel-export") == []
+    assert axe(page) == []

@@ -116,8 +116,8 @@ export class History {
 
   /** A thumbnail comes when it is scrolled to: all of a long list at once would hold up what is clicked. */
   #thumbnail(holder, path) {
-    new IntersectionObserver(async ([seen], eye) => {
-      if (!seen.isIntersecting) return;
+    new IntersectionObserver(async (looks, eye) => {
+      if (!looks.at(-1).isIntersecting) return;
       eye.disconnect();
       const url = await objectUrl(path).catch(() => null);
       // What is shown once stays shown.
